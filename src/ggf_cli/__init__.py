@@ -1,0 +1,50 @@
+"""ggf: sampling from score-based generative models. Everything here is imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "load_model": "ggf_cli.checkpoints.load",
+    "sample": "ggf_cli.sampling",
+    "stream": "ggf_cli.sampling",
+    "SampleResult": "ggf_cli.sampling",
+    "Finished": "ggf_cli.engine",
+    "Outcome": "ggf_cli.engine",
+    "ScoreModel": "ggf_cli.score",
+    "VESDE": "ggf_cli.sde",
+    "VPSDE": "ggf_cli.sde",
+    "SubVPSDE": "ggf_cli.sde",
+    "GGFError": "ggf_cli.errors",
+}
+
+if TYPE_CHECKING:
+    from ggf_cli import solvers as solvers
+    from ggf_cli.checkpoints.load import load_model as load_model
+    from ggf_cli.engine import Finished as Finished
+    from ggf_cli.engine import Outcome as Outcome
+    from ggf_cli.errors import GGFError as GGFError
+    from ggf_cli.sampling import SampleResult as SampleResult
+    from ggf_cli.sampling import sample as sample
+    from ggf_cli.sampling import stream as stream
+    from ggf_cli.score import ScoreModel as ScoreModel
+    from ggf_cli.sde import VESDE as VESDE
+    from ggf_cli.sde import VPSDE as VPSDE
+    from ggf_cli.sde import SubVPSDE as SubVPSDE
+
+__all__ = ["__version__", "solvers", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "solvers":
+        return importlib.import_module("ggf_cli.solvers")
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""python -m ggf_cli"""
+
+from ggf_cli.cli.app import app
+
+app(prog_name="ggf")

@@ -1,0 +1,139 @@
+"""From a name or a path to a model that can be sampled from."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ggf_cli.checkpoints import diffusers, native
+from ggf_cli.checkpoints.manifest import ModelEntry, read_manifest
+from ggf_cli.checkpoints.native import Checkpoint
+from ggf_cli.devices import resolve_device
+from ggf_cli.errors import CheckpointError
+from ggf_cli.networks import NETWORKS
+from ggf_cli.registry import lookup
+from ggf_cli.score import PARAMETRIZATIONS, ScoreModel
+
+
+def load_model(
+    name: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> ScoreModel:
+    """Load a model.
+
+    Args:
+        name: A name in `checkpoints.toml`, a native `.safetensors` file, or a folder in diffusers layout.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps" or a torch device.
+        dtype: Of weights and samples.
+
+    Raises:
+        UsageError: No such model or device.
+        CheckpointError: The checkpoint is missing, corrupt, altered or not supported.
+    """
+    target = resolve_device(device)
+    manifest = read_manifest()
+    if str(name) not in manifest and looks_like_path(name):
+        path = Path(name)
+        if not path.exists():
+            raise CheckpointError(f"no checkpoint at {path}", hint="see ggf list-models for names")
+        return build(read_checkpoint(path), path.name, path, device=target, dtype=dtype)
+    entry = lookup(manifest, str(name), "model", "see ggf list-models")
+    check_hash(entry)
+    return build(native.read(entry.path), entry.name, entry.path, device=target, dtype=dtype)
+
+
+def looks_like_path(name: str | Path) -> bool:
+    """Whether this names a file or folder rather than a registered model."""
+    return isinstance(name, Path) or "/" in name or "." in name or Path(name).exists()
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read any supported format."""
+    if path.is_dir():
+        return diffusers.read(path)
+    if path.suffix == ".safetensors":
+        return native.read(path)
+    raise CheckpointError(
+        f"{path} is not a checkpoint ggf can read",
+        hint="give a native .safetensors file or a folder in diffusers layout",
+    )
+
+
+def build(
+    checkpoint: Checkpoint,
+    name: str,
+    path: Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> ScoreModel:
+    """Put the network together and wrap it as a score.
+
+    Raises:
+        CheckpointError: The tensors are not those of the network; says which.
+    """
+    entry = NETWORKS.get(checkpoint.network)
+    if entry is None or checkpoint.parametrization not in PARAMETRIZATIONS:
+        unknown = checkpoint.parametrization if entry else checkpoint.network
+        raise CheckpointError(f"{path} needs '{unknown}', which this ggf does not have")
+    try:
+        with torch.device("meta"):
+            network: nn.Module = entry.load()(**checkpoint.network_config)
+    except TypeError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    _check_tensors(network, checkpoint, path)
+    network.load_state_dict(checkpoint.tensors, assign=True)
+    network.to(device, dtype).eval().requires_grad_(False)
+    return ScoreModel(
+        score=PARAMETRIZATIONS[checkpoint.parametrization](network, checkpoint.sde),
+        sde=checkpoint.sde,
+        shape=checkpoint.shape,
+        name=name,
+        device=device,
+        dtype=dtype,
+        provenance={
+            **checkpoint.provenance,
+            "file": path.name,
+            "sha256": _sha256(path) if path.is_file() else None,
+            "parameters": sum(p.numel() for p in network.parameters()),
+        },
+    )
+
+
+def check_hash(entry: ModelEntry) -> None:
+    """Raise `CheckpointError` unless the model's file is here and is the one the registry names."""
+    if not entry.path.is_file():
+        raise CheckpointError(
+            f"the weights of '{entry.name}' are not at {entry.path}", hint="reinstall ggf-cli"
+        )
+    found = _sha256(entry.path)
+    if found != entry.sha256:
+        raise CheckpointError(
+            f"sha256 of {entry.path} is {found}, checkpoints.toml says {entry.sha256}",
+            hint="the file is damaged or was replaced: reinstall ggf-cli",
+        )
+
+
+def _check_tensors(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
+    problems = [
+        *(f"lacks {name} {wanted[name]}" for name in wanted.keys() - found.keys()),
+        *(f"has unknown {name} {found[name]}" for name in found.keys() - wanted.keys()),
+        *(
+            f"has {name} of shape {found[name]}, expected {wanted[name]}"
+            for name in wanted.keys() & found.keys()
+            if wanted[name] != found[name]
+        ),
+    ]
+    if problems:
+        shown = "; ".join(sorted(problems)[:3])
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(f"{path} does not fit a '{checkpoint.network}': it {shown}{more}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,135 @@
+"""`checkpoints.toml`: which models exist, read and checked without importing torch.
+
+The file is looked for at GGF_MANIFEST, then inside the package (an installed wheel), then at the root of the
+repository (an editable install).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ggf_cli.errors import ConfigError
+from ggf_cli.registry import did_you_mean
+
+PACKAGE = Path(__file__).resolve().parents[1]
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """One block of `checkpoints.toml`.
+
+    Attributes:
+        name: The block's name, what users type.
+        summary: One line for people.
+        dataset: What it was trained on.
+        sde: "ve", "vp" or "subvp".
+        shape: Shape of one sample, (C, H, W).
+        parameters: Trained parameters; 0 for exact models.
+        source: Where the weights are, "embedded:FILE".
+        sha256: Of the weights file.
+        license: Of the weights.
+        citation: Whom to cite.
+    """
+
+    name: str
+    summary: str
+    dataset: str
+    sde: str
+    shape: tuple[int, ...]
+    parameters: int
+    source: str
+    sha256: str
+    license: str
+    citation: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Where the weights file is, or would be, on this machine."""
+        return PACKAGE / "assets" / self.source.removeprefix(f"{EMBEDDED}:")
+
+
+def find_manifest() -> Path:
+    """The `checkpoints.toml` in force. Raises `ConfigError` if there is none."""
+    if override := os.environ.get("GGF_MANIFEST"):
+        candidates = [Path(override)]
+    else:
+        candidates = [PACKAGE / "checkpoints.toml", PACKAGE.parents[1] / "checkpoints.toml"]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"no checkpoints.toml at {' or '.join(map(str, candidates))}",
+        hint="reinstall ggf-cli, or set GGF_MANIFEST to your own file",
+    )
+
+
+def read_manifest(path: Path | None = None) -> dict[str, ModelEntry]:
+    """All models by name, in the order of the file.
+
+    Raises:
+        ConfigError: Not TOML, an unknown or missing key, or a wrong type; says which line.
+    """
+    path = path or find_manifest()
+    try:
+        text = path.read_text(encoding="utf-8")
+        blocks = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    return {name: _entry(name, block, text, path) for name, block in blocks.items()}
+
+
+def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
+    def fail(problem: str, key: str | None = None, hint: str | None = None) -> ConfigError:
+        return ConfigError(f"{path}, line {_line_of(text, name, key)}: {problem}", hint=hint)
+
+    if not isinstance(block, dict):
+        raise fail(f"'{name}' stands outside a model's block", name)
+    known = {f.name: f for f in fields(ModelEntry) if f.name != "name"}
+    for key, value in block.items():
+        if key not in known:
+            raise fail(f"unknown key '{key}' in [{name}]", key, did_you_mean(key, known, f"keys: {', '.join(known)}"))
+        if (wanted := _TYPES[str(known[key].type)])(value) is False:
+            raise fail(f"'{key}' in [{name}] is {value!r}, it must be {wanted.__doc__}", key)
+    for key, field in known.items():
+        if field.default is MISSING and key not in block:
+            raise fail(f"[{name}] lacks the key '{key}'")
+    entry = ModelEntry(name=name, **{**block, "shape": tuple(block["shape"])})
+    if not re.fullmatch(rf"{EMBEDDED}:[\w.-]+\.safetensors", entry.source):
+        raise fail(f"'source' in [{name}] is {entry.source!r}, it must be 'embedded:FILE.safetensors'", "source")
+    return entry
+
+
+def _is_text(value: Any) -> bool:
+    """a string"""
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    """a whole number, not negative"""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_shape(value: Any) -> bool:
+    """a list of positive whole numbers"""
+    return isinstance(value, list) and bool(value) and all(_is_count(v) and v for v in value)
+
+
+_TYPES = {"str": _is_text, "int": _is_count, "tuple[int, ...]": _is_shape}
+
+
+def _line_of(text: str, block: str, key: str | None) -> int:
+    """The line, from 1, of a key in a block, or of the block's header; tomllib does not keep positions."""
+    here, header = False, 1
+    for number, line in enumerate(text.splitlines(), start=1):
+        if match := re.match(r"""\s*\[\s*["']?([^"'\]]+?)["']?\s*\]""", line):
+            here = match[1] == block
+            header = number if here else header
+        elif key and (here or key == block) and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line):
+            return number
+    return header

@@ -1,0 +1,91 @@
+"""The native checkpoint: one `.safetensors` file that describes itself.
+
+The tensors stand under the project's own names. The header's metadata has one JSON document under the key
+"ggf":
+
+    schema           "ggf-checkpoint/1"
+    network          {name: a key of NETWORKS, config: what its constructor takes}
+    parametrization  a key of PARAMETRIZATIONS: how the network's output becomes the score
+    sde              as `SDE.to_dict`
+    shape            of one sample
+    provenance       where the weights came from, their licence, the sha256 of the original file
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ggf_cli.errors import CheckpointError, UsageError
+from ggf_cli.sde import SDE, sde_from_dict
+
+SCHEMA = "ggf-checkpoint/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Weights and all that is needed to use them, in memory. Fields as in the module's docstring."""
+
+    network: str
+    network_config: dict[str, Any]
+    parametrization: str
+    sde: SDE
+    shape: tuple[int, ...]
+    tensors: dict[str, Tensor]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def to_bytes(checkpoint: Checkpoint) -> bytes:
+    """The checkpoint as the content of a native file."""
+    document = {
+        "schema": SCHEMA,
+        "network": {"name": checkpoint.network, "config": checkpoint.network_config},
+        "parametrization": checkpoint.parametrization,
+        "sde": checkpoint.sde.to_dict(),
+        "shape": list(checkpoint.shape),
+        "provenance": checkpoint.provenance,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
+    return save(tensors, metadata={"ggf": json.dumps(document)})
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a native file; the tensors are mapped from it, not copied.
+
+    Raises:
+        CheckpointError: Truncated, corrupt, or not self-describing.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is corrupt or truncated: {error}", hint="fetch or convert the file again"
+        ) from error
+    if "ggf" not in metadata:
+        raise CheckpointError(
+            f"{path} holds tensors but does not say of what network",
+            hint="give the folder with its config.json, or convert that: ggf convert FOLDER OUT.safetensors",
+        )
+    try:
+        document = json.loads(metadata["ggf"])
+        if document["schema"] != SCHEMA:
+            raise CheckpointError(f"{path} has schema {document['schema']!r}, this ggf reads {SCHEMA!r}")
+        return Checkpoint(
+            network=document["network"]["name"],
+            network_config=document["network"]["config"],
+            parametrization=document["parametrization"],
+            sde=sde_from_dict(document["sde"]),
+            shape=tuple(document["shape"]),
+            tensors=tensors,
+            provenance=document["provenance"],
+        )
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise CheckpointError(f"{path} describes itself badly: {error!r}") from error

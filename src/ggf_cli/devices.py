@@ -1,0 +1,37 @@
+"""Which device to run on."""
+
+from __future__ import annotations
+
+import torch
+
+from ggf_cli.errors import UsageError
+
+
+def resolve_device(name: str | torch.device) -> torch.device:
+    """The device called `name`; "auto" is cuda, else mps, else cpu.
+
+    Raises:
+        UsageError: Not a device, or not available on this machine.
+    """
+    if name == "auto":
+        return next(torch.device(kind) for kind in ("cuda", "mps", "cpu") if _count(kind))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"'{name}' is not a device", hint="auto, cpu, cuda, cuda:1 or mps") from error
+    count = _count(device.type)
+    if (device.index or 0) >= count:
+        raise UsageError(
+            f"device '{name}' is not available: this machine has {count} of type '{device.type}'",
+            hint="--device auto takes the best there is",
+        )
+    return device
+
+
+def _count(kind: str) -> int:
+    """How many devices of a kind there are."""
+    if kind == "cuda":
+        return torch.cuda.device_count()
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    return int(kind == "cpu")

@@ -1,0 +1,12 @@
+"""The table of networks: what a checkpoint's `network.name` may be."""
+
+from __future__ import annotations
+
+from ggf_cli.registry import Entry
+
+NETWORKS: dict[str, Entry] = {
+    "unet": Entry("ggf_cli.networks.unet:UNet", "the DDPM U-Net of Ho et al. 2020"),
+    "gaussian-mixture": Entry(
+        "ggf_cli.networks.mixture:GaussianMixture", "a mixture of Gaussians with its exact score"
+    ),
+}

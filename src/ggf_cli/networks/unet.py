@@ -1,0 +1,179 @@
+"""The U-Net of DDPM (Ho et al. 2020, arXiv:2006.11239, appendix B), in the variants diffusers can describe.
+
+    time      sinusoidal embedding -> linear -> silu -> linear; added inside every residual block
+    down      per level: residual blocks (+ attention), then halve
+    middle    residual block, attention, residual block
+    up        per level: one residual block more, each fed a skip connection; then double
+
+The output has the shape of the input: predicted noise for VP models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ggf_cli.errors import CheckpointError
+from ggf_cli.networks.layers import (
+    Downsample,
+    ResBlock,
+    SelfAttention,
+    Upsample,
+    timestep_embedding,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """The architecture.
+
+    Attributes:
+        image_channels: Channels of input and output.
+        channels: Width of each level, finest first.
+        attention_down: Whether each down level has attention, finest first.
+        attention_up: Whether each up level has attention, coarsest first.
+        attention_mid: Whether the middle has attention.
+        head_channels: Width of one attention head; None is one head.
+        blocks: Residual blocks per down level; up levels have one more.
+        groups: Groups of every group normalisation.
+        norm_eps: Its epsilon.
+        time_cosine_first: Cosines before sines in the time embedding.
+        time_freq_shift: 1 makes the lowest frequency exactly 1 / 10000; 0 does not reach it.
+        downsample_padding: See `Downsample`.
+    """
+
+    image_channels: int
+    channels: tuple[int, ...]
+    attention_down: tuple[bool, ...]
+    attention_up: tuple[bool, ...]
+    attention_mid: bool = True
+    head_channels: int | None = None
+    blocks: int = 2
+    groups: int = 32
+    norm_eps: float = 1e-6
+    time_cosine_first: bool = False
+    time_freq_shift: float = 1.0
+    downsample_padding: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "attention_down", "attention_up"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not len(self.channels) == len(self.attention_down) == len(self.attention_up) > 0:
+            raise CheckpointError("a U-Net needs one attention flag for each level, up and down")
+        if any(width <= 0 or width % self.groups for width in self.channels):
+            raise CheckpointError(
+                f"U-Net widths {self.channels} are not multiples of {self.groups} groups"
+            )
+
+
+class UNet(nn.Module):
+    """network(x, label): x (B, C, H, W), label (B,) -> (B, C, H, W).
+
+    H and W must be divisible by 2^(levels - 1).
+    """
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        c = self._config = UNetConfig(**config)
+        time = 4 * c.channels[0]
+        norm = {"groups": c.groups, "eps": c.norm_eps}
+
+        self.time_in = nn.Linear(c.channels[0], time)
+        self.time_out = nn.Linear(time, time)
+        self.conv_in = nn.Conv2d(c.image_channels, c.channels[0], 3, padding=1)
+
+        def attention(width: int) -> SelfAttention:
+            return SelfAttention(width, width // (c.head_channels or width), **norm)
+
+        self.down = nn.ModuleList()
+        skips = [c.channels[0]]
+        for level, width in enumerate(c.channels):
+            last = level == len(c.channels) - 1
+            inputs = [skips[-1]] + [width] * (c.blocks - 1)
+            self.down.append(
+                Level(
+                    [ResBlock(i, width, time, **norm) for i in inputs],
+                    [attention(width) for _ in inputs if c.attention_down[level]],
+                    None if last else Downsample(width, c.downsample_padding),
+                )
+            )
+            skips += [width] * (c.blocks + (not last))
+
+        width = c.channels[-1]
+        self.mid_in = ResBlock(width, width, time, **norm)
+        self.mid_attention = attention(width) if c.attention_mid else nn.Identity()
+        self.mid_out = ResBlock(width, width, time, **norm)
+
+        self.up = nn.ModuleList()
+        for level, outputs in enumerate(reversed(c.channels)):
+            blocks = []
+            for _ in range(c.blocks + 1):
+                blocks.append(ResBlock(width + skips.pop(), outputs, time, **norm))
+                width = outputs
+            self.up.append(
+                Level(
+                    blocks,
+                    [attention(width) for _ in blocks if c.attention_up[level]],
+                    None if level == len(c.channels) - 1 else Upsample(width),
+                )
+            )
+
+        self.norm_out = nn.GroupNorm(c.groups, width, eps=c.norm_eps)
+        self.conv_out = nn.Conv2d(width, c.image_channels, 3, padding=1)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the constructor needs, as JSON data."""
+        return asdict(self._config)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        c = self._config
+        embedding = timestep_embedding(
+            label,
+            c.channels[0],
+            cosine_first=c.time_cosine_first,
+            freq_shift=c.time_freq_shift,
+            dtype=x.dtype,
+        )
+        time = F.silu(self.time_out(F.silu(self.time_in(embedding))))
+
+        h = self.conv_in(x)
+        skips = [h]
+        for level in self.down:
+            for block, attention in level.stages():
+                h = attention(block(h, time))
+                skips.append(h)
+            if level.resample is not None:
+                h = level.resample(h)
+                skips.append(h)
+
+        h = self.mid_out(self.mid_attention(self.mid_in(h, time)), time)
+
+        for level in self.up:
+            for block, attention in level.stages():
+                h = attention(block(torch.cat([h, skips.pop()], dim=1), time))
+            if level.resample is not None:
+                h = level.resample(h)
+
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, each followed by its attention if there is one."""
+
+    def __init__(
+        self, blocks: list[ResBlock], attentions: list[SelfAttention], resample: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.attentions = nn.ModuleList(attentions)
+        self.resample = resample
+
+    def stages(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """The blocks in order, each with its attention or the identity."""
+        return zip(self.blocks, self.attentions or [nn.Identity()] * len(self.blocks), strict=True)

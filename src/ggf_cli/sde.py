@@ -1,0 +1,219 @@
+"""What is solved: the forward SDE that turns data into noise, and its time reversal.
+
+    forward    dx = f(x, t) dt + g(t) dw,                               t from 0 (data) to 1 (noise)
+    marginal   x(t) | x(0)  ~  N(alpha(t) x(0), sigma(t)^2 I)
+    reverse    dx = [f(x, t) - g(t)^2 score(x, t)] dt + g(t) dw,        t from 1 down to t_eps
+
+The noise is additive (g depends on t alone), so Itô and Stratonovich solutions agree and averaging two
+Euler–Maruyama increments (Heun) needs no correction term.
+
+This module knows nothing of networks or solvers. Reference: Song et al. 2021, arXiv:2011.13456, section 3
+and appendix B.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ggf_cli.errors import UsageError
+
+
+def expand_as_batch(v: Tensor, x: Tensor) -> Tensor:
+    """Shape one number a row, (B,), to broadcast against a batch of states, (B, *), in its dtype."""
+    return v.to(x.dtype).reshape(-1, *(1,) * (x.dim() - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SDE(abc.ABC):
+    """A forward SDE with Gaussian marginals.
+
+    Args:
+        t_eps: Where the reverse solve ends and Tweedie's formula takes over, in (0, 1).
+        data_range: Smallest and largest value of the data.
+    """
+
+    name: ClassVar[str]
+    T: ClassVar[float] = 1.0
+
+    t_eps: float
+    data_range: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.t_eps < self.T:
+            raise UsageError(f"t_eps is {self.t_eps}, it must lie in (0, 1)")
+        low, high = self.data_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise UsageError(f"data_range is {self.data_range}, it must be (low, high), low < high")
+
+    @abc.abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        """Signal scale of the marginal, (B,) -> (B,), in (0, 1]."""
+
+    @abc.abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        """Noise scale of the marginal, (B,) -> (B,), > 0."""
+
+    @abc.abstractmethod
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        """f(x, t): x (B, *), t (B,) -> (B, *)."""
+
+    @abc.abstractmethod
+    def diffusion(self, t: Tensor) -> Tensor:
+        """g(t): (B,) -> (B,)."""
+
+    def marginal_prob(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (B, *) and standard deviation (B,) of x(t) given x(0) = x0."""
+        return expand_as_batch(self.alpha(t), x0) * x0, self.sigma(t)
+
+    def half_log_snr(self, t: Tensor) -> Tensor:
+        """log(alpha / sigma), (B,) -> (B,); falls as t grows."""
+        return torch.log(self.alpha(t) / self.sigma(t))
+
+    @property
+    def prior_std(self) -> float:
+        """Standard deviation of the prior at T: 1 where the variance is preserved."""
+        return 1.0
+
+    def prior_sampling(self, noise: Tensor) -> Tensor:
+        """Turn standard normal noise (B, *) into draws of the prior, N(0, prior_std^2 I)."""
+        return self.prior_std * noise
+
+    def reverse_drift(self, x: Tensor, t: Tensor, score: Tensor) -> Tensor:
+        """f(x, t) - g(t)^2 score: the drift of the reverse SDE, (B, *)."""
+        return self.drift(x, t) - expand_as_batch(self.diffusion(t).square(), x) * score
+
+    def tweedie_denoise(self, x: Tensor, t: Tensor, score: Tensor) -> Tensor:
+        """E[x(0) | x(t) = x] = (x + sigma^2 score) / alpha, (B, *).
+
+        Song's code and the paper's leave out the division by alpha, which at t_eps is 0.99995 for VP.
+        """
+        sigma2 = expand_as_batch(self.sigma(t).square(), x)
+        return (x + sigma2 * score) / expand_as_batch(self.alpha(t), x)
+
+    @property
+    def eps_abs(self) -> float:
+        """The paper's absolute tolerance: one of 256 levels of the data range."""
+        low, high = self.data_range
+        return (high - low) / 256
+
+    def to_unit_range(self, x: Tensor) -> Tensor:
+        """Map data to float32 in [0, 1], clamped: what an image viewer expects."""
+        low, high = self.data_range
+        return ((x.to(torch.float32) - low) / (high - low)).clamp(0.0, 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The SDE as JSON data; `sde_from_dict` reads it back."""
+        fields = asdict(self)
+        return {"name": self.name, **fields, "data_range": list(self.data_range)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VESDE(SDE):
+    """Variance exploding: dx = g dw, sigma(t) = sigma_min (sigma_max / sigma_min)^t, alpha = 1."""
+
+    name: ClassVar[str] = "ve"
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    t_eps: float = 1e-5
+    data_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.sigma_min < self.sigma_max < math.inf:
+            raise UsageError(
+                f"sigma_min {self.sigma_min} and sigma_max {self.sigma_max} must satisfy"
+                " 0 < sigma_min < sigma_max"
+            )
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.sigma_min * torch.exp(t * math.log(self.sigma_max / self.sigma_min))
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        return self.sigma(t) * math.sqrt(2 * math.log(self.sigma_max / self.sigma_min))
+
+    @property
+    def prior_std(self) -> float:
+        return self.sigma_max
+
+
+@dataclass(frozen=True, kw_only=True)
+class VPSDE(SDE):
+    """Variance preserving: dx = -beta/2 x dt + sqrt(beta) dw, beta linear in t; the limit of DDPM."""
+
+    name: ClassVar[str] = "vp"
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    t_eps: float = 1e-3
+    data_range: tuple[float, float] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.beta_min <= self.beta_max < math.inf:
+            raise UsageError(
+                f"beta_min {self.beta_min} and beta_max {self.beta_max} must satisfy"
+                " 0 < beta_min <= beta_max"
+            )
+
+    def beta(self, t: Tensor) -> Tensor:
+        """Noise rate, (B,) -> (B,)."""
+        return self.beta_min + t * (self.beta_max - self.beta_min)
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        """Minus half the integral of beta from 0 to t, (B,) -> (B,)."""
+        return -0.25 * t.square() * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(self.log_alpha(t))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sqrt(-torch.expm1(2 * self.log_alpha(t)))
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        return expand_as_batch(-0.5 * self.beta(t), x) * x
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        return torch.sqrt(self.beta(t))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubVPSDE(VPSDE):
+    """Sub-VP: the drift and alpha of VP with less noise, sigma = 1 - alpha^2."""
+
+    name: ClassVar[str] = "subvp"
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return -torch.expm1(2 * self.log_alpha(t))
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        return torch.sqrt(self.beta(t) * -torch.expm1(4 * self.log_alpha(t)))
+
+
+SDES: dict[str, type[SDE]] = {sde.name: sde for sde in (VESDE, VPSDE, SubVPSDE)}
+
+
+def sde_from_dict(fields: dict[str, Any]) -> SDE:
+    """Build an SDE from what `SDE.to_dict` wrote. Raises `UsageError` for unknown names or fields."""
+    fields = dict(fields)
+    name = fields.pop("name", None)
+    if name not in SDES:
+        raise UsageError(f"unknown SDE '{name}'", hint=f"it is one of {', '.join(SDES)}")
+    if "data_range" in fields:
+        fields["data_range"] = tuple(fields["data_range"])
+    try:
+        return SDES[name](**fields)
+    except TypeError as error:
+        raise UsageError(f"SDE '{name}': {error}") from error

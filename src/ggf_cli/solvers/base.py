@@ -1,0 +1,212 @@
+"""What a solver is: options, and two functions on rows.
+
+    start(x, index, sde)             -> rows      fresh rows at t = T
+    step(rows, score, noise, sde)    -> rows      one network evaluation of every row
+
+A *row* is one sample on its way from t = T to t_eps, with its own x, t, step size, counters and noise stream.
+No quantity is ever shared between rows, so a sample does not depend on its neighbours and rows may join and
+leave at any time. A solver has no loop, does not know how many samples are wanted, and never drops or
+reorders rows.
+
+A step evaluates each row once, wherever that row needs it: at the start of an attempt, inside it, or at t_eps
+for the denoising. A method with several stages keeps the stage in its rows. So every network call is full
+and no row is evaluated for nothing, whatever its neighbours are doing.
+
+To add a solver: one file with a `Solver`, one line in the table of `ggf_cli.solvers`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ggf_cli.errors import UsageError
+from ggf_cli.score import ScoreFunction
+from ggf_cli.sde import SDE, expand_as_batch
+
+NoiseFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The state of B samples on their way. Solvers add what they remember as further (B, ...) tensors.
+
+    Attributes:
+        index: Sample index, names the noise stream, (B,) int64.
+        draws: Noise blocks consumed so far; block 0 is the prior draw, (B,) int64.
+        x: State, (B, *).
+        t: Time, (B,), float64 where the device has it.
+        accepted: Steps taken, (B,) int64.
+        rejected: Attempts thrown away, (B,) int64.
+        done: True when x is the final, denoised sample, (B,) bool.
+    """
+
+    index: Tensor
+    draws: Tensor
+    x: Tensor
+    t: Tensor
+    accepted: Tensor
+    rejected: Tensor
+    done: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def replace(self, **changes: Any) -> Self:
+        """The same rows with some tensors replaced."""
+        return dataclasses.replace(self, **changes)
+
+    def take(self, slots: Tensor) -> Self:
+        """The rows at `slots`, (k,) int64, in that order."""
+        return self.replace(**{f.name: getattr(self, f.name)[slots] for f in fields(self)})
+
+    def put(self, slots: Tensor, fresh: Self) -> Self:
+        """These rows with those at `slots`, (k,) int64, replaced by the k rows `fresh`."""
+        return self.replace(
+            **{
+                f.name: getattr(self, f.name).index_copy(0, slots, getattr(fresh, f.name))
+                for f in fields(self)
+            }
+        )
+
+
+def fresh_rows(x: Tensor, index: Tensor, sde: SDE) -> dict[str, Tensor]:
+    """The fields that all solvers start with: prior draws x (B, *) of the samples index (B,)."""
+    zeros = torch.zeros_like(index)
+    # MPS has no float64; everywhere else time is kept in it.
+    time_dtype = torch.float32 if x.device.type == "mps" else torch.float64
+    return {
+        "index": index,
+        "draws": torch.ones_like(index),
+        "x": x,
+        "t": torch.full(index.shape, sde.T, dtype=time_dtype, device=x.device),
+        "accepted": zeros,
+        "rejected": zeros,
+        "done": torch.zeros_like(index, dtype=torch.bool),
+    }
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    above: float = -math.inf,
+    low: float = -math.inf,
+    high: float = math.inf,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A solver option: its default, one line of help, and the values it may take.
+
+    Args:
+        default: Default value; None where the SDE decides.
+        help: One line.
+        above: Exclusive lower bound.
+        low: Inclusive lower bound.
+        high: Inclusive upper bound.
+        choices: Allowed words.
+    """
+    bounds = {"help": help, "above": above, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver(abc.ABC):
+    """Options as frozen fields, capability as class attributes, and `start` and `step`.
+
+    Class attributes:
+        name: The name in tables, logs and on the command line.
+        kind: "sde" (stochastic) or "ode" (probability flow).
+        adaptive: Whether the step size follows the error.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Literal["sde", "ode"]]
+    adaptive: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            _check_option(self.name, f.name, getattr(self, f.name), f.metadata, f.default)
+
+    @abc.abstractmethod
+    def start(self, x: Tensor, index: Tensor, sde: SDE) -> Rows:
+        """Fresh rows at t = T from prior draws x (B, *) of the samples index (B,)."""
+
+    @abc.abstractmethod
+    def step(self, rows: Any, score: ScoreFunction, noise: NoiseFunction, sde: SDE) -> Any:
+        """Evaluate every row once, at the point it needs, and move it as far as that allows.
+
+        Args:
+            rows: The rows, each at its own t and stage.
+            score: x (B, *), t (B,) -> (B, *); to be called once.
+            noise: index (B,), draw (B,) -> (B, *): block `draw` of each sample's noise stream.
+            sde: The forward SDE.
+
+        Returns:
+            The rows, in the same order, `done` where x is final.
+        """
+
+    def expected_nfe(self) -> int | None:
+        """Evaluations a sample takes, the denoising one included; None if only the solve can tell."""
+        return None
+
+    def options(self) -> dict[str, Any]:
+        """The options as JSON data."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def reverse_increment(
+    sde: SDE, x: Tensor, t: Tensor, score: Tensor, h: Tensor, z: Tensor
+) -> Tensor:
+    """One Euler–Maruyama increment of the reverse SDE, from t to t - h.
+
+        K = -h [f(x, t) - g(t)^2 score] + g(t) sqrt(h) z
+
+    Args:
+        sde: The forward SDE.
+        x: State, (B, *).
+        t: Time, (B,).
+        score: score(x, t), (B, *).
+        h: Step size, (B,), >= 0.
+        z: Standard normal noise, (B, *).
+    """
+    noise_scale = sde.diffusion(t) * torch.sqrt(h)
+    drift = sde.reverse_drift(x, t, score)
+    return expand_as_batch(noise_scale, x) * z - expand_as_batch(h, x) * drift
+
+
+def where_rows(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """For each row, `yes` where the condition (B,) holds, else `no`; both (B, *)."""
+    return torch.where(condition.reshape(-1, *(1,) * (yes.dim() - 1)), yes, no)
+
+
+def _check_option(solver: str, name: str, value: Any, limits: Mapping[str, Any], like: Any) -> None:
+    """Raise `UsageError` unless `value` is of the kind of the default `like`, and within limits."""
+    if value is None and like is None:
+        return
+    if limits["choices"]:
+        wanted, good = f"one of {', '.join(limits['choices'])}", value in limits["choices"]
+    elif isinstance(like, bool):
+        wanted, good = "true or false", isinstance(value, bool)
+    else:
+        whole = isinstance(like, int)
+        low, above, high = limits["low"], limits["above"], limits["high"]
+        bounds = [f"{sign} {b:g}" for sign, b in ((">", above), (">=", low), ("<=", high))
+                  if math.isfinite(b)]  # fmt: skip
+        wanted = " and ".join(["a whole number" if whole else "a finite number", *bounds])
+        good = (
+            isinstance(value, int if whole else int | float)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and above < value
+            and low <= value <= high
+        )
+    if not good:
+        flag = "--" + name.replace("_", "-")
+        raise UsageError(f"{flag} of solver '{solver}' is {value!r}, it must be {wanted}")

@@ -35,7 +35,21 @@ if TYPE_CHECKING:
     from ggf_cli.sde import VPSDE as VPSDE
     from ggf_cli.sde import SubVPSDE as SubVPSDE
 
-__all__ = ["__version__", "solvers", *_PUBLIC]
+__all__ = [
+    "VESDE",
+    "VPSDE",
+    "Finished",
+    "GGFError",
+    "Outcome",
+    "SampleResult",
+    "ScoreModel",
+    "SubVPSDE",
+    "__version__",
+    "load_model",
+    "sample",
+    "solvers",
+    "stream",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,9 @@ def resolve_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"'{name}' is not a device", hint="auto, cpu, cuda, cuda:1 or mps") from error
+        raise UsageError(
+            f"'{name}' is not a device", hint="auto, cpu, cuda, cuda:1 or mps"
+        ) from error
     count = _count(device.type)
     if (device.index or 0) >= count:
         raise UsageError(

@@ -126,7 +126,7 @@ class Engine:
         self._model = model
         self._solver = solver
         self._batch_size = batch_size
-        self._max_nfe = max_nfe or solver.expected_nfe() or MAX_NFE
+        self.max_nfe = max_nfe or solver.expected_nfe() or MAX_NFE
         self._device = torch.device(model.device)
         self._noise = Noise(seed=seed, shape=model.shape, dtype=model.dtype)
         self._score = CountedScore(model.score)
@@ -213,7 +213,7 @@ class Engine:
                 leaving[slot] = Outcome.NON_FINITE
             elif done[slot]:
                 leaving[slot] = Outcome.DONE
-            elif self._score.nfe[slot] >= self._max_nfe:
+            elif self._score.nfe[slot] >= self.max_nfe:
                 leaving[slot] = Outcome.MAX_NFE
         if not leaving:
             return [], []

@@ -45,6 +45,6 @@ def lookup(table: Mapping[str, T], name: str, kind: str, hint: str) -> T:
 
 
 def did_you_mean(name: str, choices: Iterable[str], otherwise: str) -> str:
-    """"did you mean 'church'?", followed by `otherwise`."""
+    """ "did you mean 'church'?", followed by `otherwise`."""
     close = difflib.get_close_matches(name.lower(), list(choices), n=1)
     return f"did you mean '{close[0]}'? {otherwise}" if close else otherwise

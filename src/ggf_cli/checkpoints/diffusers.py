@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ggf_cli.checkpoints.native import Checkpoint
+from ggf_cli.checkpoints.native import Checkpoint, file_sha256
 from ggf_cli.errors import CheckpointError
 from ggf_cli.sde import VPSDE
 
@@ -84,7 +84,12 @@ def read(folder: Path) -> Checkpoint:
         sde=_sde(scheduler, folder),
         shape=(config["in_channels"], size, size),
         tensors={_rename(name): tensor for name, tensor in _read_weights(weights).items()},
-        provenance={"format": "diffusers", "source": folder.name, "weights": weights.name},
+        provenance={
+            "source": folder.name,
+            "format": "diffusers",
+            "file": weights.name,
+            "sha256": file_sha256(weights),
+        },
     )
 
 

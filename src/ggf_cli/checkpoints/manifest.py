@@ -13,8 +13,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ggf_cli.errors import ConfigError
-from ggf_cli.registry import did_you_mean
+from ggf_cli.errors import CheckpointError, ConfigError
+from ggf_cli.registry import did_you_mean, lookup
 
 PACKAGE = Path(__file__).resolve().parents[1]
 EMBEDDED = "embedded"
@@ -84,6 +84,27 @@ def read_manifest(path: Path | None = None) -> dict[str, ModelEntry]:
     return {name: _entry(name, block, text, path) for name, block in blocks.items()}
 
 
+def looks_like_path(name: str | Path) -> bool:
+    """Whether this names a file or folder rather than a registered model."""
+    return isinstance(name, Path) or "/" in name or "." in name or Path(name).exists()
+
+
+def find_model(name: str | Path) -> ModelEntry | Path:
+    """What a user's `--model` means: a registered model, or a path that exists.
+
+    Raises:
+        UsageError: No such model.
+        CheckpointError: A path at which there is nothing.
+    """
+    manifest = read_manifest()
+    if str(name) in manifest or not looks_like_path(name):
+        return lookup(manifest, str(name), "model", "see ggf list-models")
+    path = Path(name)
+    if not path.exists():
+        raise CheckpointError(f"no checkpoint at {path}", hint="see ggf list-models for names")
+    return path
+
+
 def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
     def fail(problem: str, key: str | None = None, hint: str | None = None) -> ConfigError:
         return ConfigError(f"{path}, line {_line_of(text, name, key)}: {problem}", hint=hint)
@@ -93,7 +114,11 @@ def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
     known = {f.name: f for f in fields(ModelEntry) if f.name != "name"}
     for key, value in block.items():
         if key not in known:
-            raise fail(f"unknown key '{key}' in [{name}]", key, did_you_mean(key, known, f"keys: {', '.join(known)}"))
+            raise fail(
+                f"unknown key '{key}' in [{name}]",
+                key,
+                did_you_mean(key, known, f"keys: {', '.join(known)}"),
+            )
         if (wanted := _TYPES[str(known[key].type)])(value) is False:
             raise fail(f"'{key}' in [{name}] is {value!r}, it must be {wanted.__doc__}", key)
     for key, field in known.items():
@@ -101,7 +126,10 @@ def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
             raise fail(f"[{name}] lacks the key '{key}'")
     entry = ModelEntry(name=name, **{**block, "shape": tuple(block["shape"])})
     if not re.fullmatch(rf"{EMBEDDED}:[\w.-]+\.safetensors", entry.source):
-        raise fail(f"'source' in [{name}] is {entry.source!r}, it must be 'embedded:FILE.safetensors'", "source")
+        raise fail(
+            f"'source' in [{name}] is {entry.source!r}, it must be 'embedded:FILE.safetensors'",
+            "source",
+        )
     return entry
 
 
@@ -130,6 +158,10 @@ def _line_of(text: str, block: str, key: str | None) -> int:
         if match := re.match(r"""\s*\[\s*["']?([^"'\]]+?)["']?\s*\]""", line):
             here = match[1] == block
             header = number if here else header
-        elif key and (here or key == block) and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line):
+        elif (
+            key
+            and (here or key == block)
+            and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line)
+        ):
             return number
     return header

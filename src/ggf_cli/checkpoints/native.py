@@ -13,6 +13,7 @@ The tensors stand under the project's own names. The header's metadata has one J
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,9 @@ def read(path: Path) -> Checkpoint:
     try:
         document = json.loads(metadata["ggf"])
         if document["schema"] != SCHEMA:
-            raise CheckpointError(f"{path} has schema {document['schema']!r}, this ggf reads {SCHEMA!r}")
+            raise CheckpointError(
+                f"{path} has schema {document['schema']!r}, this ggf reads {SCHEMA!r}"
+            )
         return Checkpoint(
             network=document["network"]["name"],
             network_config=document["network"]["config"],
@@ -89,3 +92,9 @@ def read(path: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise CheckpointError(f"{path} describes itself badly: {error!r}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,6 @@ The output has the shape of the input: predicted noise for VP models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,47 +80,42 @@ class UNet(nn.Module):
         super().__init__()
         c = self._config = UNetConfig(**config)
         time = 4 * c.channels[0]
-        norm = {"groups": c.groups, "eps": c.norm_eps}
+
+        def block(inputs: int, outputs: int) -> ResBlock:
+            return ResBlock(inputs, outputs, time, c.groups, c.norm_eps)
+
+        def attention(width: int, wanted: bool) -> nn.Module:
+            heads = width // (c.head_channels or width)
+            return SelfAttention(width, heads, c.groups, c.norm_eps) if wanted else nn.Identity()
 
         self.time_in = nn.Linear(c.channels[0], time)
         self.time_out = nn.Linear(time, time)
         self.conv_in = nn.Conv2d(c.image_channels, c.channels[0], 3, padding=1)
 
-        def attention(width: int) -> SelfAttention:
-            return SelfAttention(width, width // (c.head_channels or width), **norm)
-
+        last = len(c.channels) - 1
+        skips = [c.channels[0]]  # widths
         self.down = nn.ModuleList()
-        skips = [c.channels[0]]
         for level, width in enumerate(c.channels):
-            last = level == len(c.channels) - 1
-            inputs = [skips[-1]] + [width] * (c.blocks - 1)
-            self.down.append(
-                Level(
-                    [ResBlock(i, width, time, **norm) for i in inputs],
-                    [attention(width) for _ in inputs if c.attention_down[level]],
-                    None if last else Downsample(width, c.downsample_padding),
-                )
-            )
-            skips += [width] * (c.blocks + (not last))
+            blocks = [block(skips[-1] if i == 0 else width, width) for i in range(c.blocks)]
+            attentions = [attention(width, c.attention_down[level]) for _ in blocks]
+            resample = None if level == last else Downsample(width, c.downsample_padding)
+            self.down.append(DownLevel(blocks, attentions, resample))
+            skips += [width] * (c.blocks + (level != last))
 
         width = c.channels[-1]
-        self.mid_in = ResBlock(width, width, time, **norm)
-        self.mid_attention = attention(width) if c.attention_mid else nn.Identity()
-        self.mid_out = ResBlock(width, width, time, **norm)
+        self.mid_in = block(width, width)
+        self.mid_attention = attention(width, c.attention_mid)
+        self.mid_out = block(width, width)
 
         self.up = nn.ModuleList()
         for level, outputs in enumerate(reversed(c.channels)):
-            blocks = []
-            for _ in range(c.blocks + 1):
-                blocks.append(ResBlock(width + skips.pop(), outputs, time, **norm))
-                width = outputs
-            self.up.append(
-                Level(
-                    blocks,
-                    [attention(width) for _ in blocks if c.attention_up[level]],
-                    None if level == len(c.channels) - 1 else Upsample(width),
-                )
-            )
+            blocks = [
+                block((width if i == 0 else outputs) + skips.pop(), outputs)
+                for i in range(c.blocks + 1)
+            ]
+            width = outputs
+            attentions = [attention(width, c.attention_up[level]) for _ in blocks]
+            self.up.append(UpLevel(blocks, attentions, None if level == last else Upsample(width)))
 
         self.norm_out = nn.GroupNorm(c.groups, width, eps=c.norm_eps)
         self.conv_out = nn.Conv2d(width, c.image_channels, 3, padding=1)
@@ -142,38 +136,46 @@ class UNet(nn.Module):
         )
         time = F.silu(self.time_out(F.silu(self.time_in(embedding))))
 
-        h = self.conv_in(x)
-        skips = [h]
+        skips = [self.conv_in(x)]
         for level in self.down:
-            for block, attention in level.stages():
-                h = attention(block(h, time))
-                skips.append(h)
-            if level.resample is not None:
-                h = level.resample(h)
-                skips.append(h)
-
-        h = self.mid_out(self.mid_attention(self.mid_in(h, time)), time)
-
+            skips += level(skips[-1], time)
+        h = self.mid_out(self.mid_attention(self.mid_in(skips[-1], time)), time)
         for level in self.up:
-            for block, attention in level.stages():
-                h = attention(block(torch.cat([h, skips.pop()], dim=1), time))
-            if level.resample is not None:
-                h = level.resample(h)
-
-        return self.conv_out(F.silu(self.norm_out(h)))
+            h = level(h, time, skips)
+        return self.conv_out(F.silu(self.norm_out(h))).contiguous()
 
 
 class Level(nn.Module):
-    """The blocks of one resolution, each followed by its attention if there is one."""
+    """What one resolution holds: residual blocks, the attention after each, and maybe a resampling."""
 
     def __init__(
-        self, blocks: list[ResBlock], attentions: list[SelfAttention], resample: nn.Module | None
+        self, blocks: list[ResBlock], attentions: list[nn.Module], resample: nn.Module | None
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.attentions = nn.ModuleList(attentions)
         self.resample = resample
 
-    def stages(self) -> Iterator[tuple[nn.Module, nn.Module]]:
-        """The blocks in order, each with its attention or the identity."""
-        return zip(self.blocks, self.attentions or [nn.Identity()] * len(self.blocks), strict=True)
+
+class DownLevel(Level):
+    """Blocks, then halve."""
+
+    def forward(self, h: Tensor, time: Tensor) -> list[Tensor]:
+        """All that the way up will need; the last of it is the input of the next level."""
+        outputs = []
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            h = attention(block(h, time))
+            outputs.append(h)
+        if self.resample is not None:
+            outputs.append(self.resample(h))
+        return outputs
+
+
+class UpLevel(Level):
+    """Blocks, each of which also takes the last of the skips; then double."""
+
+    def forward(self, h: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
+        """Removes as many skips from the end of the list as there are blocks."""
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), time))
+        return h if self.resample is None else self.resample(h)

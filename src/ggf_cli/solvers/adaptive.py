@@ -125,9 +125,7 @@ class Adaptive(Solver):
         # Move.
         x = where_rows(accepted, x_low + difference if self.extrapolation else x_low, x)
         t = torch.where(accepted, t_next, t)
-        h_next = next_step_size(
-            h, error, t - sde.t_eps, safety=self.safety, exponent=self.exponent
-        )
+        h_next = next_step_size(h, error, t - sde.t_eps, safety=self.safety, exponent=self.exponent)
         h = torch.where(known, h_next, h)
         reference = x if self.reference == "state" else where_rows(accepted, x_low, rows.reference)
         s = where_rows(rejected, rows.score, answer)

@@ -1,0 +1,64 @@
+"""The command `ggf`: a thin shell over the Python interface. Importing it imports no torch.
+
+stdout carries results only; progress, notes and errors go to stderr. Expected failures are a `GGFError`,
+shown as one message and one hint, with the error's exit code; GGF_DEBUG=1 shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ggf_cli import __version__
+from ggf_cli.cli import console
+from ggf_cli.cli.convert import convert
+from ggf_cli.cli.list_models import list_models
+from ggf_cli.cli.sample import sample
+from ggf_cli.errors import GGFError
+
+
+class Group(TyperGroup):
+    """Turns a `GGFError` of any command into its message and exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GGFError as error:
+            if os.environ.get("GGF_DEBUG"):
+                raise
+            console.show_error(error)
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    name="ggf",
+    cls=Group,
+    help="Draw images from pretrained score-based models, fast.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+app.command("sample")(sample)
+app.command("list-models")(list_models)
+app.command("convert")(convert)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.result(f"ggf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Draw images from pretrained score-based models, fast."""

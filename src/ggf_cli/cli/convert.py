@@ -1,0 +1,55 @@
+"""`ggf convert`"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggf_cli.cli import console
+from ggf_cli.errors import UsageError
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="A folder in diffusers layout, or a native file.")],
+    out: Annotated[Path, typer.Argument(help="The native file to write, OUT.safetensors.")],
+    license: Annotated[str, typer.Option("--license", help="Licence of the weights.")] = "unknown",
+    origin: Annotated[
+        str | None, typer.Option("--origin", help="Where the weights came from, for the record.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Turn a checkpoint into one native file that describes itself.
+
+    ggf convert ./my-ddpm my-ddpm.safetensors --license MIT
+    """
+    if out.suffix != ".safetensors":
+        raise UsageError(f"{out} must end in .safetensors")
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists", hint="use --force to replace it")
+    if not source.exists():
+        raise UsageError(f"no checkpoint at {source}")
+
+    import torch
+
+    from ggf_cli.checkpoints.load import build, read_checkpoint
+    from ggf_cli.checkpoints.native import to_bytes
+    from ggf_cli.output.folder import write_atomically
+
+    checkpoint = read_checkpoint(source)
+    provenance = {**checkpoint.provenance, "license": license}
+    if origin:
+        provenance["source"] = origin
+    checkpoint = replace(checkpoint, provenance=provenance)
+    build(checkpoint, source.name, source, device=torch.device("cpu"))  # all tensors fit
+    write_atomically(out, to_bytes(checkpoint))
+
+    sde = checkpoint.sde
+    console.result(
+        f"{checkpoint.network}, {sum(t.numel() for t in checkpoint.tensors.values()):,} values,"
+        f" shape {'×'.join(map(str, checkpoint.shape))}"
+    )
+    console.result(f"{checkpoint.parametrization}, {sde}")
+    console.result(str(out))

@@ -1,0 +1,240 @@
+"""The types of the command line's options, and the parsing of those that are more than a number."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggf_cli.errors import UsageError
+from ggf_cli.solvers import SOLVERS
+
+_SOLVER = "Solver"
+_ADAPTIVE = "Adaptive step size"
+_OUTPUT = "Output"
+_RUN = "Run"
+
+MAX_SAMPLES = 10_000_000
+
+
+class Format(StrEnum):
+    """How samples are stored."""
+
+    PNG = "png"
+    NPZ = "npz"
+    NONE = "none"
+
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", metavar="NAME|PATH", help="A name from `ggf list-models`, or a checkpoint."
+    ),
+]
+Solver = Annotated[
+    str,
+    typer.Option(
+        "--solver", "-s", metavar="SOLVER", help=f"One of: {', '.join(SOLVERS)}.",
+        rich_help_panel=_SOLVER,
+    ),
+]  # fmt: skip
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", help="em: equal steps from T to t_eps. [default: 1000]", rich_help_panel=_SOLVER
+    ),
+]
+Denoise = Annotated[
+    bool | None,
+    typer.Option(
+        "--denoise/--no-denoise", help="End with Tweedie's formula. [default: denoise]",
+        rich_help_panel=_SOLVER,
+    ),
+]  # fmt: skip
+TEps = Annotated[
+    float | None,
+    typer.Option(
+        "--t-eps", help="End time of the solve, in (0, 1). [default: (from the model)]",
+        rich_help_panel=_SOLVER,
+    ),
+]  # fmt: skip
+MaxNFE = Annotated[
+    int | None,
+    typer.Option(
+        "--max-nfe", help="Give a sample up after this many evaluations. [default: 10000]",
+        rich_help_panel=_SOLVER,
+    ),
+]  # fmt: skip
+EpsRel = Annotated[
+    float | None,
+    typer.Option(
+        "--eps-rel", help="Relative tolerance, > 0. [default: 0.02]", rich_help_panel=_ADAPTIVE
+    ),
+]
+EpsAbs = Annotated[
+    float | None,
+    typer.Option(
+        "--eps-abs", help="Absolute tolerance, > 0, in units of x. [default: data range / 256]",
+        rich_help_panel=_ADAPTIVE,
+    ),
+]  # fmt: skip
+HInit = Annotated[
+    float | None,
+    typer.Option(
+        "--h-init", help="First step, in units of t. [default: 0.01]", rich_help_panel=_ADAPTIVE
+    ),
+]
+Exponent = Annotated[
+    float | None,
+    typer.Option(
+        "--exponent", help="r: h scales with error^-r. [default: 0.9]", rich_help_panel=_ADAPTIVE
+    ),
+]
+Safety = Annotated[
+    float | None,
+    typer.Option(
+        "--safety",
+        help="theta: factor on new steps, in (0, 1]. [default: 0.9]",
+        rich_help_panel=_ADAPTIVE,
+    ),
+]
+Norm = Annotated[
+    str | None,
+    typer.Option(
+        "--norm",
+        metavar="l2|linf",
+        help="Error over the pixels. [default: l2]",
+        rich_help_panel=_ADAPTIVE,
+    ),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        "--reference", metavar="proposal|state|none",
+        help="x'_prev in the tolerance: last accepted x' (paper), state (authors' JAX code), none."
+        " [default: proposal]",
+        rich_help_panel=_ADAPTIVE,
+    ),
+]  # fmt: skip
+Extrapolation = Annotated[
+    bool | None,
+    typer.Option(
+        "--extrapolation/--no-extrapolation", help="Keep x'' of an accepted attempt, not x'."
+        " [default: extrapolation]",
+        rich_help_panel=_ADAPTIVE,
+    ),
+]  # fmt: skip
+NumSamples = Annotated[
+    int | None,
+    typer.Option("--n", "-n", help="Draw samples 0 to N-1. [default: 16]", rich_help_panel=_RUN),
+]
+Indices = Annotated[
+    str | None,
+    typer.Option(
+        "--indices", metavar="LIST", help="Draw these samples: 0-63,70.", rich_help_panel=_RUN
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Which family of samples.", rich_help_panel=_RUN)]
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        "--batch-size", "-b", metavar="N|auto", help="Rows per network call.", rich_help_panel=_RUN
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda|mps", help="Where to run.", rich_help_panel=_RUN
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="Output folder. [default: runs/(time)-(model)-(solver)]",
+        rich_help_panel=_OUTPUT,
+    ),
+]  # fmt: skip
+Grid = Annotated[
+    str | None,
+    typer.Option(
+        "--grid", metavar="ROWSxCOLS", help="Size of the grid. [default: near-square, 64 at most]",
+        rich_help_panel=_OUTPUT,
+    ),
+]  # fmt: skip
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="How to store samples.", rich_help_panel=_OUTPUT)
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print the output folder only.", rich_help_panel=_OUTPUT),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print run.json instead of a summary.", rich_help_panel=_OUTPUT),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        "-f",
+        help="Replace the run in a folder that is not empty.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+
+
+def parse_indices(text: str) -> list[int]:
+    """ "0-3,70" -> [0, 1, 2, 3, 70], in that order.
+
+    Raises:
+        UsageError: Not a list of numbers and ranges, or an index twice.
+    """
+    indices: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not match:
+            raise UsageError(
+                f"--indices {text!r}: {part!r} is not a number or a range", hint="like 0-63,70"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UsageError(
+                f"--indices {text!r}: the range {part!r} runs backwards", hint="like 0-63,70"
+            )
+        if len(indices) + last - first >= MAX_SAMPLES or last >= 2**63:
+            raise UsageError(
+                f"--indices {text!r} names more than {MAX_SAMPLES:,} samples or too large an index"
+            )
+        indices.extend(range(first, last + 1))
+    if len(set(indices)) != len(indices):
+        raise UsageError(f"--indices {text!r} names a sample twice")
+    return indices
+
+
+def parse_count(n: int) -> list[int]:
+    """The indices that --n stands for."""
+    if not 1 <= n <= MAX_SAMPLES:
+        raise UsageError(f"--n is {n}, it must lie in 1..{MAX_SAMPLES:,}")
+    return list(range(n))
+
+
+def parse_batch_size(text: str) -> int | None:
+    """ "auto" -> None."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size is {text!r}, it must be 'auto' or a whole number >= 1")
+    return int(text)
+
+
+def parse_grid(text: str | None) -> tuple[int, int] | None:
+    """ "2x8" -> (2, 8)."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,3})[x×](\d{1,3})", text)
+    if not match or "0" in (match[1], match[2]):
+        raise UsageError(f"--grid is {text!r}, it must be ROWSxCOLS", hint="like 4x4")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,114 @@
+"""Writes a run: samples as they finish, then the grid and `run.json`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from ggf_cli.engine import Finished, Outcome
+from ggf_cli.errors import UsageError
+from ggf_cli.output.folder import OutputFolder
+from ggf_cli.output.images import grid, png, to_uint8
+
+Format = Literal["png", "npz", "none"]
+
+
+class RunWriter:
+    """Receives finished samples and puts them where they belong.
+
+    Args:
+        folder: Where to.
+        indices: All sample indices of the run, in the order of the grid.
+        shape: Shape of one sample.
+        format: "png": one file a sample, at once; "npz": one file for all, at the end; "none".
+        grid_size: Rows and columns of the grid, or None for a near-square one of at most 64 images.
+
+    Raises:
+        UsageError: The samples are no images and the format is "png".
+    """
+
+    def __init__(
+        self,
+        folder: OutputFolder,
+        indices: Sequence[int],
+        shape: tuple[int, ...],
+        *,
+        format: Format = "png",
+        grid_size: tuple[int, int] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._format = format
+        self._images = len(shape) == 3 and shape[0] in (1, 3)
+        if format == "png" and not self._images:
+            raise UsageError(
+                f"samples of shape {shape} are not images of 1 or 3 channels",
+                hint="use --format npz",
+            )
+        self._grid_size = grid_size or near_square(min(len(indices), 64))
+        places = self._grid_size[0] * self._grid_size[1]
+        self._on_grid: dict[int, Tensor | None] = dict.fromkeys(indices[:places])
+        self._arrays: list[tuple[Finished, np.ndarray]] = []
+        self.samples: list[dict[str, Any]] = []
+
+    def add(self, finished: Finished) -> None:
+        """Take one sample; with format "png" its file is on disk when this returns."""
+        file = None
+        if finished.outcome is Outcome.DONE:
+            if self._format == "png":
+                file = f"samples/{finished.index:06d}.png"
+                self._folder.write(file, png(finished.image))
+            elif self._format == "npz":
+                file = "samples.npz"
+                array = to_uint8(finished.image) if self._images else finished.x.numpy()
+                self._arrays.append((finished, array))
+            if finished.index in self._on_grid:
+                self._on_grid[finished.index] = finished.image
+        self.samples.append(
+            {
+                "index": finished.index,
+                "nfe": finished.nfe,
+                "accepted": finished.accepted,
+                "rejected": finished.rejected,
+                "status": str(finished.outcome),
+                "file": file,
+            }
+        )
+
+    def close(self, text: dict[str, str]) -> Path | None:
+        """Write what waits for the end; the grid's path, or None if there is nothing to draw.
+
+        Args:
+            text: For the text chunks of the grid.
+        """
+        self.samples.sort(key=lambda sample: sample["index"])
+        if self._arrays:
+            self._folder.write("samples.npz", _npz(self._arrays))
+        images = list(self._on_grid.values())
+        if not self._images or all(image is None for image in images):
+            return None
+        self._folder.write("grid.png", png(grid(images, *self._grid_size), text))
+        return self._folder.path / "grid.png"
+
+
+def near_square(n: int) -> tuple[int, int]:
+    """Rows and columns for n images, at least as wide as high."""
+    columns = max(1, int(np.ceil(np.sqrt(n))))
+    return -(-n // columns), columns
+
+
+def _npz(arrays: list[tuple[Finished, np.ndarray]]) -> bytes:
+    """images (N, H, W, C) uint8 (or the raw states), index (N,), nfe (N,); by sample index."""
+    arrays = sorted(arrays, key=lambda pair: pair[0].index)
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        images=np.stack([array for _, array in arrays]),
+        index=np.array([finished.index for finished, _ in arrays]),
+        nfe=np.array([finished.nfe for finished, _ in arrays]),
+    )
+    return buffer.getvalue()

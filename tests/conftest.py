@@ -1,0 +1,25 @@
+import os
+
+os.environ.update(NO_COLOR="1", TERM="dumb", COLUMNS="100", MPLBACKEND="agg")
+os.environ.pop("FORCE_COLOR", None)
+os.environ.pop("GITHUB_ACTIONS", None)
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pytest
+import torch
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def fashion():
+    import ggf_cli
+
+    return ggf_cli.load_model("fashion-vp")
+
+
+@pytest.fixture(scope="session")
+def mixture():
+    import ggf_cli
+
+    return ggf_cli.load_model("mixture")

@@ -1,0 +1,33 @@
+"""Analytic problems: scores known in closed form, in any dimension and precision."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ggf_cli.score import ScoreModel
+from ggf_cli.sde import SDE, VESDE, VPSDE, SubVPSDE, expand_as_batch
+
+MEAN, STD = 0.3, 0.5  # of the Gaussian data
+
+VP = VPSDE()
+VE = VESDE(sigma_min=0.01, sigma_max=50.0)
+SUBVP = SubVPSDE()
+
+
+def gaussian_score(sde: SDE) -> Callable[[Tensor, Tensor], Tensor]:
+    """The exact score for data N(MEAN, STD^2 I)."""
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        variance = expand_as_batch(alpha.square() * STD**2 + sigma.square(), x)
+        return (expand_as_batch(alpha, x) * MEAN - x) / variance
+
+    return score
+
+
+def gaussian_model(
+    sde: SDE, shape: tuple[int, ...] = (1, 4, 4), dtype: torch.dtype = torch.float64
+) -> ScoreModel:
+    """Gaussian data as a model."""
+    return ScoreModel(score=gaussian_score(sde), sde=sde, shape=shape, dtype=dtype, name="gaussian")

@@ -70,8 +70,10 @@ def build(
     try:
         with torch.device("meta"):
             network: nn.Module = entry.load()(**checkpoint.network_config)
-    except TypeError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"{path} configures no '{checkpoint.network}' that exists: {error}"
+        ) from error
     _check_tensors(network, checkpoint, path)
     network.load_state_dict(checkpoint.tensors, assign=True)
     # Convolutions run faster with the channels last: by a fifth on CPU, more with tensor cores.

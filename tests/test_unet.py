@@ -1,0 +1,164 @@
+"""Parity of the native U-Net and its reader with diffusers, on the embedded and on random weights."""
+
+import json
+import warnings
+
+import pytest
+import torch
+
+from ggf_cli.checkpoints import diffusers as reader
+from ggf_cli.checkpoints import native
+from ggf_cli.checkpoints.load import build, load_model
+from ggf_cli.checkpoints.manifest import read_manifest
+from ggf_cli.sde import expand_as_batch
+
+FASHION = {
+    "sample_size": 28,
+    "in_channels": 1,
+    "out_channels": 1,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+    "block_out_channels": [32, 64, 64],
+    "layers_per_block": 1,
+    "attention_head_dim": None,
+    "norm_num_groups": 8,
+}
+VARIANTS = {
+    "fashion": FASHION,
+    "ho": {
+        **FASHION,
+        "sample_size": 16,
+        "in_channels": 3,
+        "out_channels": 3,
+        "freq_shift": 1,
+        "flip_sin_to_cos": False,
+        "downsample_padding": 0,
+        "norm_eps": 1e-6,
+        "layers_per_block": 2,
+        "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+        "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+        "block_out_channels": [16, 32],
+    },
+    "heads": {**FASHION, "attention_head_dim": 16, "add_attention": False},
+}
+SCHEDULER = {
+    "_class_name": "ScoreSdeVpScheduler",
+    "beta_min": 0.1,
+    "beta_max": 20,
+    "sampling_eps": 1e-3,
+}
+
+
+@pytest.fixture(scope="module")
+def unet2d():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from diffusers import UNet2DModel
+
+    return UNet2DModel
+
+
+def folder_of(model, path, spelling=lambda name: name, weights="safetensors"):
+    from safetensors.torch import save_file
+
+    tensors = {spelling(name): tensor for name, tensor in model.state_dict().items()}
+    path.mkdir(exist_ok=True)
+    if weights == "bin":
+        torch.save(tensors, path / "diffusion_pytorch_model.bin")
+    else:
+        save_file(tensors, path / "diffusion_pytorch_model.safetensors")
+    config = {"_class_name": "UNet2DModel", **dict(model.config)}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
+    return path
+
+
+def assert_same_score(model, theirs):
+    """Relative error at most 1e-5, with another t in every row."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(10, *model.shape, generator=generator)
+    t = torch.linspace(1e-3, 1, 10, dtype=torch.float64)
+    with torch.no_grad():
+        noise = theirs.eval()(x, (999 * t).float()).sample
+        expected = -noise / expand_as_batch(model.sde.sigma(t), x)
+        found = model.score(x, t)
+    for row in range(10):
+        assert float((found[row] - expected[row]).norm() / expected[row].norm()) <= 1e-5
+
+
+def test_embedded_weights_give_the_same_score(fashion, unet2d):
+    ours = native.read(read_manifest()["fashion-vp"].path).tensors
+    theirs = unet2d(**FASHION)
+    theirs.load_state_dict({name: ours[reader._rename(name)] for name in theirs.state_dict()})
+    assert_same_score(fashion, theirs)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_random_weights_give_the_same_score(variant, unet2d, tmp_path):
+    torch.manual_seed(1)
+    theirs = unet2d(**VARIANTS[variant])
+    for parameter in theirs.parameters():  # zeros and ones hide mistakes
+        torch.nn.init.normal_(parameter, std=0.1)
+    assert_same_score(load_model(folder_of(theirs, tmp_path)), theirs)
+
+
+def test_the_spelling_of_2022_and_pickled_weights_are_read(unet2d, tmp_path):
+    def old(name):
+        for new, before in [
+            ("to_q", "query"),
+            ("to_k", "key"),
+            ("to_v", "value"),
+            ("to_out.0", "proj_attn"),
+        ]:
+            name = name.replace(new, before)
+        return name
+
+    theirs = unet2d(**FASHION)
+    assert_same_score(load_model(folder_of(theirs, tmp_path, old, weights="bin")), theirs)
+
+
+def test_conversion_round_trip_changes_nothing(unet2d, tmp_path):
+    checkpoint = reader.read(folder_of(unet2d(**FASHION), tmp_path / "folder"))
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(native.to_bytes(checkpoint))
+    again = native.read(file)
+    assert again.network_config == {**checkpoint.network_config}
+    assert (again.sde, again.shape, again.parametrization) == (
+        checkpoint.sde,
+        checkpoint.shape,
+        checkpoint.parametrization,
+    )
+    x, t = torch.randn(8, 1, 28, 28), torch.linspace(0.1, 1, 8, dtype=torch.float64)
+    cpu = torch.device("cpu")
+    before, after = (build(c, "m", file, device=cpu).score(x, t) for c in (checkpoint, again))
+    assert torch.equal(before, after)
+
+
+def test_labels_between_whole_numbers_are_seen(fashion):
+    x = torch.randn(1, 1, 28, 28).expand(8, 1, 28, 28)
+    t = 0.5 + torch.arange(8, dtype=torch.float64) * 1e-5
+    scores = fashion.score(x, t)
+    assert len({float(s.sum()) for s in scores}) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"act_fn": "gelu"}, "act_fn"),
+        ({"time_embedding_type": "fourier"}, "time_embedding_type"),
+        ({"down_block_types": ["SkipDownBlock2D"] * 3}, "SkipDownBlock2D"),
+        ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift"),
+        ({"norm_num_groups": 7}, "7 groups"),
+        ({"in_channels": None}, "unet"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(change, named, unet2d, tmp_path):
+    from ggf_cli.errors import CheckpointError
+
+    folder = folder_of(unet2d(**FASHION), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(CheckpointError, match=named):
+        load_model(folder)

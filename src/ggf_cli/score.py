@@ -26,8 +26,8 @@ class ScoreModel:
     """A score with all that is needed to sample from it.
 
     Args:
-        score: x (B, *shape), t (B,) float64 -> (B, *shape), in the dtype of x; on `device`. Each row must
-            depend on its own x and t alone.
+        score: x (B, *shape), t (B,) -> (B, *shape), on `device`. t is float64 (float32 on mps): cast it
+            as your network needs. Each row must depend on its own x and t alone.
         sde: The forward SDE that the score belongs to.
         shape: Shape of one sample, (C, H, W) for images.
         name: How messages and logs call the model.
@@ -110,7 +110,7 @@ class CountedScore:
         self.rows_evaluated += len(x)
         self.nfe += 1
         self.finite &= torch.isfinite(score).flatten(1).all(1)
-        return score
+        return score.to(x.dtype)
 
     def open_slots(self, slots: int, device: torch.device) -> None:
         """Start with `slots` fresh rows."""

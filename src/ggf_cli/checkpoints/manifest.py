@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -106,49 +107,46 @@ def find_model(name: str | Path) -> ModelEntry | Path:
 
 
 def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
-    def fail(problem: str, key: str | None = None, hint: str | None = None) -> ConfigError:
+    def error(problem: str, key: str | None = None, hint: str | None = None) -> ConfigError:
         return ConfigError(f"{path}, line {_line_of(text, name, key)}: {problem}", hint=hint)
 
     if not isinstance(block, dict):
-        raise fail(f"'{name}' stands outside a model's block", name)
+        raise error(f"'{name}' stands outside a model's block", name)
     known = {f.name: f for f in fields(ModelEntry) if f.name != "name"}
     for key, value in block.items():
         if key not in known:
-            raise fail(
-                f"unknown key '{key}' in [{name}]",
-                key,
-                did_you_mean(key, known, f"keys: {', '.join(known)}"),
-            )
-        if (wanted := _TYPES[str(known[key].type)])(value) is False:
-            raise fail(f"'{key}' in [{name}] is {value!r}, it must be {wanted.__doc__}", key)
+            hint = did_you_mean(key, known, f"keys: {', '.join(known)}")
+            raise error(f"unknown key '{key}' in [{name}]", key, hint)
+        wanted, good = _CHECKS.get(key, _TEXT)
+        if not good(value):
+            raise error(f"'{key}' in [{name}] is {value!r}, it must be {wanted}", key)
     for key, field in known.items():
         if field.default is MISSING and key not in block:
-            raise fail(f"[{name}] lacks the key '{key}'")
-    entry = ModelEntry(name=name, **{**block, "shape": tuple(block["shape"])})
-    if not re.fullmatch(rf"{EMBEDDED}:[\w.-]+\.safetensors", entry.source):
-        raise fail(
-            f"'source' in [{name}] is {entry.source!r}, it must be 'embedded:FILE.safetensors'",
-            "source",
-        )
-    return entry
-
-
-def _is_text(value: Any) -> bool:
-    """a string"""
-    return isinstance(value, str)
+            raise error(f"[{name}] lacks the key '{key}'")
+    return ModelEntry(name=name, **{**block, "shape": tuple(block["shape"])})
 
 
 def _is_count(value: Any) -> bool:
-    """a whole number, not negative"""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_shape(value: Any) -> bool:
-    """a list of positive whole numbers"""
-    return isinstance(value, list) and bool(value) and all(_is_count(v) and v for v in value)
+_TEXT = ("a string", lambda value: isinstance(value, str))
 
-
-_TYPES = {"str": _is_text, "int": _is_count, "tuple[int, ...]": _is_shape}
+# What a key's value must be, in words and as a test; every other key is text.
+_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "parameters": ("a whole number, not negative", _is_count),
+    "shape": (
+        "a list of positive whole numbers",
+        lambda value: (
+            isinstance(value, list) and bool(value) and all(_is_count(v) and v for v in value)
+        ),
+    ),
+    "sde": ("one of ve, vp, subvp", lambda value: value in ("ve", "vp", "subvp")),
+    "source": (
+        f"'{EMBEDDED}:FILE.safetensors'",
+        lambda value: bool(re.fullmatch(rf"{EMBEDDED}:[\w.-]+\.safetensors", str(value))),
+    ),
+}
 
 
 def _line_of(text: str, block: str, key: str | None) -> int:

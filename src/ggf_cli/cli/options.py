@@ -44,60 +44,70 @@ Solver = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        "--steps", help="em: equal steps from T to t_eps. [default: 1000]", rich_help_panel=_SOLVER
+        "--steps",
+        help="em: equal steps from T to t_eps.",
+        show_default="1000",
+        rich_help_panel=_SOLVER,
     ),
 ]
 Denoise = Annotated[
     bool | None,
     typer.Option(
-        "--denoise/--no-denoise", help="End with Tweedie's formula. [default: denoise]",
+        "--denoise/--no-denoise", help="End with Tweedie's formula.", show_default="denoise",
         rich_help_panel=_SOLVER,
     ),
 ]  # fmt: skip
 TEps = Annotated[
     float | None,
     typer.Option(
-        "--t-eps", help="End time of the solve, in (0, 1). [default: (from the model)]",
+        "--t-eps", help="End time of the solve, in (0, 1).", show_default="from the model",
         rich_help_panel=_SOLVER,
     ),
 ]  # fmt: skip
 MaxNFE = Annotated[
     int | None,
     typer.Option(
-        "--max-nfe", help="Give a sample up after this many evaluations. [default: 10000]",
+        "--max-nfe", help="Give a sample up after this many evaluations.", show_default="10000, or what em needs",
         rich_help_panel=_SOLVER,
     ),
 ]  # fmt: skip
 EpsRel = Annotated[
     float | None,
     typer.Option(
-        "--eps-rel", help="Relative tolerance, > 0. [default: 0.02]", rich_help_panel=_ADAPTIVE
+        "--eps-rel", help="Relative tolerance, > 0.", show_default="0.02", rich_help_panel=_ADAPTIVE
     ),
 ]
 EpsAbs = Annotated[
     float | None,
     typer.Option(
-        "--eps-abs", help="Absolute tolerance, > 0, in units of x. [default: data range / 256]",
+        "--eps-abs", help="Absolute tolerance, > 0, in units of x.", show_default="data range / 256",
         rich_help_panel=_ADAPTIVE,
     ),
 ]  # fmt: skip
 HInit = Annotated[
     float | None,
     typer.Option(
-        "--h-init", help="First step, in units of t. [default: 0.01]", rich_help_panel=_ADAPTIVE
+        "--h-init",
+        help="First step, in units of t.",
+        show_default="0.01",
+        rich_help_panel=_ADAPTIVE,
     ),
 ]
 Exponent = Annotated[
     float | None,
     typer.Option(
-        "--exponent", help="r: h scales with error^-r. [default: 0.9]", rich_help_panel=_ADAPTIVE
+        "--exponent",
+        help="r: h scales with error^-r.",
+        show_default="0.9",
+        rich_help_panel=_ADAPTIVE,
     ),
 ]
 Safety = Annotated[
     float | None,
     typer.Option(
         "--safety",
-        help="theta: factor on new steps, in (0, 1]. [default: 0.9]",
+        help="theta: factor on new steps, in (0, 1].",
+        show_default="0.9",
         rich_help_panel=_ADAPTIVE,
     ),
 ]
@@ -106,7 +116,8 @@ Norm = Annotated[
     typer.Option(
         "--norm",
         metavar="l2|linf",
-        help="Error over the pixels. [default: l2]",
+        help="Error over the pixels.",
+        show_default="l2",
         rich_help_panel=_ADAPTIVE,
     ),
 ]
@@ -114,22 +125,24 @@ Reference = Annotated[
     str | None,
     typer.Option(
         "--reference", metavar="proposal|state|none",
-        help="x'_prev in the tolerance: last accepted x' (paper), state (authors' JAX code), none."
-        " [default: proposal]",
+        help="x'_prev in the tolerance: last accepted x' (paper), state (authors' JAX code), none.",
+        show_default="proposal",
         rich_help_panel=_ADAPTIVE,
     ),
 ]  # fmt: skip
 Extrapolation = Annotated[
     bool | None,
     typer.Option(
-        "--extrapolation/--no-extrapolation", help="Keep x'' of an accepted attempt, not x'."
-        " [default: extrapolation]",
+        "--extrapolation/--no-extrapolation", help="Keep x'' of an accepted attempt, not x'.",
+        show_default="extrapolation",
         rich_help_panel=_ADAPTIVE,
     ),
 ]  # fmt: skip
 NumSamples = Annotated[
     int | None,
-    typer.Option("--n", "-n", help="Draw samples 0 to N-1. [default: 16]", rich_help_panel=_RUN),
+    typer.Option(
+        "--n", "-n", help="Draw samples 0 to N-1.", show_default="16", rich_help_panel=_RUN
+    ),
 ]
 Indices = Annotated[
     str | None,
@@ -153,14 +166,14 @@ Device = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", metavar="DIR", help="Output folder. [default: runs/(time)-(model)-(solver)]",
+        "--out", "-o", metavar="DIR", help="Output folder.", show_default="runs/TIME-MODEL-SOLVER",
         rich_help_panel=_OUTPUT,
     ),
 ]  # fmt: skip
 Grid = Annotated[
     str | None,
     typer.Option(
-        "--grid", metavar="ROWSxCOLS", help="Size of the grid. [default: near-square, 64 at most]",
+        "--grid", metavar="ROWSxCOLS", help="Size of the grid.", show_default="near-square, 64 at most",
         rich_help_panel=_OUTPUT,
     ),
 ]  # fmt: skip

@@ -95,6 +95,7 @@ def sample(
     what = load_model(model, device=device)
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))
+    how = how.resolved(what.sde)
     rows_per_call = rows_per_call or choose_batch_size(what.device, len(wanted))
     engine = Engine(what, how, seed=seed, batch_size=rows_per_call, max_nfe=max_nfe)
     folder = OutputFolder(

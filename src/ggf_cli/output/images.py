@@ -26,7 +26,10 @@ def png(image: Tensor, text: Mapping[str, str] | None = None) -> bytes:
     for key, value in (text or {}).items():
         chunks.add_itxt(key, value)
     buffer = io.BytesIO()
-    Image.fromarray(to_uint8(image).squeeze(-1)).save(buffer, "PNG", pnginfo=chunks)
+    levels = to_uint8(image)
+    Image.fromarray(levels[..., 0] if len(image) == 1 else levels).save(
+        buffer, "PNG", pnginfo=chunks
+    )
     return buffer.getvalue()
 
 

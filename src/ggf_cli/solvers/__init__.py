@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ggf_cli.errors import UsageError
@@ -29,7 +30,7 @@ def make_solver(name: str, options: dict[str, Any] | None = None) -> Solver:
         UsageError: No such solver, no such option, or a value out of range.
     """
     cls = lookup(SOLVERS, name, "solver", f"solvers: {', '.join(SOLVERS)}").load()
-    known = cls.__dataclass_fields__
+    known = [field.name for field in fields(cls)]
     for option in options or {}:
         if option not in known:
             flags = [_flag(field) for field in known]

@@ -23,8 +23,8 @@ Reference: Jolicoeur-Martineau et al. 2021, arXiv:2105.14080, and the authors' s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -115,7 +115,7 @@ class Adaptive(Solver):
             x_low,
             difference,
             x_low if self.reference == "none" else rows.reference,
-            eps_abs=sde.eps_abs if self.eps_abs is None else self.eps_abs,
+            eps_abs=self._eps_abs(sde),
             eps_rel=self.eps_rel,
             norm=self.norm,
         ).to(t.dtype)
@@ -151,3 +151,9 @@ class Adaptive(Solver):
             known=known,
             reference=reference,
         )
+
+    def resolved(self, sde: SDE) -> Self:
+        return replace(self, eps_abs=self._eps_abs(sde))
+
+    def _eps_abs(self, sde: SDE) -> float:
+        return sde.eps_abs if self.eps_abs is None else self.eps_abs

@@ -156,6 +156,10 @@ class Solver(abc.ABC):
         """Evaluations a sample takes, the denoising one included; None if only the solve can tell."""
         return None
 
+    def resolved(self, sde: SDE) -> Self:
+        """The same solver with every option that the SDE decides filled in."""
+        return self
+
     def options(self) -> dict[str, Any]:
         """The options as JSON data."""
         return {f.name: getattr(self, f.name) for f in fields(self)}

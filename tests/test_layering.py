@@ -1,0 +1,90 @@
+"""Imports point one way, and what must not import torch does not."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src/ggf_cli"
+
+# Each layer may import those after it, and itself.
+LAYERS = [
+    ("cli", "__main__"),
+    ("compare", "output", "sampling"),
+    ("engine", "checkpoints"),
+    ("solvers", "networks", "score", "noise", "sde", "devices"),
+    ("errors", "registry"),
+]
+FORBIDDEN = {
+    "solvers": {"ggf_cli.networks", "ggf_cli.checkpoints", "rich", "PIL", "pathlib"},
+    "engine": {"rich", "PIL", "pathlib", "typer"},
+    "noise": {"ggf_cli"},
+}
+
+
+def imports(file):
+    """Every module a file imports, at the top or inside a function, but not for type checkers."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer_of(module):
+    part = module.split(".")[1] if "." in module else "__init__"
+    return next((i for i, layer in enumerate(LAYERS) if part in layer), None)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_point_one_way(file):
+    part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part == "__init__":
+        return  # the public interface names everything, lazily
+    own = next(i for i, layer in enumerate(LAYERS) if part in layer)
+    for module in imports(file):
+        if module.startswith("ggf_cli.") and (layer := layer_of(module)) is not None:
+            assert layer >= own, f"{file.name} imports {module}"
+        for forbidden in FORBIDDEN.get(part, ()):
+            assert not f"{module}.".startswith(f"{forbidden}.")
+
+
+def test_no_file_is_long():
+    for file in FILES:
+        assert len(file.read_text().splitlines()) <= 350, file
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["--version"], ["list-models"], ["list-models", "--json"], ["sample", "--help"],
+     ["convert", "--help"], ["--show-completion"], ["sample", "--model", "nope"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_light_commands_import_nothing_heavy(argv):
+    code = f"""
+import sys
+sys.argv = ["ggf", *{argv!r}]
+try:
+    from ggf_cli.cli.app import app
+    app()
+finally:
+    heavy = {{"torch", "numpy", "matplotlib", "PIL", "huggingface_hub"}} & set(sys.modules)
+    assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "AssertionError" not in done.stderr
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, ggf_cli, ggf_cli.solvers; assert 'torch' not in sys.modules; dir(ggf_cli)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -25,11 +25,10 @@ from ggf_cli.solvers.base import Rows, Solver
 
 MAX_NFE = 10_000
 
-# Convolution and matrix kernels on a CPU give a row the same bits in any batch of at least this many rows
-# (tests/test_engine.py checks the embedded network); below it, other kernels are chosen. The last few rows
-# of a run therefore keep finished neighbours: the same sample for any subset, at a cost of at most
-# MIN_CALL - 1 rows a tick for the last ticks.
-MIN_CALL = 8
+# On a CPU, convolutions give a row the same bits in any batch of two rows or more (tests/test_engine.py checks
+# the embedded network); a batch of one takes other kernels. The last row of a run therefore keeps a finished
+# neighbour, so that a sample is the same to the bit in any subset drawn at the same batch size.
+MIN_CALL = 2
 
 
 class Outcome(StrEnum):

@@ -39,9 +39,9 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B, inputs, H, W), activated time embedding (B, time) -> (B, outputs, H, W)."""
+        """x (B, inputs, H, W), activated time embedding (B or more, time) -> (B, outputs, H, W)."""
         h = self.conv_1(F.silu(self.norm_1(x)))
-        h = h + self.time(time)[:, :, None, None]
+        h = h + self.time(time)[: len(x), :, None, None]
         h = self.conv_2(F.silu(self.norm_2(h)))
         return self.shortcut(x) + h
 

@@ -26,6 +26,10 @@ from ggf_cli.networks.layers import (
     timestep_embedding,
 )
 
+# Matrix products of a few rows take kernels that round differently, and a row must not depend on how many
+# neighbours it has. The time path, the only one with one vector a row, is therefore never shorter than this.
+MIN_EMBEDDED = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
@@ -127,8 +131,9 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         c = self._config
+        padding = max(0, MIN_EMBEDDED - len(label))
         embedding = timestep_embedding(
-            label,
+            F.pad(label, (0, padding), value=1.0),
             c.channels[0],
             cosine_first=c.time_cosine_first,
             freq_shift=c.time_freq_shift,

@@ -85,7 +85,7 @@ def run_log(
         },
         "peak_memory_bytes": peak_memory(torch.device(model.device)),
         "samples": list(samples),
-        "files": list(files),
+        "files": sorted(files, key=lambda file: file["path"]),
     }
 
 

@@ -1,6 +1,6 @@
 """How far the paper's rejections bias samples in two dimensions: the table in docs/LOG.md.
 
-    python benchmarks/rejection_bias.py [--n 10000]
+python benchmarks/rejection_bias.py [--n 10000]
 """
 
 import argparse

@@ -105,6 +105,8 @@ class Engine:
         batch_size: Number of slots: rows evaluated together.
         max_nfe: A sample that has not finished after this many evaluations is given up; default: what the
             solver needs if it knows, else 10,000.
+
+    The arguments are attributes too; `solver` has every option filled in, `max_nfe` is the one in force.
     """
 
     def __init__(
@@ -122,9 +124,10 @@ class Engine:
             raise UsageError(f"max NFE is {max_nfe}, it must be at least 1")
         if not 0 <= seed < 2**63:
             raise UsageError(f"seed is {seed}, it must lie in [0, 2^63)")
-        self._model = model
-        self._solver = solver
-        self._batch_size = batch_size
+        self.model = model
+        self.solver = solver.resolved(model.sde)
+        self.seed = seed
+        self.batch_size = batch_size
         self.max_nfe = max_nfe or solver.expected_nfe() or MAX_NFE
         self._device = torch.device(model.device)
         self._noise = Noise(seed=seed, shape=model.shape, dtype=model.dtype)
@@ -171,13 +174,13 @@ class Engine:
 
     def _open(self, waiting: Iterator[int]) -> Rows | None:
         """The first batch: a row for each sample there is room for, or None if there are no samples."""
-        first = list(islice(waiting, self._batch_size))
+        first = list(islice(waiting, self.batch_size))
         if not first:
             return None
-        padding = min(self._batch_size, MIN_CALL) - len(first)
+        padding = min(self.batch_size, MIN_CALL) - len(first)
         rows = self._start(first + first[:1] * padding)
         self._slots = [*first, *[None] * padding]
-        self._state = [(self._model.sde.T, 0, 0)] * len(rows)
+        self._state = [(self.model.sde.T, 0, 0)] * len(rows)
         self._score.open_slots(len(rows), self._device)
         return rows
 
@@ -187,13 +190,13 @@ class Engine:
         if not 0 <= min(indices) <= max(indices) < 2**63:
             raise UsageError("a sample index must lie in [0, 2^63)")
         index = torch.tensor(indices, device=self._device)
-        sde = self._model.sde
+        sde = self.model.sde
         x = sde.prior_sampling(self._noise(index, torch.zeros_like(index)))
-        return self._solver.start(x, index, sde)
+        return self.solver.start(x, index, sde)
 
     @torch.no_grad()
     def _tick(self, rows: Rows) -> Rows:
-        moved: Rows = self._solver.step(rows, self._score, self._noise, self._model.sde)
+        moved: Rows = self.solver.step(rows, self._score, self._noise, self.model.sde)
         return moved
 
     def _leave(self, rows: Rows) -> tuple[list[int], list[Finished]]:
@@ -238,7 +241,7 @@ class Engine:
         return Finished(
             index=index,
             x=x,
-            image=self._model.sde.to_unit_range(x),
+            image=self.model.sde.to_unit_range(x),
             nfe=nfe,
             accepted=accepted,
             rejected=rejected,
@@ -255,7 +258,7 @@ class Engine:
             self._score.reset_slots(slots)
             for slot, index in zip(free, fresh, strict=False):
                 self._slots[slot] = index
-                self._state[slot] = (self._model.sde.T, 0, 0)
+                self._state[slot] = (self.model.sde.T, 0, 0)
         if len(fresh) == len(free):
             return rows
 
@@ -263,7 +266,7 @@ class Engine:
         if not running:
             return None
         parked = [slot for slot, index in enumerate(self._slots) if index is None]
-        padding = max(0, min(self._batch_size, MIN_CALL) - len(running))
+        padding = max(0, min(self.batch_size, MIN_CALL) - len(running))
         keep = sorted(running + parked[:padding])
         slots = torch.tensor(keep)
         self._score.keep_slots(slots)

@@ -16,10 +16,11 @@ from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import console, options
 from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.cli.progress import reporter
-from ggf_cli.errors import GGFError, SolveError, UsageError
+from ggf_cli.errors import GGFError, OutputError, SolveError, UsageError
 
 if TYPE_CHECKING:
-    from ggf_cli.engine import Progress
+    from ggf_cli.engine import Engine, Finished, Progress
+    from ggf_cli.output.run import RunWriter
 
 _FORMAT = options.Format.PNG
 
@@ -81,8 +82,7 @@ def sample(
         "extrapolation": extrapolation,
     }
 
-    started_at = datetime.now().astimezone()
-    clock = perf_counter()
+    started_at, clock = datetime.now().astimezone(), perf_counter()
     from ggf_cli.checkpoints.load import load_model
     from ggf_cli.engine import Engine
     from ggf_cli.output.folder import OutputFolder
@@ -95,110 +95,119 @@ def sample(
     what = load_model(model, device=device)
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))
-    how = how.resolved(what.sde)
-    rows_per_call = rows_per_call or choose_batch_size(what.device, len(wanted))
-    engine = Engine(what, how, seed=seed, batch_size=rows_per_call, max_nfe=max_nfe)
-    folder = OutputFolder(
-        out or Path("runs") / f"{started_at:%Y%m%d-%H%M%S}-{Path(model).stem}-{solver}", force=force
+    engine = Engine(
+        what,
+        how,
+        seed=seed,
+        batch_size=rows_per_call or choose_batch_size(what.device, len(wanted)),
+        max_nfe=max_nfe,
     )
-    writer = RunWriter(folder, wanted, what.shape, format=format.value, grid_size=grid_size)
+    default = Path("runs") / f"{started_at:%Y%m%d-%H%M%S}-{Path(model).stem}-{solver}"
+    writer = RunWriter(
+        OutputFolder(out or default, force=force),
+        wanted,
+        what.shape,
+        format=format.value,
+        grid_size=grid_size,
+    )
     command = _command(
-        {
-            "model": model,
-            **({"n": len(wanted)} if indices is None else {"indices": indices}),
-            "seed": seed,
-            "batch-size": rows_per_call,
-            "device": what.device,
-            "solver": solver,
-            **how.options(),
-            "t-eps": what.sde.t_eps,
-            "max-nfe": engine.max_nfe,
-            "grid": grid,
-            "format": format.value,
-        }
+        engine,
+        {"model": model, **({"n": len(wanted)} if indices is None else {"indices": indices})},
+        {"grid": grid, "format": format.value},
     )
     load_s = perf_counter() - clock
 
     clock = perf_counter()
-    status, failure = "completed", None
-    with graceful_interrupt() as interrupted, reporter(len(wanted), how, quiet=quiet) as report:
+    status, failure = _draw(engine, wanted, writer, quiet=quiet)
+    sample_s = perf_counter() - clock
+
+    try:
+        drawn = writer.close({"ggf": command, "ggf-version": __version__})
+        log = run_log(
+            engine,
+            status=status,
+            command=command,
+            started_at=started_at,
+            num_samples=len(wanted),
+            load_s=load_s,
+            sample_s=sample_s,
+            samples=writer.samples,
+            files=writer.folder.files,
+        )
+        writer.folder.write_log(log)
+    except OutputError as error:
+        raise failure or error from error
+
+    if json:
+        console.result_json(log)
+    elif quiet:
+        console.result(str(writer.folder.path))
+    else:
+        _summarise(log, drawn or writer.folder.path)
+    if failure:
+        raise failure
+    if status == "interrupted":
+        done = f"{len(writer.samples)} of {len(wanted)} samples are in {writer.folder.path}"
+        console.note(f"interrupted: {done}")
+        raise typer.Exit(130)
+
+
+def _draw(
+    engine: Engine, wanted: list[int], writer: RunWriter, *, quiet: bool
+) -> tuple[str, GGFError | None]:
+    """Run the engine into the writer; the run's status, and the error to end with."""
+    with (
+        graceful_interrupt() as interrupted,
+        reporter(len(wanted), engine.solver, quiet=quiet) as report,
+    ):
 
         def on_tick(progress: Progress) -> None:
             report(progress)
-            if interrupted():
+            if interrupted() and progress.finished < len(wanted):
                 raise KeyboardInterrupt
 
         try:
             for finished in engine.run(wanted, on_tick):
                 writer.add(finished)
         except KeyboardInterrupt:
-            status = "interrupted"
+            return "interrupted", None
         except GGFError as error:
-            status, failure = "failed", error
-    sample_s = perf_counter() - clock
-    if failure is None and status == "completed":
-        failure = _unfinished(writer.samples, len(wanted), solver)
-        status = "failed" if failure else status
-
-    try:
-        drawn = writer.close({"ggf": command, "ggf-version": __version__})
-        log = run_log(
-            status=status,
-            command=command,
-            started_at=started_at,
-            finished_at=datetime.now().astimezone(),
-            model=what,
-            solver=how,
-            seed=seed,
-            num_samples=len(wanted),
-            batch_size=rows_per_call,
-            progress=engine.progress,
-            load_s=load_s,
-            sample_s=sample_s,
-            samples=writer.samples,
-            files=folder.files,
-        )
-        folder.write_log(log)
-    except GGFError as error:
-        raise failure or error from error
-
-    if json:
-        console.result_json(log)
-    elif quiet:
-        console.result(str(folder.path))
-    else:
-        _summarise(log, drawn or folder.path)
-    if failure:
-        raise failure
-    if status == "interrupted":
-        console.note(
-            f"interrupted: {len(writer.samples)} of {len(wanted)} samples are in {folder.path}"
-        )
-        raise typer.Exit(130)
+            return "failed", error
+    if writer.lost:
+        return "failed", _lost(writer.lost, len(wanted), engine.solver.name)
+    return "completed", None
 
 
-def _unfinished(samples: list[dict[str, Any]], wanted: int, solver: str) -> SolveError | None:
-    """The error for samples that did not reach the end, if there are any."""
-    lost = [sample for sample in samples if sample["status"] != "done"]
-    if not lost:
-        return None
-    kinds = {sample["status"] for sample in lost}
-    what = {
-        frozenset({"non_finite"}): "met a score that is not finite",
-        frozenset({"max_nfe"}): "ran out of evaluations",
-    }.get(frozenset(kinds), "met a score that is not finite or ran out of evaluations")
+def _lost(lost: list[Finished], wanted: int, solver: str) -> SolveError:
+    """The error for samples that did not reach the end."""
+    reasons = {
+        "non_finite": "met a score that is not finite",
+        "max_nfe": "ran out of evaluations",
+    }
+    kinds = sorted({finished.outcome for finished in lost})
     first = lost[0]
     return SolveError(
-        f"{len(lost)} of {wanted} samples {what} ({solver}; the first is index {first['index']},"
-        f" after {first['nfe']} evaluations); the others are saved",
+        f"{len(lost)} of {wanted} samples {' or '.join(reasons[kind] for kind in kinds)}, by {solver};"
+        f" the first is index {first.index}, at t={first.t:.3f} after {first.nfe} evaluations",
         hint="raise --max-nfe or loosen the tolerance"
-        if kinds == {"max_nfe"}
+        if kinds == ["max_nfe"]
         else "take smaller steps: a smaller --eps-rel, or more --steps",
     )
 
 
-def _command(arguments: dict[str, Any]) -> str:
+def _command(engine: Engine, first: dict[str, Any], last: dict[str, Any]) -> str:
     """The command line that repeats a run, every default spelled out."""
+    arguments = {
+        **first,
+        "seed": engine.seed,
+        "batch-size": engine.batch_size,
+        "device": engine.model.device,
+        "solver": engine.solver.name,
+        **engine.solver.options(),
+        "t-eps": engine.model.sde.t_eps,
+        "max-nfe": engine.max_nfe,
+        **last,
+    }
     words = ["ggf", "sample"]
     for name, value in arguments.items():
         flag = name.replace("_", "-")

@@ -30,6 +30,11 @@ class RunWriter:
 
     Raises:
         UsageError: The samples are no images and the format is "png".
+
+    Attributes:
+        folder: Where to.
+        samples: A line of the run log for each sample so far.
+        lost: Those that did not reach the end.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class RunWriter:
         format: Format = "png",
         grid_size: tuple[int, int] | None = None,
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._format = format
         self._images = len(shape) == 3 and shape[0] in (1, 3)
         if format == "png" and not self._images:
@@ -54,6 +59,7 @@ class RunWriter:
         self._on_grid: dict[int, Tensor | None] = dict.fromkeys(indices[:places])
         self._arrays: list[tuple[Finished, np.ndarray]] = []
         self.samples: list[dict[str, Any]] = []
+        self.lost: list[Finished] = []
 
     def add(self, finished: Finished) -> None:
         """Take one sample; with format "png" its file is on disk when this returns."""
@@ -61,13 +67,15 @@ class RunWriter:
         if finished.outcome is Outcome.DONE:
             if self._format == "png":
                 file = f"samples/{finished.index:06d}.png"
-                self._folder.write(file, png(finished.image))
+                self.folder.write(file, png(finished.image))
             elif self._format == "npz":
                 file = "samples.npz"
                 array = to_uint8(finished.image) if self._images else finished.x.numpy()
                 self._arrays.append((finished, array))
             if finished.index in self._on_grid:
                 self._on_grid[finished.index] = finished.image
+        else:
+            self.lost.append(finished)
         self.samples.append(
             {
                 "index": finished.index,
@@ -87,12 +95,12 @@ class RunWriter:
         """
         self.samples.sort(key=lambda sample: sample["index"])
         if self._arrays:
-            self._folder.write("samples.npz", _npz(self._arrays))
+            self.folder.write("samples.npz", _npz(self._arrays))
         images = list(self._on_grid.values())
         if not self._images or all(image is None for image in images):
             return None
-        self._folder.write("grid.png", png(grid(images, *self._grid_size), text))
-        return self._folder.path / "grid.png"
+        self.folder.write("grid.png", png(grid(images, *self._grid_size), text))
+        return self.folder.path / "grid.png"
 
 
 def near_square(n: int) -> tuple[int, int]:

@@ -16,31 +16,25 @@ import numpy as np
 import torch
 
 import ggf_cli
-from ggf_cli.engine import Progress
-from ggf_cli.score import ScoreModel
-from ggf_cli.solvers.base import Solver
+from ggf_cli.engine import Engine
 
 SCHEMA = "ggf-run/1"
 
 
 def run_log(
+    engine: Engine,
     *,
     status: str,
     command: str,
     started_at: datetime,
-    finished_at: datetime,
-    model: ScoreModel,
-    solver: Solver,
-    seed: int,
     num_samples: int,
-    batch_size: int,
-    progress: Progress,
     load_s: float,
     sample_s: float,
     samples: Sequence[dict[str, Any]],
     files: Sequence[dict[str, str]],
 ) -> dict[str, Any]:
     """Assemble the document; see the schema for what each key means."""
+    model, solver, progress = engine.model, engine.solver, engine.progress
     provenance = model.provenance or {}
     done = sum(sample["status"] == "done" for sample in samples)
     return {
@@ -48,7 +42,7 @@ def run_log(
         "status": status,
         "command": command,
         "started_at": started_at.isoformat(timespec="seconds"),
-        "finished_at": finished_at.isoformat(timespec="seconds"),
+        "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": {
             "name": model.name,
             "source": provenance.get("file"),
@@ -59,9 +53,9 @@ def run_log(
         },
         "solver": {"name": solver.name, "options": solver.options()},
         "t_eps": model.sde.t_eps,
-        "seed": seed,
+        "seed": engine.seed,
         "num_samples": num_samples,
-        "batch_size": batch_size,
+        "batch_size": engine.batch_size,
         "device": describe_device(torch.device(model.device)),
         "dtype": str(model.dtype).removeprefix("torch."),
         "versions": {

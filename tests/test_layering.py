@@ -1,6 +1,7 @@
 """Imports point one way, and what must not import torch does not."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,27 @@ finally:
 def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, ggf_cli, ggf_cli.solvers; assert 'torch' not in sys.modules; dir(ggf_cli)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_completion_offers_names_and_imports_no_torch():
+    code = "import sys\nfrom ggf_cli.cli.app import app\ntry: app(prog_name='ggf')\nfinally: assert 'torch' not in sys.modules"
+    for words, offered in [
+        ("ggf sa", "sample"),
+        ("ggf sample -m fa", "fashion-vp"),
+        ("ggf sample -s ", "em"),
+    ]:
+        environment = {
+            **os.environ,
+            "_GGF_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert offered in done.stdout.split()
+        assert "AssertionError" not in done.stderr

@@ -30,6 +30,12 @@ def resolve_device(name: str | torch.device) -> torch.device:
     return device
 
 
+def full_precision() -> None:
+    """Turn TF32 off for the whole process: convolutions round inputs to 10 bits otherwise, on CUDA."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def _count(kind: str) -> int:
     """How many devices of a kind there are."""
     if kind == "cuda":

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.errors import UsageError
 from ggf_cli.solvers import SOLVERS
 
@@ -31,13 +32,18 @@ class Format(StrEnum):
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", metavar="NAME|PATH", help="A name from `ggf list-models`, or a checkpoint."
+        "--model",
+        "-m",
+        metavar="NAME|PATH",
+        help="A name from `ggf list-models`, or a checkpoint.",
+        autocompletion=lambda: list(read_manifest()),
     ),
 ]
 Solver = Annotated[
     str,
     typer.Option(
         "--solver", "-s", metavar="SOLVER", help=f"One of: {', '.join(SOLVERS)}.",
+        autocompletion=lambda: list(SOLVERS),
         rich_help_panel=_SOLVER,
     ),
 ]  # fmt: skip

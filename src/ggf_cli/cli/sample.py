@@ -84,6 +84,7 @@ def sample(
 
     started_at, clock = datetime.now().astimezone(), perf_counter()
     from ggf_cli.checkpoints.load import load_model
+    from ggf_cli.devices import full_precision
     from ggf_cli.engine import Engine
     from ggf_cli.output.folder import OutputFolder
     from ggf_cli.output.run import RunWriter
@@ -91,6 +92,7 @@ def sample(
     from ggf_cli.sampling import choose_batch_size
     from ggf_cli.solvers import make_solver
 
+    full_precision()
     how = make_solver(solver, {name: value for name, value in chosen.items() if value is not None})
     what = load_model(model, device=device)
     if t_eps is not None:
@@ -121,19 +123,24 @@ def sample(
     status, failure = _draw(engine, wanted, writer, quiet=quiet)
     sample_s = perf_counter() - clock
 
+    # A full disk may have room for one of these and not for the other.
+    drawn = None
     try:
         drawn = writer.close({"ggf": command, "ggf-version": __version__})
-        log = run_log(
-            engine,
-            status=status,
-            command=command,
-            started_at=started_at,
-            num_samples=len(wanted),
-            load_s=load_s,
-            sample_s=sample_s,
-            samples=writer.samples,
-            files=writer.folder.files,
-        )
+    except OutputError as error:
+        status, failure = "failed", failure or error
+    log = run_log(
+        engine,
+        status=status,
+        command=command,
+        started_at=started_at,
+        num_samples=len(wanted),
+        load_s=load_s,
+        sample_s=sample_s,
+        samples=writer.samples,
+        files=writer.folder.files,
+    )
+    try:
         writer.folder.write_log(log)
     except OutputError as error:
         raise failure or error from error

@@ -112,8 +112,14 @@ def test_a_folder_without_config_is_refused(tmp_path):
 
 
 def test_other_files_are_refused(tmp_path):
-    (tmp_path / "model.pkl").write_bytes(b"x")
+    (tmp_path / "model.txt").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
+        load_model(tmp_path / "model.txt")
+
+
+def test_pickles_are_refused_with_the_reason(tmp_path):
+    (tmp_path / "model.pkl").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="runs code when it is read"):
         load_model(tmp_path / "model.pkl")
 
 

@@ -91,7 +91,9 @@ def assert_same_score(model, theirs):
 def test_embedded_weights_give_the_same_score(fashion, unet2d):
     ours = native.read(read_manifest()["fashion-vp"].path).tensors
     theirs = unet2d(**FASHION)
-    theirs.load_state_dict({name: ours[reader._rename(name)] for name in theirs.state_dict()})
+    theirs.load_state_dict(
+        {name: ours[reader._rename(name, "unet", 3)] for name in theirs.state_dict()}
+    )
     assert_same_score(fashion, theirs)
 
 
@@ -148,10 +150,10 @@ def test_labels_between_whole_numbers_are_seen(fashion):
     [
         ({"act_fn": "gelu"}, "act_fn"),
         ({"time_embedding_type": "fourier"}, "time_embedding_type"),
-        ({"down_block_types": ["SkipDownBlock2D"] * 3}, "SkipDownBlock2D"),
+        ({"down_block_types": ["ResnetDownsampleBlock2D"] * 3}, "ResnetDownsampleBlock2D"),
         ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift"),
         ({"norm_num_groups": 7}, "7 groups"),
-        ({"in_channels": None}, "unet"),
+        ({"in_channels": None}, "out_channels"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(change, named, unet2d, tmp_path):

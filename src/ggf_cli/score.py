@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
-from ggf_cli.sde import SDE, expand_as_batch
+from ggf_cli.sde import SDE, VPSDE, expand_as_batch
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -66,6 +66,36 @@ def ve_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     return score
 
 
+def vp_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
+    """-network(x, label) / sigma(t): noise prediction of DDPM, trained at 1000 noise levels (VP).
+
+    The network knows the labels k = 0..999, at the noise levels sigma_k = sqrt(1 - prod_{i <= k} (1 - beta_i)). The label
+    of t is the k whose level is sigma(t), interpolated in log(alpha / sigma) between whole numbers. (Song's code takes
+    k = 999 t, which at t_eps is a whole level off: sigma(0.001) = 0.0105 lies just above sigma_0 = 0.01.)
+
+    Reference: Ho et al. 2020, arXiv:2006.11239; Lu et al. 2022, arXiv:2206.00927, appendix D.
+    """
+    assert isinstance(sde, VPSDE)
+    levels = 1000
+    betas = torch.linspace(sde.beta_min, sde.beta_max, levels, dtype=torch.float64) / levels
+    log_alpha_bar = torch.cumsum(torch.log1p(-betas), 0)
+    half_log_snr = (log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))) / 2  # falls with k
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        label = _interpolate(sde.half_log_snr(t), half_log_snr.to(t))
+        return -network(x, label) / expand_as_batch(sde.sigma(t), x)
+
+    return score
+
+
+def _interpolate(value: Tensor, falling: Tensor) -> Tensor:
+    """The fractional index at which a falling sequence (n,) takes each value (B,), held within 0..n-1."""
+    k = torch.searchsorted(-falling, -value).clamp(1, len(falling) - 1)
+    before, after = falling[k - 1], falling[k]
+    fraction = ((before - value) / (before - after)).clamp(0, 1)
+    return (k - 1).to(value.dtype) + fraction
+
+
 def exact(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     """network(x, alpha(t), sigma(t)): a distribution that knows its own score at every noise level."""
 
@@ -77,6 +107,7 @@ def exact(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
 
 PARAMETRIZATIONS: dict[str, Callable[[Callable[..., Tensor], SDE], ScoreFunction]] = {
     "vp-continuous": vp_continuous,
+    "vp-discrete": vp_discrete,
     "ve-continuous": ve_continuous,
     "exact": exact,
 }

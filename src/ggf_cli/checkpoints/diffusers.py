@@ -1,56 +1,73 @@
 """Reads a diffusers `UNet2DModel` folder: config.json, weights, and the scheduler's SDE.
 
-Only the folder's data is read, never code from it. What the native networks cannot represent is refused by
-name.
+Two families hide behind that class: the DDPM U-Net of Ho et al. (google/ddpm-*), and NCSN++ (google/ncsnpp-*, blocks
+named "Skip..."). Only the folder's data is read, never code from it. What the native networks cannot represent is refused
+by name. Key spellings of 2022 and of today are both understood.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
 from ggf_cli.checkpoints.native import Checkpoint, file_sha256
+from ggf_cli.checkpoints.tensors import read_tensors
 from ggf_cli.errors import CheckpointError
-from ggf_cli.sde import VPSDE
+from ggf_cli.sde import SDE, VESDE, VPSDE
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
-# What the native U-Net does, as diffusers configs say it; a missing key is its old default.
+# What both networks do, as diffusers configs say it; a missing key is its default.
 _REQUIRED = {
     "_class_name": "UNet2DModel",
-    "time_embedding_type": "positional",
     "act_fn": "silu",
-    "center_input_sample": False,
-    "mid_block_scale_factor": 1,
     "resnet_time_scale_shift": "default",
     "downsample_type": "conv",
     "upsample_type": "conv",
     "class_embed_type": None,
     "num_class_embeds": None,
     "attn_norm_num_groups": None,
+    "mid_block_type": "UNetMidBlock2D",
 }
-_BLOCKS = {
+_DDPM = {
+    "time_embedding_type": "positional",
+    "center_input_sample": False,
+    "mid_block_scale_factor": 1,
+}
+_NCSNPP = {
+    "time_embedding_type": "fourier",
+    "norm_num_groups": None,
+    "add_attention": True,
+    "attention_head_dim": None,
+}
+# block type -> whether it has attention
+_DDPM_BLOCKS = {
     "DownBlock2D": False,
     "AttnDownBlock2D": True,
     "UpBlock2D": False,
     "AttnUpBlock2D": True,
 }
-# diffusers name -> ours, applied in turn; the second half of each attention pair is the 2022 spelling.
+_NCSNPP_BLOCKS = {
+    "SkipDownBlock2D": False,
+    "AttnSkipDownBlock2D": True,
+    "SkipUpBlock2D": False,
+    "AttnSkipUpBlock2D": True,
+}
+# diffusers name -> ours, applied in turn; of two spellings, the second is that of 2022.
 _RENAMES = (
+    (r"^time_proj\.weight$", "frequencies"),
     (r"^time_embedding\.linear_1\.", "time_in."),
     (r"^time_embedding\.linear_2\.", "time_out."),
-    (r"^conv_norm_out\.", "norm_out."),
     (r"^(down|up)_blocks\.(\d+)\.resnets\.", r"\1.\2.blocks."),
-    (r"^(down|up)_blocks\.(\d+)\.attentions\.", r"\1.\2.attentions."),
-    (r"^(down|up)_blocks\.(\d+)\.(?:down|up)samplers\.0\.", r"\1.\2.resample."),
+    (r"^down_blocks\.(\d+)\.attentions\.", r"down.\1.attentions."),
+    (
+        r"^(down|up)_blocks\.(\d+)\.(?:(?:down|up)samplers\.0|resnet_(?:down|up))\.",
+        r"\1.\2.resample.",
+    ),
+    (r"^down_blocks\.(\d+)\.skip_conv\.", r"down.\1.combine.conv."),
+    (r"^up_blocks\.(\d+)\.skip_(norm|conv)\.", r"up.\1.to_image.\2."),
     (r"^mid_block\.resnets\.0\.", "mid_in."),
     (r"^mid_block\.resnets\.1\.", "mid_out."),
     (r"^mid_block\.attentions\.0\.", "mid_attention."),
@@ -58,32 +75,48 @@ _RENAMES = (
     (r"\.time_emb_proj\.", ".time."),
     (r"\.conv_shortcut\.", ".shortcut."),
     (r"\.group_norm\.", ".norm."),
-    (r"\.to_q\.", ".query."),
-    (r"\.to_k\.", ".key."),
-    (r"\.to_v\.", ".value."),
+    (r"\.(?:to_q|query)\.", ".query."),
+    (r"\.(?:to_k|key)\.", ".key."),
+    (r"\.(?:to_v|value)\.", ".value."),
     (r"\.(?:to_out\.0|proj_attn)\.", ".out."),
 )
 
 
-def read(folder: Path) -> Checkpoint:
+def read(folder: Path, *, sde: SDE | None = None) -> Checkpoint:
     """Read a folder in diffusers layout.
+
+    Args:
+        folder: Holds config.json, a weights file and, unless `sde` is given, scheduler_config.json.
+        sde: The SDE, where it is known better than the folder knows it.
 
     Raises:
         CheckpointError: A file is missing or broken, or the architecture or SDE is not supported.
     """
-    config = _read_json(folder / "config.json")
-    scheduler = _read_json(folder / "scheduler_config.json")
+    config_file = folder / "config.json"
+    config = _read_json(config_file)
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise CheckpointError(f"{folder} has no weights, {' or '.join(WEIGHTS)}")
-    size = config["sample_size"]
+    scheduler_sde, parametrization = _scheduler(folder, sde)
+    try:
+        network, network_config = _architecture(config, config_file)
+        size = config["sample_size"]
+        shape = (config["in_channels"], size, size)
+        levels = len(config["block_out_channels"])
+    except KeyError as error:
+        raise CheckpointError(f"{config_file} lacks the key {error}") from error
+    tensors = {
+        _rename(name, network, levels): tensor
+        for name, tensor in read_tensors(weights).items()
+        if name != "time_proj.W"  # a second copy of time_proj.weight, in files of 2022
+    }
     return Checkpoint(
-        network="unet",
-        network_config=_network_config(config, folder),
-        parametrization="vp-continuous",
-        sde=_sde(scheduler, folder),
-        shape=(config["in_channels"], size, size),
-        tensors={_rename(name): tensor for name, tensor in _read_weights(weights).items()},
+        network=network,
+        network_config=network_config,
+        parametrization=parametrization,
+        sde=scheduler_sde,
+        shape=shape,
+        tensors=tensors,
         provenance={
             "source": folder.name,
             "format": "diffusers",
@@ -93,24 +126,50 @@ def read(folder: Path) -> Checkpoint:
     )
 
 
-def _network_config(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    for key, wanted in _REQUIRED.items():
+def _architecture(config: dict[str, Any], file: Path) -> tuple[str, dict[str, Any]]:
+    blocks = (*config["down_block_types"], *config["up_block_types"])
+    ncsnpp = any(block in _NCSNPP_BLOCKS for block in blocks)
+    known = _NCSNPP_BLOCKS if ncsnpp else _DDPM_BLOCKS
+    for block in blocks:
+        if block not in known:
+            raise CheckpointError(
+                f"{file}: block type {block!r} is not supported",
+                hint=f"supported: {', '.join(_DDPM_BLOCKS)}; or {', '.join(_NCSNPP_BLOCKS)}",
+            )
+    for key, wanted in (_REQUIRED | (_NCSNPP if ncsnpp else _DDPM)).items():
         found = config.get(key, wanted)
         if found != wanted:
-            raise CheckpointError(
-                f"{folder / 'config.json'}: {key} is {found!r}, only {wanted!r} is supported"
-            )
-    for block in (*config["down_block_types"], *config["up_block_types"]):
-        if block not in _BLOCKS:
-            raise CheckpointError(
-                f"{folder / 'config.json'}: block type {block!r} is not supported",
-                hint=f"supported: {', '.join(_BLOCKS)}",
-            )
+            raise CheckpointError(f"{file}: {key} is {found!r}, only {wanted!r} is supported")
+    if config.get("out_channels", config["in_channels"]) != config["in_channels"]:
+        raise CheckpointError(f"{file}: out_channels differs from in_channels")
+    return ("ncsnpp", _ncsnpp(config)) if ncsnpp else ("unet", _unet(config))
+
+
+def _ncsnpp(config: dict[str, Any]) -> dict[str, Any]:
+    attention = [_NCSNPP_BLOCKS[block] for block in config["down_block_types"]]
+    if attention != [_NCSNPP_BLOCKS[block] for block in reversed(config["up_block_types"])]:
+        raise CheckpointError(
+            "up and down blocks with attention at different levels are not supported"
+        )
     return {
         "image_channels": config["in_channels"],
         "channels": config["block_out_channels"],
-        "attention_down": [_BLOCKS[block] for block in config["down_block_types"]],
-        "attention_up": [_BLOCKS[block] for block in config["up_block_types"]],
+        "attention": attention,
+        "blocks": config["layers_per_block"],
+        "embedding": "fourier",
+        "progressive": "output_skip",
+        "progressive_input": "input_skip",
+        "scale_by_sigma": True,
+        "centered": not config["center_input_sample"],
+    }
+
+
+def _unet(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "image_channels": config["in_channels"],
+        "channels": config["block_out_channels"],
+        "attention_down": [_DDPM_BLOCKS[block] for block in config["down_block_types"]],
+        "attention_up": [_DDPM_BLOCKS[block] for block in config["up_block_types"]],
         "attention_mid": config.get("add_attention", True),
         "head_channels": config["attention_head_dim"],
         "blocks": config["layers_per_block"],
@@ -122,35 +181,51 @@ def _network_config(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _sde(scheduler: dict[str, Any], folder: Path) -> VPSDE:
+def _scheduler(folder: Path, sde: SDE | None) -> tuple[SDE, str]:
+    """The SDE and parametrisation that the scheduler's file stands for; `sde` overrules the former."""
+    file = folder / "scheduler_config.json"
+    scheduler = _read_json(file)
     kind = scheduler.get("_class_name")
-    if kind != "ScoreSdeVpScheduler":
-        raise CheckpointError(
-            f"{folder / 'scheduler_config.json'}: scheduler {kind!r} is not supported",
-            hint="supported: ScoreSdeVpScheduler (continuous VP)",
-        )
-    return VPSDE(
-        beta_min=scheduler["beta_min"],
-        beta_max=scheduler["beta_max"],
-        t_eps=scheduler["sampling_eps"],
+    try:
+        match kind:
+            case "ScoreSdeVpScheduler":
+                betas = {"beta_min": scheduler["beta_min"], "beta_max": scheduler["beta_max"]}
+                return sde or VPSDE(**betas, t_eps=scheduler["sampling_eps"]), "vp-continuous"
+            case "ScoreSdeVeScheduler" | "VeSdeScheduler":  # the latter is its name of 2022
+                sigmas = {k: scheduler[k] for k in ("sigma_min", "sigma_max")}
+                return sde or VESDE(**sigmas, t_eps=scheduler["sampling_eps"]), "ve-continuous"
+            case "DDPMScheduler":
+                found = {k: scheduler[k] for k in ("beta_schedule", "num_train_timesteps")}
+                if found != {"beta_schedule": "linear", "num_train_timesteps": 1000}:
+                    raise CheckpointError(
+                        f"{file}: only 1000 linear betas are supported, not {found}"
+                    )
+                steps = scheduler["num_train_timesteps"]
+                beta_min, beta_max = (steps * scheduler[k] for k in ("beta_start", "beta_end"))
+                return sde or VPSDE(beta_min=beta_min, beta_max=beta_max), "vp-discrete"
+    except KeyError as error:
+        raise CheckpointError(f"{file} lacks the key {error}") from error
+    raise CheckpointError(
+        f"{file}: scheduler {kind!r} is not supported",
+        hint="supported: ScoreSdeVeScheduler, ScoreSdeVpScheduler, DDPMScheduler",
     )
 
 
-def _rename(name: str) -> str:
+def _rename(name: str, network: str, levels: int) -> str:
+    """Our name of a tensor; `levels` is the number of resolutions."""
     for pattern, replacement in _RENAMES:
         name = re.sub(pattern, replacement, name)
-    return name
+    if (
+        network == "ncsnpp"
+    ):  # one attention a level; the last share of the image has names of its own
+        name = re.sub(r"^up_blocks\.(\d+)\.attentions\.0\.", r"up.\1.attention.", name)
+        return re.sub(r"^conv_(norm_)?out\.", _last_image(levels), name)
+    name = re.sub(r"^up_blocks\.(\d+)\.attentions\.", r"up.\1.attentions.", name)
+    return re.sub(r"^conv_norm_out\.", "norm_out.", name)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".bin":
-            # weights_only: a pickle from strangers must not run code.
-            tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-            return tensors
-        return load_file(path)
-    except (SafetensorError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is corrupt or truncated: {error}") from error
+def _last_image(levels: int) -> Any:
+    return lambda match: f"up.{levels - 1}.to_image.{'norm' if match[1] else 'conv'}."
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ggf_cli.checkpoints import diffusers, native
+from ggf_cli.checkpoints import diffusers, native, score_sde
 from ggf_cli.checkpoints.manifest import ModelEntry, find_model
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.devices import resolve_device
@@ -38,15 +38,31 @@ def load_model(
     return build(native.read(found.path), found.name, found.path, device=target, dtype=dtype)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read any supported format."""
+def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
+    """Read any supported format.
+
+    Args:
+        path: A folder in diffusers layout, a native file, or a `.pth` file of score_sde_pytorch.
+        config: For a `.pth` file: what it is, see `score_sde.CONFIGS`.
+
+    Raises:
+        CheckpointError: None of these, or broken.
+    """
     if path.is_dir():
         return diffusers.read(path)
-    if path.suffix == ".safetensors":
-        return native.read(path)
+    match path.suffix:
+        case ".safetensors":
+            return native.read(path)
+        case ".pth":
+            return score_sde.read(path, config=config)
+        case ".pkl" | ".pickle":
+            raise CheckpointError(
+                f"{path} is a pickle, which runs code when it is read; ggf does not read pickles",
+                hint="export the weights as safetensors where you trust the file",
+            )
     raise CheckpointError(
         f"{path} is not a checkpoint ggf can read",
-        hint="give a native .safetensors file or a folder in diffusers layout",
+        hint="it reads native .safetensors files, .pth files of score_sde_pytorch, diffusers folders",
     )
 
 

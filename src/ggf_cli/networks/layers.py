@@ -26,37 +26,87 @@ def timestep_embedding(
     return torch.cat([cos, sin] if cosine_first else [sin, cos], dim=1).to(dtype)
 
 
-class ResBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x))) + time))), with a 1x1 shortcut where the width changes."""
+def fourier_embedding(x: Tensor, frequencies: Tensor) -> Tensor:
+    """sin and cos of 2 pi x frequencies: (B,), (n,) -> (B, 2n). Reference: Tancik et al. 2020."""
+    # Angles run into the thousands, so in float32 the order of the factors shows: this is the published one.
+    angle = x[:, None] * frequencies * 2 * math.pi
+    return torch.cat([torch.sin(angle), torch.cos(angle)], dim=1)
 
-    def __init__(self, inputs: int, outputs: int, time: int, groups: int, eps: float) -> None:
+
+def pad_rows(label: Tensor) -> Tensor:
+    """Labels (B,), repeated to at least MIN_EMBEDDED: see there. Their first B embeddings are the rows'."""
+    missing = max(0, MIN_EMBEDDED - len(label))
+    return torch.cat([label, label[:1].expand(missing)]) if missing else label
+
+
+# Matrix products of a few rows take kernels that round differently, and a row must not depend on how many
+# neighbours it has. The time path, the only one with one vector a row, is therefore never shorter than this.
+MIN_EMBEDDED = 8
+
+
+def group_norm(channels: int, groups: int | None, eps: float) -> nn.GroupNorm:
+    """Group normalisation; None is Song's rule, a quarter of the channels but at most 32 groups."""
+    return nn.GroupNorm(groups or min(channels // 4, 32), channels, eps=eps)
+
+
+class ResBlock(nn.Module):
+    """shortcut(x) + conv(silu(norm(conv(silu(norm(x))) + time))).
+
+    Args:
+        inputs: Width of the input.
+        outputs: Width of the output; the shortcut is a 1x1 convolution where it differs.
+        time: Width of the time embedding.
+        groups: Groups of the normalisations, or None for Song's rule.
+        eps: Their epsilon.
+        resample: Halves or doubles the resolution inside the block, on both ways (BigGAN); the shortcut is a
+            1x1 convolution then too.
+        rescale: Divide the sum by sqrt(2).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        time: int,
+        groups: int | None,
+        eps: float,
+        *,
+        resample: nn.Module | None = None,
+        rescale: bool = False,
+    ) -> None:
         super().__init__()
-        self.norm_1 = nn.GroupNorm(groups, inputs, eps=eps)
+        self.norm_1 = group_norm(inputs, groups, eps)
         self.conv_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.time = nn.Linear(time, outputs)
-        self.norm_2 = nn.GroupNorm(groups, outputs, eps=eps)
+        self.norm_2 = group_norm(outputs, groups, eps)
         self.conv_2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        same = inputs == outputs and resample is None
+        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1)
+        self.resample = resample or nn.Identity()
+        self.scale = math.sqrt(0.5) if rescale else 1.0
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B, inputs, H, W), activated time embedding (B or more, time) -> (B, outputs, H, W)."""
-        h = self.conv_1(F.silu(self.norm_1(x)))
+        """x (B, inputs, H, W), activated time embedding (B or more, time) -> (B, outputs, H', W')."""
+        h = self.conv_1(self.resample(F.silu(self.norm_1(x))))
         h = h + self.time(time)[: len(x), :, None, None]
         h = self.conv_2(F.silu(self.norm_2(h)))
-        return self.shortcut(x) + h
+        return add(self.shortcut(self.resample(x)), h, self.scale)
 
 
 class SelfAttention(nn.Module):
-    """x + attention over the pixels of norm(x)."""
+    """x + attention over the pixels of norm(x); `groups` and `rescale` as in `ResBlock`."""
 
-    def __init__(self, channels: int, heads: int, groups: int, eps: float) -> None:
+    def __init__(
+        self, channels: int, heads: int, groups: int | None, eps: float, *, rescale: bool = False
+    ) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(groups, channels, eps=eps)
+        self.norm = group_norm(channels, groups, eps)
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
         self.value = nn.Linear(channels, channels)
         self.out = nn.Linear(channels, channels)
+        self.scale = math.sqrt(0.5) if rescale else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -68,32 +118,9 @@ class SelfAttention(nn.Module):
         )
         mixed = F.scaled_dot_product_attention(query, key, value)
         mixed = self.out(mixed.transpose(1, 2).reshape(batch, height * width, channels))
-        return x + mixed.transpose(1, 2).reshape(batch, channels, height, width)
+        return add(x, mixed.transpose(1, 2).reshape(batch, channels, height, width), self.scale)
 
 
-class Downsample(nn.Module):
-    """Halve the resolution by a strided 3x3 convolution.
-
-    Args:
-        channels: Width.
-        padding: 1 pads all sides; 0 pads right and bottom only, as the weights of Ho et al. expect.
-    """
-
-    def __init__(self, channels: int, padding: int) -> None:
-        super().__init__()
-        self.one_sided = padding == 0
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.one_sided else x)
-
-
-class Upsample(nn.Module):
-    """Double the resolution: nearest neighbour, then a 3x3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+def add(x: Tensor, y: Tensor, scale: float) -> Tensor:
+    """(x + y) * scale."""
+    return x + y if scale == 1.0 else (x + y) * scale

@@ -19,16 +19,12 @@ from torch import Tensor, nn
 
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.layers import (
-    Downsample,
     ResBlock,
     SelfAttention,
-    Upsample,
+    pad_rows,
     timestep_embedding,
 )
-
-# Matrix products of a few rows take kernels that round differently, and a row must not depend on how many
-# neighbours it has. The time path, the only one with one vector a row, is therefore never shorter than this.
-MIN_EMBEDDED = 8
+from ggf_cli.networks.resampling import ConvDown, ConvUp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +43,7 @@ class UNetConfig:
         norm_eps: Its epsilon.
         time_cosine_first: Cosines before sines in the time embedding.
         time_freq_shift: 1 makes the lowest frequency exactly 1 / 10000; 0 does not reach it.
-        downsample_padding: See `Downsample`.
+        downsample_padding: See `ConvDown`.
     """
 
     image_channels: int
@@ -102,7 +98,7 @@ class UNet(nn.Module):
         for level, width in enumerate(c.channels):
             blocks = [block(skips[-1] if i == 0 else width, width) for i in range(c.blocks)]
             attentions = [attention(width, c.attention_down[level]) for _ in blocks]
-            resample = None if level == last else Downsample(width, c.downsample_padding)
+            resample = None if level == last else ConvDown(width, c.downsample_padding)
             self.down.append(DownLevel(blocks, attentions, resample))
             skips += [width] * (c.blocks + (level != last))
 
@@ -119,7 +115,7 @@ class UNet(nn.Module):
             ]
             width = outputs
             attentions = [attention(width, c.attention_up[level]) for _ in blocks]
-            self.up.append(UpLevel(blocks, attentions, None if level == last else Upsample(width)))
+            self.up.append(UpLevel(blocks, attentions, None if level == last else ConvUp(width)))
 
         self.norm_out = nn.GroupNorm(c.groups, width, eps=c.norm_eps)
         self.conv_out = nn.Conv2d(width, c.image_channels, 3, padding=1)
@@ -131,9 +127,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         c = self._config
-        padding = max(0, MIN_EMBEDDED - len(label))
         embedding = timestep_embedding(
-            F.pad(label, (0, padding), value=1.0),
+            pad_rows(label),
             c.channels[0],
             cosine_first=c.time_cosine_first,
             freq_shift=c.time_freq_shift,

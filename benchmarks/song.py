@@ -1,0 +1,93 @@
+"""Song's networks with random weights, from a checkout of score_sde_pytorch: the oracle of parity tests.
+
+The checkout (commit cb1f359) is named on the command line of the scripts that use this; nothing of it is part of ggf.
+Its compiled FIR operation is not built: on a CPU it falls back to plain torch.
+"""
+
+import importlib
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.utils.cpp_extension
+from torch import Tensor, nn
+
+CONFIGS = {
+    "church": "ve.church_ncsnpp_continuous",
+    "ffhq-1024": "ve.ffhq_ncsnpp_continuous",
+    "cifar10-ve": "ve.cifar10_ncsnpp_continuous",
+    "cifar10-ve-deep": "ve.cifar10_ncsnpp_deep_continuous",
+    "cifar10-vp": "vp.cifar10_ddpmpp_continuous",
+    "cifar10-vp-deep": "vp.cifar10_ddpmpp_deep_continuous",
+    "cifar10-subvp": "subvp.cifar10_ddpmpp_continuous",
+}
+
+
+def build(checkout: str, name: str, *, width: int | None = None, size: int | None = None) -> nn.Module:
+    """Song's network called `name` in CONFIGS, with weights that depend on their names alone.
+
+    Args:
+        checkout: Folder of score_sde_pytorch.
+        name: A key of CONFIGS.
+        width: Another width of the first level than the published one.
+        size: Another height and width of the images; attention stays at the same level.
+    """
+    if checkout not in sys.path:
+        sys.path.insert(0, checkout)
+        torch.utils.cpp_extension.load = lambda *args, **kwargs: None
+    config = importlib.import_module(f"configs.{CONFIGS[name]}").get_config()
+    if width is not None:
+        config.model.nf = width
+    if size is not None:
+        factor = config.data.image_size // size
+        config.data.image_size = size
+        config.model.attn_resolutions = tuple(r // factor for r in config.model.attn_resolutions)
+    network = importlib.import_module("models.ncsnpp").NCSNpp(config).eval()
+    network.load_state_dict(weights({n: t.shape for n, t in network.state_dict().items()}), strict=False)
+    return network
+
+
+def weights(shapes: dict[str, Any]) -> dict[str, Tensor]:
+    """A well-conditioned weight for each name, the same on every machine; `sigmas` is left out."""
+    tensors = {}
+    for name, shape in shapes.items():
+        if name == "sigmas":
+            continue
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        values = torch.randn(tuple(shape), generator=generator)
+        if name == "all_modules.0.W":
+            values *= 16
+        elif len(shape) > 1:
+            inputs = shape[0] if name.endswith(".W") else values[0].numel()
+            values *= inputs**-0.5
+        elif name.endswith("weight"):  # a normalisation
+            values = 1 + 0.1 * values
+        else:
+            values *= 0.1
+        tensors[name] = values
+    return tensors
+
+
+def checkpoint(network: nn.Module) -> dict[str, Any]:
+    """What score_sde_pytorch would save of this network; the raw weights differ from their average."""
+    state = network.state_dict()
+    trained = [parameter.detach() for parameter in network.parameters() if parameter.requires_grad]
+    model = {f"module.{name}": tensor.clone() for name, tensor in state.items()}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            model[f"module.{name}"] = parameter.detach() + 1.0
+    moments = {i: {"step": 1, "exp_avg": t + 2.0, "exp_avg_sq": t + 3.0} for i, t in enumerate(trained)}
+    return {
+        "optimizer": {"state": moments, "param_groups": [{"lr": 2e-4}]},
+        "model": model,
+        "ema": {"decay": 0.999, "num_updates": 7, "shadow_params": trained},
+        "step": 400005,
+    }
+
+
+def save(network: nn.Module, path: Path) -> Path:
+    """Write such a file."""
+    torch.save(checkpoint(network), path)
+    return path

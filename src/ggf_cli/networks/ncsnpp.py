@@ -1,0 +1,318 @@
+"""NCSN++ and DDPM++ (Song et al. 2021, arXiv:2011.13456, appendix H), as far as published weights use them.
+
+    time     Fourier features of log sigma (VE) or sinusoids of the label (VP) -> linear -> silu -> linear
+    down     per level: residual blocks (+ attention), then halve; a shrunken copy of the image is added after
+             each halving (progressive input)
+    middle   residual block, attention, residual block
+    up       per level: one residual block more, each fed a skip connection, then attention, then double; with
+             output_skip every level draws on a growing image, which is the output
+
+NCSN++ (VE) divides its output by sigma: network(x, sigma) is the score. DDPM++ (VP, sub-VP) predicts the noise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ggf_cli.errors import CheckpointError
+from ggf_cli.networks.layers import (
+    ResBlock,
+    SelfAttention,
+    add,
+    fourier_embedding,
+    group_norm,
+    pad_rows,
+    timestep_embedding,
+)
+from ggf_cli.networks.resampling import (
+    ConvDown,
+    ConvUp,
+    FIRDown,
+    FIRDownConv,
+    FIRUp,
+    MeanDown,
+    NearestUp,
+)
+
+EPS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class NCSNppConfig:
+    """The architecture; names as in Song's configurations.
+
+    Attributes:
+        image_channels: Channels of input and output.
+        channels: Width of each level, finest first.
+        attention: Whether each level has attention, finest first.
+        blocks: Residual blocks per down level; up levels have one more.
+        embedding: "fourier": the label is sigma; "positional": the label is a time in 0..999.
+        resblock: "biggan" resamples inside a residual block, "ddpm" by a convolution between them.
+        fir: Resample with the FIR filter; else by mean and nearest neighbour.
+        progressive: How the output comes about.
+        progressive_input: How the shrunken image is added.
+        skip_rescale: Divide every sum of two branches by sqrt(2).
+        scale_by_sigma: Divide the output by sigma.
+        centered: The input lies in [-1, 1]; if not, it is mapped there from [0, 1].
+    """
+
+    image_channels: int
+    channels: tuple[int, ...]
+    attention: tuple[bool, ...]
+    blocks: int
+    embedding: Literal["fourier", "positional"]
+    resblock: Literal["biggan", "ddpm"] = "biggan"
+    fir: bool = True
+    progressive: Literal["none", "output_skip"] = "none"
+    progressive_input: Literal["none", "input_skip", "residual"] = "none"
+    skip_rescale: bool = True
+    scale_by_sigma: bool = False
+    centered: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "attention"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        choices = {
+            "embedding": ("fourier", "positional"),
+            "resblock": ("biggan", "ddpm"),
+            "progressive": ("none", "output_skip"),
+            "progressive_input": ("none", "input_skip", "residual"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise CheckpointError(
+                    f"NCSN++ with {name} {getattr(self, name)!r} is not supported,"
+                    f" only {', '.join(allowed)}"
+                )
+        if len(self.channels) != len(self.attention) or not self.channels:
+            raise CheckpointError("NCSN++ needs one attention flag for each level")
+        if (
+            self.fir != (self.progressive_input == "residual")
+            and self.progressive_input == "residual"
+        ):
+            raise CheckpointError("NCSN++ with residual progressive input needs fir")
+        if self.fir and self.resblock == "ddpm":
+            raise CheckpointError("NCSN++ with resblock 'ddpm' and fir is not supported")
+        if self.scale_by_sigma and self.embedding != "fourier":
+            raise CheckpointError("NCSN++ with scale_by_sigma needs the fourier embedding")
+
+
+class NCSNpp(nn.Module):
+    """network(x, label): x (B, C, H, W), label (B,) -> (B, C, H, W).
+
+    H and W must be divisible by 2^(levels - 1).
+    """
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        c = self._config = NCSNppConfig(**config)
+        width = c.channels[0]
+        time = 4 * width
+        halve, double = (FIRDown(), FIRUp()) if c.fir else (MeanDown(), NearestUp())
+
+        def block(inputs: int, outputs: int, resample: nn.Module | None = None) -> ResBlock:
+            return ResBlock(
+                inputs, outputs, time, None, EPS, resample=resample, rescale=c.skip_rescale
+            )
+
+        def attention(width: int, wanted: bool = True) -> nn.Module:
+            if not wanted:
+                return nn.Identity()
+            return SelfAttention(width, 1, None, EPS, rescale=c.skip_rescale)
+
+        fourier = c.embedding == "fourier"
+        if fourier:
+            # not trained, but counted with the parameters, as published counts do
+            self.frequencies = nn.Parameter(torch.zeros(width), requires_grad=False)
+        self.time_in = nn.Linear(2 * width if fourier else width, time)
+        self.time_out = nn.Linear(time, time)
+        self.conv_in = nn.Conv2d(c.image_channels, width, 3, padding=1)
+
+        last = len(c.channels) - 1
+        pyramid = c.image_channels
+        skips = [width]  # widths
+        self.down = nn.ModuleList()
+        for level, width in enumerate(c.channels):
+            blocks = [block(skips[-1] if i == 0 else width, width) for i in range(c.blocks)]
+            attentions = [attention(width, c.attention[level]) for _ in blocks]
+            resample: nn.Module | None = None
+            combine: nn.Module | None = None
+            if level < last:
+                biggan = c.resblock == "biggan"
+                resample = block(width, width, halve) if biggan else ConvDown(width, 0)
+                if c.progressive_input == "input_skip":
+                    combine = InputSkip(pyramid, width, halve)
+                elif c.progressive_input == "residual":
+                    combine = InputResidual(pyramid, width, c.skip_rescale)
+                    pyramid = width
+            self.down.append(DownLevel(blocks, attentions, resample, combine))
+            skips += [width] * (c.blocks + (level < last))
+
+        self.mid_in = block(width, width)
+        self.mid_attention = attention(width)
+        self.mid_out = block(width, width)
+
+        self.up = nn.ModuleList()
+        for level in range(last, -1, -1):
+            outputs = c.channels[level]
+            blocks = [
+                block((width if i == 0 else outputs) + skips.pop(), outputs)
+                for i in range(c.blocks + 1)
+            ]
+            width = outputs
+            drawn = c.progressive == "output_skip" or level == 0
+            to_image = ToImage(width, c.image_channels, double) if drawn else None
+            resample = None
+            if level > 0:
+                biggan = c.resblock == "biggan"
+                resample = block(width, width, double) if biggan else ConvUp(width)
+            self.up.append(
+                UpLevel(blocks, attention(width, c.attention[level]), to_image, resample)
+            )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the constructor needs, as JSON data."""
+        return asdict(self._config)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        time = self._time(label, x.dtype)
+        pyramid = x if self._config.centered else 2 * x - 1
+
+        skips = [self.conv_in(pyramid)]
+        for level in self.down:
+            outputs, pyramid = level(skips[-1], pyramid, time)
+            skips += outputs
+        h = self.mid_out(self.mid_attention(self.mid_in(skips[-1], time)), time)
+        image = None
+        for level in self.up:
+            h, image = level(h, image, time, skips)
+
+        assert image is not None  # the finest level always draws
+        if self._config.scale_by_sigma:
+            image = image / label.to(x.dtype)[:, None, None, None]
+        return image.contiguous()
+
+    def _time(self, label: Tensor, dtype: torch.dtype) -> Tensor:
+        """The activated time embedding, (B or more, 4 channels[0])."""
+        label = pad_rows(label)
+        if self._config.embedding == "fourier":
+            # In the dtype of the network, as it was trained: the frequencies are high, and rounding shows.
+            embedding = fourier_embedding(torch.log(label.to(dtype)), self.frequencies)
+        else:
+            width = self._config.channels[0]
+            embedding = timestep_embedding(
+                label, width, cosine_first=False, freq_shift=1, dtype=dtype
+            )
+        return F.silu(self.time_out(F.silu(self.time_in(embedding))))
+
+
+class DownLevel(nn.Module):
+    """One resolution on the way down: blocks, then halve, then take in the shrunken image."""
+
+    def __init__(
+        self,
+        blocks: list[ResBlock],
+        attentions: list[nn.Module],
+        resample: nn.Module | None,
+        combine: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.attentions = nn.ModuleList(attentions)
+        self.resample = resample
+        self.combine = combine
+
+    def forward(self, h: Tensor, pyramid: Tensor, time: Tensor) -> tuple[list[Tensor], Tensor]:
+        """All outputs, the last of which goes on, and the image of the next level."""
+        outputs = []
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            h = attention(block(h, time))
+            outputs.append(h)
+        if self.resample is not None:
+            h = resampled(self.resample, h, time)
+            if self.combine is not None:
+                h, pyramid = self.combine(h, pyramid)
+            outputs.append(h)
+        return outputs, pyramid
+
+
+class UpLevel(nn.Module):
+    """One resolution on the way up: blocks with skips, attention, a share of the image, then double."""
+
+    def __init__(
+        self,
+        blocks: list[ResBlock],
+        attention: nn.Module,
+        to_image: ToImage | None,
+        resample: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.attention = attention
+        self.to_image = to_image
+        self.resample = resample
+
+    def forward(
+        self, h: Tensor, image: Tensor | None, time: Tensor, skips: list[Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Removes as many skips from the end of the list as there are blocks."""
+        for block in self.blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), time)
+        h = self.attention(h)
+        if self.to_image is not None:
+            image = self.to_image(h, image)
+        if self.resample is not None:
+            h = resampled(self.resample, h, time)
+        return h, image
+
+
+def resampled(resample: nn.Module, h: Tensor, time: Tensor) -> Tensor:
+    """Halve or double, by a residual block (BigGAN) or by a convolution (DDPM)."""
+    return resample(h, time) if isinstance(resample, ResBlock) else resample(h)
+
+
+class InputSkip(nn.Module):
+    """h + conv1x1(image), the image halved from level to level."""
+
+    def __init__(self, inputs: int, outputs: int, halve: nn.Module) -> None:
+        super().__init__()
+        self.halve = halve
+        self.conv = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, h: Tensor, pyramid: Tensor) -> tuple[Tensor, Tensor]:
+        pyramid = self.halve(pyramid)
+        return h + self.conv(pyramid), pyramid
+
+
+class InputResidual(nn.Module):
+    """h + conv(image), the image being the sum of the level before."""
+
+    def __init__(self, inputs: int, outputs: int, rescale: bool) -> None:
+        super().__init__()
+        self.down = FIRDownConv(inputs, outputs)
+        self.scale = math.sqrt(0.5) if rescale else 1.0
+
+    def forward(self, h: Tensor, pyramid: Tensor) -> tuple[Tensor, Tensor]:
+        pyramid = add(self.down(pyramid), h, self.scale)
+        return pyramid, pyramid
+
+
+class ToImage(nn.Module):
+    """From features to an image: norm, silu, 3x3 convolution; added to the doubled image so far."""
+
+    def __init__(self, inputs: int, outputs: int, enlarge: nn.Module) -> None:
+        super().__init__()
+        self.enlarge = enlarge
+        self.norm = group_norm(inputs, None, EPS)
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+
+    def forward(self, h: Tensor, image: Tensor | None) -> Tensor:
+        drawn = self.conv(F.silu(self.norm(h)))
+        return drawn if image is None else self.enlarge(image) + drawn

@@ -25,7 +25,9 @@ CONFIGS = {
 }
 
 
-def build(checkout: str, name: str, *, width: int | None = None, size: int | None = None) -> nn.Module:
+def build(
+    checkout: str, name: str, *, width: int | None = None, size: int | None = None
+) -> nn.Module:
     """Song's network called `name` in CONFIGS, with weights that depend on their names alone.
 
     Args:
@@ -45,7 +47,9 @@ def build(checkout: str, name: str, *, width: int | None = None, size: int | Non
         config.data.image_size = size
         config.model.attn_resolutions = tuple(r // factor for r in config.model.attn_resolutions)
     network = importlib.import_module("models.ncsnpp").NCSNpp(config).eval()
-    network.load_state_dict(weights({n: t.shape for n, t in network.state_dict().items()}), strict=False)
+    network.load_state_dict(
+        weights({n: t.shape for n, t in network.state_dict().items()}), strict=False
+    )
     return network
 
 
@@ -78,7 +82,9 @@ def checkpoint(network: nn.Module) -> dict[str, Any]:
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             model[f"module.{name}"] = parameter.detach() + 1.0
-    moments = {i: {"step": 1, "exp_avg": t + 2.0, "exp_avg_sq": t + 3.0} for i, t in enumerate(trained)}
+    moments = {
+        i: {"step": 1, "exp_avg": t + 2.0, "exp_avg_sq": t + 3.0} for i, t in enumerate(trained)
+    }
     return {
         "optimizer": {"state": moments, "param_groups": [{"lr": 2e-4}]},
         "model": model,

@@ -7,10 +7,11 @@ from safetensors.torch import load_file, save_file
 
 from ggf_cli.checkpoints import native
 from ggf_cli.checkpoints.load import load_model
+from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.errors import CheckpointError, UsageError
 
-FASHION = read_manifest()["fashion-vp"].path
+FASHION = local_path(read_manifest()["fashion-vp"])
 
 
 def copy(tmp_path):

@@ -6,19 +6,22 @@ from pathlib import Path
 import pytest
 
 from ggf_cli.checkpoints import manifest, native
-from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.errors import ConfigError
+from ggf_cli.checkpoints.fetch import file_sha256
+from ggf_cli.checkpoints.locate import local_path
+from ggf_cli.checkpoints.manifest import find_model, read_manifest
+from ggf_cli.errors import CheckpointError, ConfigError
+from ggf_cli.sde import sde_from_dict
 
 GOOD = """\
 # a comment
 [one]
 summary = "s"
 dataset = "d"
-sde = "vp"
+sde = { name = "vp", beta_min = 0.1, beta_max = 20, t_eps = 1e-3 }
 shape = [1, 2, 2]
 parameters = 3
 source = "embedded:one.safetensors"
-sha256 = "00"
+sha256 = ""
 license = "MIT"
 """
 
@@ -46,7 +49,14 @@ def test_a_good_file_is_read(tmp_path):
         ('dataset = "d"\n', "", r"line 2: \[one\] lacks the key 'dataset'"),
         ('"embedded:one.safetensors"', '"embedded:../one.safetensors"', "line 8: 'source'"),
         ('"embedded:one.safetensors"', '"s3://x"', "line 8: 'source'"),
-        ('sde = "vp"', 'sde = "vpp"', "line 5: 'sde'"),
+        ('"vp", beta', '"vpp", beta', "line 5: 'sde'"),
+        ('"vp", beta', '"ve", beta', "line 5: 'sde'"),
+        ("beta_max = 20", 'beta_max = "20"', "line 5: 'sde'"),
+        ("beta_max = 20", "betamax = 20", "line 5: 'sde'"),
+        ('sha256 = ""', 'sha256 = "00"', "line 9: 'sha256'"),
+        ('"embedded:one.safetensors"', '"hub:one"', "line 8: 'source'"),
+        ('"embedded:one.safetensors"', '"hub:../one"', "line 8: 'source'"),
+        ('"embedded:one.safetensors"', '"hub:o/one"', r"line 2: \[one\] lacks the key 'file'"),
         ("# a comment", "stray = 1", "line 1: 'stray'"),
         ("[one]", "[one", "line 2"),
     ],
@@ -117,15 +127,58 @@ def test_a_wheel_brings_its_own_file_and_weights(wheel, tmp_path):
     assert (wheel / "ggf_cli/schemas/run-1.json").is_file()
 
 
-@pytest.mark.parametrize("name", read_manifest())
+EMBEDDED = [name for name, entry in read_manifest().items() if entry.kind == manifest.EMBEDDED]
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_the_registry_says_what_the_embedded_file_says(name):
     from ggf_cli.networks import NETWORKS
 
     entry = read_manifest()[name]
-    checkpoint = native.read(entry.path)
+    checkpoint = native.read(local_path(entry))
     network = NETWORKS[checkpoint.network].load()(**checkpoint.network_config)
-    assert native.file_sha256(entry.path) == entry.sha256
-    assert checkpoint.sde.name == entry.sde
+    assert file_sha256(local_path(entry)) == entry.sha256
+    assert sde_from_dict(entry.sde) == checkpoint.sde
     assert checkpoint.shape == entry.shape
     assert sum(p.numel() for p in network.parameters()) == entry.parameters
     assert checkpoint.provenance["license"] == entry.license
+
+
+@pytest.mark.parametrize("name", read_manifest())
+def test_every_block_names_an_sde_that_exists(name):
+    entry = read_manifest()[name]
+    assert sde_from_dict(entry.sde).name == entry.sde["name"]
+    assert entry.license
+
+
+def test_sigma_max_is_that_of_the_training():
+    """The scheduler files on the hub say 380 for all but one."""
+    sigma_max = {n: e.sde["sigma_max"] for n, e in read_manifest().items() if e.sde["name"] == "ve"}
+    assert sigma_max == {
+        "church": 380,
+        "bedroom": 378,
+        "ffhq-256": 348,
+        "celebahq-256": 348,
+        "ffhq-1024": 1348,
+        "cifar10-ve": 50,
+        "cifar10-ve-deep": 50,
+    }
+
+
+def test_a_repository_of_the_users_choice_is_an_entry():
+    entry = find_model("hf:someone/some-ddpm@abc123")
+    assert (entry.place, entry.revision, entry.sde) == ("someone/some-ddpm", "abc123", {})
+
+
+def test_what_is_known_of_a_repository_counts_under_its_own_name_too():
+    ffhq = read_manifest()["ffhq-256"]
+    entry = find_model("hf:google/ncsnpp-ffhq-256")
+    assert (entry.sde, entry.sha256, entry.file) == (ffhq.sde, ffhq.sha256, ffhq.file)
+    other = find_model("hf:google/ncsnpp-ffhq-256@0123456")
+    assert (other.sde, other.sha256) == (ffhq.sde, "")
+
+
+@pytest.mark.parametrize("name", ["hf:", "hf:one", "hf:../a", "hf:a/b/c", "hf:a/b c"])
+def test_names_of_no_repository_are_refused(name):
+    with pytest.raises(CheckpointError, match="names no repository"):
+        find_model(name)

@@ -4,6 +4,7 @@ from torch.distributions import MultivariateNormal
 
 import ggf_cli
 from ggf_cli.checkpoints import native
+from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.mixture import GaussianMixture, two_dimensional
@@ -100,7 +101,7 @@ def assert_shares(x, mixture):
 
 
 def read_network(name):
-    checkpoint = native.read(read_manifest()[name].path)
+    checkpoint = native.read(local_path(read_manifest()[name]))
     network = GaussianMixture(**checkpoint.network_config)
     network.load_state_dict(checkpoint.tensors)
     return network

@@ -55,7 +55,7 @@ def test_the_model_table_is_the_registry():
         [
             name,
             entry.dataset,
-            entry.sde.upper(),
+            {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}[entry.sde["name"]],
             "×".join(map(str, entry.shape)),
             f"{entry.parameters:,}" if entry.parameters else "–",
             entry.license,

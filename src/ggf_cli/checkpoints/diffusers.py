@@ -12,9 +12,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ggf_cli.checkpoints.native import Checkpoint, file_sha256
+from ggf_cli.checkpoints.fetch import file_sha256
+from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.checkpoints.tensors import read_tensors
-from ggf_cli.errors import CheckpointError
+from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.sde import SDE, VESDE, VPSDE
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -38,7 +39,9 @@ _DDPM = {
 }
 _NCSNPP = {
     "time_embedding_type": "fourier",
+    "mid_block_scale_factor": 1.41421356237,
     "norm_num_groups": None,
+    "norm_eps": 1e-6,
     "add_attention": True,
     "attention_head_dim": None,
 }
@@ -97,14 +100,16 @@ def read(folder: Path, *, sde: SDE | None = None) -> Checkpoint:
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise CheckpointError(f"{folder} has no weights, {' or '.join(WEIGHTS)}")
-    scheduler_sde, parametrization = _scheduler(folder, sde)
     try:
+        scheduler_sde, parametrization = _scheduler(folder, sde)
         network, network_config = _architecture(config, config_file)
         size = config["sample_size"]
         shape = (config["in_channels"], size, size)
         levels = len(config["block_out_channels"])
     except KeyError as error:
         raise CheckpointError(f"{config_file} lacks the key {error}") from error
+    except (TypeError, ValueError, UsageError) as error:
+        raise CheckpointError(f"{folder} is configured badly: {error}") from error
     tensors = {
         _rename(name, network, levels): tensor
         for name, tensor in read_tensors(weights).items()

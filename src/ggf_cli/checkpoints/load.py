@@ -8,23 +8,32 @@ import torch
 from torch import nn
 
 from ggf_cli.checkpoints import diffusers, native, score_sde
-from ggf_cli.checkpoints.manifest import ModelEntry, find_model
+from ggf_cli.checkpoints.fetch import file_sha256
+from ggf_cli.checkpoints.locate import obtain
+from ggf_cli.checkpoints.manifest import HUB, find_model
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.devices import resolve_device
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks import NETWORKS
 from ggf_cli.score import PARAMETRIZATIONS, ScoreModel
+from ggf_cli.sde import sde_from_dict
 
 
 def load_model(
-    name: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    name: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    quiet: bool = False,
 ) -> ScoreModel:
-    """Load a model.
+    """Load a model; download it first if it is on the hub and not in the cache.
 
     Args:
-        name: A name in `checkpoints.toml`, a native `.safetensors` file, or a folder in diffusers layout.
+        name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors` file, a `.pth` file of
+            score_sde_pytorch, or a folder in diffusers layout.
         device: "auto", "cpu", "cuda", "cuda:1", "mps" or a torch device.
         dtype: Of weights and samples.
+        quiet: No progress bar while downloading.
 
     Raises:
         UsageError: No such model or device.
@@ -34,8 +43,12 @@ def load_model(
     found = find_model(name)
     if isinstance(found, Path):
         return build(read_checkpoint(found), found.name, found, device=target, dtype=dtype)
-    check_hash(found)
-    return build(native.read(found.path), found.name, found.path, device=target, dtype=dtype)
+    path = obtain(found, quiet=quiet)
+    sde = sde_from_dict(found.sde) if found.sde else None
+    checkpoint = (
+        diffusers.read(path.parent, sde=sde) if found.kind == HUB else read_checkpoint(path)
+    )
+    return build(checkpoint, found.name, path, device=target, dtype=dtype)
 
 
 def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
@@ -105,24 +118,10 @@ def build(
         provenance={
             "origin": checkpoint.provenance,
             "file": path.name,
-            "sha256": native.file_sha256(path) if path.is_file() else None,
+            "sha256": file_sha256(path) if path.is_file() else None,
             "parameters": sum(p.numel() for p in network.parameters()),
         },
     )
-
-
-def check_hash(entry: ModelEntry) -> None:
-    """Raise `CheckpointError` unless the model's file is here and is the one the registry names."""
-    if not entry.path.is_file():
-        raise CheckpointError(
-            f"the weights of '{entry.name}' are not at {entry.path}", hint="reinstall ggf-cli"
-        )
-    found = native.file_sha256(entry.path)
-    if found != entry.sha256:
-        raise CheckpointError(
-            f"sha256 of {entry.path} is {found}, checkpoints.toml says {entry.sha256}",
-            hint="the file is damaged or was replaced: reinstall ggf-cli",
-        )
 
 
 def _check_tensors(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:

@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from ggf_cli.errors import CheckpointError, ConfigError
 from ggf_cli.registry import did_you_mean, lookup
 
 PACKAGE = Path(__file__).resolve().parents[1]
-EMBEDDED = "embedded"
+EMBEDDED, HUB, DRIVE = "embedded", "hub", "drive"
+HF = "hf:"  # what users write before a repository of their choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,30 +30,41 @@ class ModelEntry:
         name: The block's name, what users type.
         summary: One line for people.
         dataset: What it was trained on.
-        sde: "ve", "vp" or "subvp".
+        sde: What `SDE.to_dict` gives, without the data range: {name, t_eps, ...}.
         shape: Shape of one sample, (C, H, W).
         parameters: Trained parameters; 0 for exact models.
-        source: Where the weights are, "embedded:FILE".
-        sha256: Of the weights file.
+        source: Where the weights are: "embedded:FILE", "hub:OWNER/REPO" or "drive:FOLDER".
+        sha256: Of the weights file; empty where none is published.
         license: Of the weights.
         citation: Whom to cite.
+        file: The weights file in the repository or folder.
+        revision: Branch or commit of the repository; empty is the newest.
+        snr: Signal-to-noise ratio of the Langevin corrector in the original experiments; 0 if there was none.
     """
 
     name: str
     summary: str
     dataset: str
-    sde: str
+    sde: dict[str, Any]
     shape: tuple[int, ...]
     parameters: int
     source: str
     sha256: str
     license: str
     citation: str = ""
+    file: str = ""
+    revision: str = ""
+    snr: float = 0.0
 
     @property
-    def path(self) -> Path:
-        """Where the weights file is, or would be, on this machine."""
-        return PACKAGE / "assets" / self.source.removeprefix(f"{EMBEDDED}:")
+    def kind(self) -> str:
+        """What kind of place `source` names: EMBEDDED, HUB or DRIVE."""
+        return self.source.partition(":")[0]
+
+    @property
+    def place(self) -> str:
+        """That place: a file name, a repository, or a folder's id."""
+        return self.source.partition(":")[2]
 
 
 def find_manifest() -> Path:
@@ -93,17 +105,44 @@ def looks_like_path(name: str | Path) -> bool:
 def find_model(name: str | Path) -> ModelEntry | Path:
     """What a user's `--model` means: a registered model, or a path that exists.
 
+    "hf:OWNER/REPO" or "hf:OWNER/REPO@REVISION" is an entry of its own, about which nothing is known yet.
+
     Raises:
         UsageError: No such model.
         CheckpointError: A path at which there is nothing.
     """
     manifest = read_manifest()
+    if str(name).startswith(HF):
+        return _hub_entry(str(name), manifest)
     if str(name) in manifest or not looks_like_path(name):
         return lookup(manifest, str(name), "model", "see ggf list-models")
     path = Path(name)
     if not path.exists():
         raise CheckpointError(f"no checkpoint at {path}", hint="see ggf list-models for names")
     return path
+
+
+def _hub_entry(name: str, manifest: dict[str, ModelEntry]) -> ModelEntry:
+    """An entry for "hf:OWNER/REPO[@REVISION]"; what the registry knows of that repository counts."""
+    repo, _, revision = name.removeprefix(HF).partition("@")
+    if not _SOURCE.fullmatch(f"{HUB}:{repo}"):
+        raise CheckpointError(
+            f"'{name}' names no repository", hint="like hf:google/ddpm-church-256"
+        )
+    source = f"{HUB}:{repo}"
+    for entry in manifest.values():
+        if entry.source == source:
+            known = not revision or revision == entry.revision
+            return replace(
+                entry,
+                name=name,
+                revision=revision or entry.revision,
+                sha256=entry.sha256 if known else "",
+            )
+    return ModelEntry(
+        name=name, summary="", dataset="", sde={}, shape=(), parameters=0, source=source,
+        sha256="", license="", revision=revision,
+    )  # fmt: skip
 
 
 def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
@@ -123,28 +162,55 @@ def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
     for key, field in known.items():
         if field.default is MISSING and key not in block:
             raise error(f"[{name}] lacks the key '{key}'")
-    return ModelEntry(name=name, **{**block, "shape": tuple(block["shape"])})
+    entry = ModelEntry(name=name, **{**block, "shape": tuple(block["shape"])})
+    if entry.kind != EMBEDDED and not entry.file:
+        raise error(f"[{name}] lacks the key 'file', which names the weights in {entry.source}")
+    return entry
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def _is_sde(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("name") not in _SDE_KEYS:
+        return False
+    numbers = {key: number for key, number in value.items() if key != "name"}
+    return numbers.keys() == _SDE_KEYS[value["name"]] and all(map(_is_number, numbers.values()))
+
+
+_BETAS = {"beta_min", "beta_max", "t_eps"}
+_SDE_KEYS = {"ve": {"sigma_min", "sigma_max", "t_eps"}, "vp": _BETAS, "subvp": _BETAS}
+_SOURCE = re.compile(
+    rf"{EMBEDDED}:[\w.-]+\.safetensors|{HUB}:[\w-][\w.-]*/[\w-][\w.-]*|{DRIVE}:[\w-]+"
+)
 _TEXT = ("a string", lambda value: isinstance(value, str))
 
 # What a key's value must be, in words and as a test; every other key is text.
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "parameters": ("a whole number, not negative", _is_count),
+    "snr": ("a number, not negative", _is_number),
     "shape": (
         "a list of positive whole numbers",
         lambda value: (
             isinstance(value, list) and bool(value) and all(_is_count(v) and v for v in value)
         ),
     ),
-    "sde": ("one of ve, vp, subvp", lambda value: value in ("ve", "vp", "subvp")),
+    "sde": (
+        "{ name = 've', sigma_min, sigma_max, t_eps } or { name = 'vp', beta_min, beta_max, t_eps }",
+        _is_sde,
+    ),
+    "sha256": (
+        "64 hexadecimal digits, or empty",
+        lambda value: isinstance(value, str) and bool(re.fullmatch("([0-9a-f]{64})?", value)),
+    ),
     "source": (
-        f"'{EMBEDDED}:FILE.safetensors'",
-        lambda value: bool(re.fullmatch(rf"{EMBEDDED}:[\w.-]+\.safetensors", str(value))),
+        f"'{EMBEDDED}:FILE.safetensors', '{HUB}:OWNER/REPO' or '{DRIVE}:FOLDER'",
+        lambda value: isinstance(value, str) and bool(_SOURCE.fullmatch(value)),
     ),
 }
 

@@ -13,7 +13,6 @@ The tensors stand under the project's own names. The header's metadata has one J
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,9 +91,3 @@ def read(path: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise CheckpointError(f"{path} describes itself badly: {error!r}") from error
-
-
-def file_sha256(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

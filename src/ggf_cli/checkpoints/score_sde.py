@@ -16,7 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ggf_cli.checkpoints.native import Checkpoint, file_sha256
+from ggf_cli.checkpoints.fetch import file_sha256
+from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.checkpoints.tensors import read_pickle
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.sde import SDE, VESDE, VPSDE, SubVPSDE

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from ggf_cli import __version__
 from ggf_cli.cli import console
 from ggf_cli.cli.convert import convert
+from ggf_cli.cli.download import download
 from ggf_cli.cli.list_models import list_models
 from ggf_cli.cli.sample import sample
 from ggf_cli.errors import GGFError
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.command("sample")(sample)
 app.command("list-models")(list_models)
+app.command("download")(download)
 app.command("convert")(convert)
 
 

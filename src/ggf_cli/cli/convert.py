@@ -13,8 +13,19 @@ from ggf_cli.errors import UsageError
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="A folder in diffusers layout, or a native file.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder in diffusers layout, a .pth file of score_sde_pytorch, or a native file."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="The native file to write, OUT.safetensors.")],
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", metavar="NAME", help="What a .pth file is, as in `ggf list-models`."
+        ),
+    ] = None,
     license: Annotated[str, typer.Option("--license", help="Licence of the weights.")] = "unknown",
     origin: Annotated[
         str | None, typer.Option("--origin", help="Where the weights came from, for the record.")
@@ -24,6 +35,8 @@ def convert(
     """Turn a checkpoint into one native file that describes itself.
 
     ggf convert ./my-ddpm my-ddpm.safetensors --license MIT
+
+    ggf convert checkpoint_26.pth subvp.safetensors --config cifar10-subvp
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} must end in .safetensors")
@@ -38,7 +51,7 @@ def convert(
     from ggf_cli.checkpoints.native import to_bytes
     from ggf_cli.output.folder import write_atomically
 
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(source, config=config)
     provenance = {**checkpoint.provenance, "license": license}
     if origin:
         provenance["source"] = origin

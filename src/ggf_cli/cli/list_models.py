@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from ggf_cli.checkpoints.manifest import ModelEntry, read_manifest
+from ggf_cli.checkpoints.locate import local_path
+from ggf_cli.checkpoints.manifest import HUB, ModelEntry, read_manifest
 from ggf_cli.cli import console
 
 
@@ -27,24 +29,31 @@ def list_models(
     for column in ("source", "here", "licence", "what"):
         table.add_column(column)
     for entry in entries:
-        size = entry.path.stat().st_size if entry.path.is_file() else None
+        path = local_path(entry)
         table.add_row(
             entry.name,
             entry.dataset,
-            entry.sde.upper() if entry.sde != "subvp" else "sub-VP",
+            {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}[entry.sde["name"]],
             "×".join(map(str, entry.shape)),
             f"{entry.parameters:,}" if entry.parameters else "–",
-            f"{size / 1e6:.1f} MB" if size is not None else "?",
-            entry.source.partition(":")[0],
-            "yes" if size is not None else "no",
+            _size(entry, path),
+            entry.place if entry.kind == HUB else entry.kind,
+            "yes" if path else "no",
             entry.license,
             entry.summary,
         )
     console.show(table)
 
 
+def _size(entry: ModelEntry, path: Path | None) -> str:
+    """Of the file that is here; else about what 32-bit weights take."""
+    if path:
+        return f"{path.stat().st_size / 1e6:.1f} MB"
+    return f"~{4 * entry.parameters / 1e6:.0f} MB"
+
+
 def _document(entry: ModelEntry) -> dict[str, Any]:
-    here = entry.path.is_file()
+    path = local_path(entry)
     return {
         "name": entry.name,
         "summary": entry.summary,
@@ -52,10 +61,14 @@ def _document(entry: ModelEntry) -> dict[str, Any]:
         "sde": entry.sde,
         "shape": list(entry.shape),
         "parameters": entry.parameters,
-        "bytes": entry.path.stat().st_size if here else None,
+        "bytes": path.stat().st_size if path else None,
         "source": entry.source,
-        "here": here,
-        "sha256": entry.sha256,
+        "revision": entry.revision or None,
+        "file": entry.file or None,
+        "path": str(path) if path else None,
+        "here": path is not None,
+        "sha256": entry.sha256 or None,
+        "snr": entry.snr or None,
         "license": entry.license,
         "citation": entry.citation,
     }

@@ -94,7 +94,7 @@ def sample(
 
     full_precision()
     how = make_solver(solver, {name: value for name, value in chosen.items() if value is not None})
-    what = load_model(model, device=device)
+    what = load_model(model, device=device, quiet=quiet)
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))
     engine = Engine(

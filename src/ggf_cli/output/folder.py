@@ -83,7 +83,7 @@ def write_atomically(target: Path, content: bytes) -> None:
     """
     temporary = target.with_name(f".{target.name}.part")
     try:
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         temporary.replace(target)
     except OSError as error:

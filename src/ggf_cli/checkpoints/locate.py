@@ -1,0 +1,72 @@
+"""From a registered model to a file on this machine: where it is, and how it gets here. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ggf_cli.checkpoints.fetch import cached_file, data_folder, fetch_file, file_sha256
+from ggf_cli.checkpoints.manifest import DRIVE, HUB, PACKAGE, ModelEntry
+from ggf_cli.errors import CheckpointError
+
+# What a diffusers repository has beside its weights.
+CONFIGS = ("config.json", "scheduler_config.json")
+
+
+def local_path(entry: ModelEntry) -> Path | None:
+    """Where the model's weights are, if they are here; asks no network."""
+    if entry.kind == HUB:
+        if not entry.file:
+            return None
+        return cached_file(entry.place, entry.file, revision=entry.revision or None)
+    path = _converted(entry) if entry.kind == DRIVE else PACKAGE / "assets" / entry.place
+    return path if path.is_file() else None
+
+
+def obtain(entry: ModelEntry, *, quiet: bool = False) -> Path:
+    """The model's weights file, downloaded if it is on the hub and not here.
+
+    Args:
+        entry: Which model.
+        quiet: No progress bar.
+
+    Raises:
+        CheckpointError: Not to be had, or not the file it should be; says what to do.
+    """
+    if entry.kind == HUB:
+        return _from_hub(entry, quiet)
+    path = local_path(entry)
+    if path is None:
+        raise _missing(entry)
+    if entry.kind != DRIVE and (found := file_sha256(path)) != entry.sha256:
+        raise CheckpointError(
+            f"sha256 of {path} is {found}, checkpoints.toml says {entry.sha256}",
+            hint="the file is damaged or was replaced: reinstall ggf-cli",
+        )
+    return path
+
+
+def _from_hub(entry: ModelEntry, quiet: bool) -> Path:
+    revision = entry.revision or None
+    for name in CONFIGS:
+        fetch_file(entry.place, name, revision=revision, verify=False, quiet=quiet)
+    return fetch_file(
+        entry.place, entry.file, revision=revision, sha256=entry.sha256 or None, quiet=quiet
+    )
+
+
+def _converted(entry: ModelEntry) -> Path:
+    """Where a model that users convert themselves is looked for."""
+    return data_folder() / "models" / f"{entry.name}.safetensors"
+
+
+def _missing(entry: ModelEntry) -> CheckpointError:
+    if entry.kind != DRIVE:
+        return CheckpointError(
+            f"the weights of '{entry.name}' are not in the package", hint="reinstall ggf-cli"
+        )
+    return CheckpointError(
+        f"the weights of '{entry.name}' are not here, and ggf cannot download them: they are {entry.file}"
+        f" in the authors' folder https://drive.google.com/drive/folders/{entry.place}",
+        hint="fetch it with a browser, then once:"
+        f" ggf convert {entry.file} {_converted(entry)} --config {entry.name}",
+    )

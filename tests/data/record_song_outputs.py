@@ -1,0 +1,49 @@
+"""Records what Song's networks answer, at a small width, for tests/test_ncsnpp.py.
+
+    python tests/data/record_song_outputs.py CHECKOUT tests/data/song_outputs.json
+
+CHECKOUT is a folder of yang-song/score_sde_pytorch (cb1f359); it needs ml_collections. Weights depend on their names
+alone (benchmarks/song.py), inputs are ggf's noise, so the names, shapes and answers are all that is stored.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from ggf_cli.noise import Noise
+from song import build
+
+WIDTH, EVERY = 8, 8
+# name: height of the images, labels (sigma for VE, 999 t for VP)
+CASES = {
+    "church": (64, [0.01, 1.0, 380.0]),
+    "ffhq-1024": (128, [0.01, 1.0, 1348.0]),
+    "cifar10-ve": (32, [0.01, 1.0, 50.0]),
+    "cifar10-vp": (32, [1.0, 499.5, 999.0]),
+}
+
+
+def main():
+    torch.set_grad_enabled(False)
+    recorded = {}
+    for name, (size, labels) in CASES.items():
+        network = build(sys.argv[1], name, width=WIDTH, size=size)
+        index = torch.arange(len(labels))
+        x = Noise(seed=1, shape=(3, size, size))(index, 0 * index)
+        answer = network(x, torch.tensor(labels))
+        recorded[name] = {
+            "size": size,
+            "labels": labels,
+            "shapes": {n: list(t.shape) for n, t in network.state_dict().items()},
+            "sigmas": [float(network.sigmas[0]), float(network.sigmas[-1])],
+            "norms": [float(a.norm()) for a in answer],
+            "every_8th_pixel": answer[:, :, ::EVERY, ::EVERY].flatten(1).tolist(),
+        }
+    Path(sys.argv[2]).write_text(json.dumps(recorded) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ggf_cli.checkpoints import manifest, native
-from ggf_cli.checkpoints.fetch import file_sha256
+from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import find_model, read_manifest
 from ggf_cli.errors import CheckpointError, ConfigError

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ggf_cli.checkpoints.fetch import file_sha256
+from ggf_cli.checkpoints.hashes import file_sha256
+from ggf_cli.checkpoints.locate import WEIGHTS
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.checkpoints.tensors import read_tensors
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.sde import SDE, VESDE, VPSDE
 
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-
 # What both networks do, as diffusers configs say it; a missing key is its default.
 _REQUIRED = {
-    "_class_name": "UNet2DModel",
     "act_fn": "silu",
     "resnet_time_scale_shift": "default",
     "downsample_type": "conv",
@@ -85,42 +84,45 @@ _RENAMES = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What a folder's configurations say, in our terms; fields as in `Checkpoint`."""
+
+    network: str
+    network_config: dict[str, Any]
+    parametrization: str
+    sde: SDE
+    shape: tuple[int, ...]
+    levels: int
+
+
 def read(folder: Path, *, sde: SDE | None = None) -> Checkpoint:
     """Read a folder in diffusers layout.
 
     Args:
-        folder: Holds config.json, a weights file and, unless `sde` is given, scheduler_config.json.
+        folder: Holds config.json, scheduler_config.json and a weights file; or, as a pipeline, the folders unet
+            and scheduler with these.
         sde: The SDE, where it is known better than the folder knows it.
 
     Raises:
         CheckpointError: A file is missing or broken, or the architecture or SDE is not supported.
     """
-    config_file = folder / "config.json"
-    config = _read_json(config_file)
-    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    config = read_config(folder)
+    unet, _ = _folders(folder)
+    weights = next((unet / name for name in WEIGHTS if (unet / name).is_file()), None)
     if weights is None:
-        raise CheckpointError(f"{folder} has no weights, {' or '.join(WEIGHTS)}")
-    try:
-        scheduler_sde, parametrization = _scheduler(folder, sde)
-        network, network_config = _architecture(config, config_file)
-        size = config["sample_size"]
-        shape = (config["in_channels"], size, size)
-        levels = len(config["block_out_channels"])
-    except KeyError as error:
-        raise CheckpointError(f"{config_file} lacks the key {error}") from error
-    except (TypeError, ValueError, UsageError) as error:
-        raise CheckpointError(f"{folder} is configured badly: {error}") from error
+        raise CheckpointError(f"{unet} has no weights, {' or '.join(WEIGHTS)}")
     tensors = {
-        _rename(name, network, levels): tensor
+        _rename(name, config.network, config.levels): tensor
         for name, tensor in read_tensors(weights).items()
         if name != "time_proj.W"  # a second copy of time_proj.weight, in files of 2022
     }
     return Checkpoint(
-        network=network,
-        network_config=network_config,
-        parametrization=parametrization,
-        sde=scheduler_sde,
-        shape=shape,
+        network=config.network,
+        network_config=config.network_config,
+        parametrization=config.parametrization,
+        sde=sde or config.sde,
+        shape=config.shape,
         tensors=tensors,
         provenance={
             "source": folder.name,
@@ -131,7 +133,40 @@ def read(folder: Path, *, sde: SDE | None = None) -> Checkpoint:
     )
 
 
+def read_config(folder: Path) -> Config:
+    """Read the configurations only, and refuse what is not supported. Raises as `read`."""
+    unet, scheduler = _folders(folder)
+    file = unet / "config.json"
+    config = _read_json(file)
+    try:
+        network, network_config = _architecture(config, file)
+        sde, parametrization = _scheduler(scheduler / "scheduler_config.json")
+        size = config["sample_size"]
+        return Config(
+            network=network,
+            network_config=network_config,
+            parametrization=parametrization,
+            sde=sde,
+            shape=(config["in_channels"], size, size),
+            levels=len(config["block_out_channels"]),
+        )
+    except KeyError as error:
+        raise CheckpointError(f"{unet} or {scheduler} is configured without {error}") from error
+    except (TypeError, ValueError, UsageError) as error:
+        raise CheckpointError(f"{folder} is configured badly: {error}") from error
+
+
+def _folders(folder: Path) -> tuple[Path, Path]:
+    """Where the network and the scheduler are: at the root, or in the folders of a pipeline."""
+    pipeline = (folder / "unet").is_dir()
+    return (folder / "unet", folder / "scheduler") if pipeline else (folder, folder)
+
+
 def _architecture(config: dict[str, Any], file: Path) -> tuple[str, dict[str, Any]]:
+    if config.get("_class_name") != "UNet2DModel":
+        raise CheckpointError(
+            f"{file}: _class_name is {config.get('_class_name')!r}, only 'UNet2DModel' is supported"
+        )
     blocks = (*config["down_block_types"], *config["up_block_types"])
     ncsnpp = any(block in _NCSNPP_BLOCKS for block in blocks)
     known = _NCSNPP_BLOCKS if ncsnpp else _DDPM_BLOCKS
@@ -186,30 +221,27 @@ def _unet(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scheduler(folder: Path, sde: SDE | None) -> tuple[SDE, str]:
-    """The SDE and parametrisation that the scheduler's file stands for; `sde` overrules the former."""
-    file = folder / "scheduler_config.json"
+def _scheduler(file: Path) -> tuple[SDE, str]:
+    """The SDE and parametrisation that a scheduler's file stands for."""
     scheduler = _read_json(file)
     kind = scheduler.get("_class_name")
-    try:
-        match kind:
-            case "ScoreSdeVpScheduler":
-                betas = {"beta_min": scheduler["beta_min"], "beta_max": scheduler["beta_max"]}
-                return sde or VPSDE(**betas, t_eps=scheduler["sampling_eps"]), "vp-continuous"
-            case "ScoreSdeVeScheduler" | "VeSdeScheduler":  # the latter is its name of 2022
-                sigmas = {k: scheduler[k] for k in ("sigma_min", "sigma_max")}
-                return sde or VESDE(**sigmas, t_eps=scheduler["sampling_eps"]), "ve-continuous"
-            case "DDPMScheduler":
-                found = {k: scheduler[k] for k in ("beta_schedule", "num_train_timesteps")}
-                if found != {"beta_schedule": "linear", "num_train_timesteps": 1000}:
-                    raise CheckpointError(
-                        f"{file}: only 1000 linear betas are supported, not {found}"
-                    )
-                steps = scheduler["num_train_timesteps"]
-                beta_min, beta_max = (steps * scheduler[k] for k in ("beta_start", "beta_end"))
-                return sde or VPSDE(beta_min=beta_min, beta_max=beta_max), "vp-discrete"
-    except KeyError as error:
-        raise CheckpointError(f"{file} lacks the key {error}") from error
+    match kind:
+        case "ScoreSdeVpScheduler":
+            betas = {"beta_min": scheduler["beta_min"], "beta_max": scheduler["beta_max"]}
+            return VPSDE(**betas, t_eps=scheduler["sampling_eps"]), "vp-continuous"
+        case "ScoreSdeVeScheduler" | "VeSdeScheduler":  # the latter is its name of 2022
+            sigmas = {"sigma_min": scheduler["sigma_min"], "sigma_max": scheduler["sigma_max"]}
+            return VESDE(**sigmas, t_eps=scheduler["sampling_eps"]), "ve-continuous"
+        case "DDPMScheduler":
+            if (scheduler["beta_schedule"], scheduler["num_train_timesteps"]) != ("linear", 1000):
+                raise CheckpointError(
+                    f"{file}: only 1000 linear betas are supported, not"
+                    f" {scheduler['num_train_timesteps']} of schedule {scheduler['beta_schedule']!r}"
+                )
+            if scheduler.get("prediction_type", "epsilon") != "epsilon":
+                raise CheckpointError(f"{file}: only prediction_type 'epsilon' is supported")
+            beta_min, beta_max = 1000 * scheduler["beta_start"], 1000 * scheduler["beta_end"]
+            return VPSDE(beta_min=beta_min, beta_max=beta_max), "vp-discrete"
     raise CheckpointError(
         f"{file}: scheduler {kind!r} is not supported",
         hint="supported: ScoreSdeVeScheduler, ScoreSdeVpScheduler, DDPMScheduler",

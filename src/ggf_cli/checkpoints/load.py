@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ggf_cli.checkpoints import diffusers, native, score_sde
-from ggf_cli.checkpoints.fetch import file_sha256
+from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.locate import obtain
 from ggf_cli.checkpoints.manifest import HUB, find_model
 from ggf_cli.checkpoints.native import Checkpoint
@@ -43,11 +43,13 @@ def load_model(
     found = find_model(name)
     if isinstance(found, Path):
         return build(read_checkpoint(found), found.name, found, device=target, dtype=dtype)
-    path = obtain(found, quiet=quiet)
+    path = obtain(found, quiet=quiet, inspect=diffusers.read_config)
     sde = sde_from_dict(found.sde) if found.sde else None
-    checkpoint = (
-        diffusers.read(path.parent, sde=sde) if found.kind == HUB else read_checkpoint(path)
-    )
+    if found.kind == HUB:
+        pipeline = path.parent.name == "unet"
+        checkpoint = diffusers.read(path.parent.parent if pipeline else path.parent, sde=sde)
+    else:
+        checkpoint = read_checkpoint(path)
     return build(checkpoint, found.name, path, device=target, dtype=dtype)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from ggf_cli.checkpoints.fetch import cached_file, data_folder, fetch_file, file_sha256
+from ggf_cli.checkpoints.fetch import MissingFile, cached_file, fetch_file
+from ggf_cli.checkpoints.hashes import data_folder, file_sha256
 from ggf_cli.checkpoints.manifest import DRIVE, HUB, PACKAGE, ModelEntry
 from ggf_cli.errors import CheckpointError
 
-# What a diffusers repository has beside its weights.
-CONFIGS = ("config.json", "scheduler_config.json")
+# Names of the weights in a diffusers folder, the better one first.
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
 def local_path(entry: ModelEntry) -> Path | None:
@@ -22,18 +24,22 @@ def local_path(entry: ModelEntry) -> Path | None:
     return path if path.is_file() else None
 
 
-def obtain(entry: ModelEntry, *, quiet: bool = False) -> Path:
+def obtain(
+    entry: ModelEntry, *, quiet: bool = False, inspect: Callable[[Path], object] | None = None
+) -> Path:
     """The model's weights file, downloaded if it is on the hub and not here.
 
     Args:
         entry: Which model.
         quiet: No progress bar.
+        inspect: Called with the folder once its configurations are there and before the weights are downloaded;
+            may raise to spare the download.
 
     Raises:
         CheckpointError: Not to be had, or not the file it should be; says what to do.
     """
     if entry.kind == HUB:
-        return _from_hub(entry, quiet)
+        return _from_hub(entry, quiet, inspect)
     path = local_path(entry)
     if path is None:
         raise _missing(entry)
@@ -45,13 +51,35 @@ def obtain(entry: ModelEntry, *, quiet: bool = False) -> Path:
     return path
 
 
-def _from_hub(entry: ModelEntry, quiet: bool) -> Path:
-    revision = entry.revision or None
-    for name in CONFIGS:
-        fetch_file(entry.place, name, revision=revision, verify=False, quiet=quiet)
-    return fetch_file(
-        entry.place, entry.file, revision=revision, sha256=entry.sha256 or None, quiet=quiet
-    )
+def _from_hub(entry: ModelEntry, quiet: bool, inspect: Callable[[Path], object] | None) -> Path:
+    """The weights, with the configurations beside them: at the root, or in the folders of a pipeline."""
+
+    def fetch(file: str, *, weights: bool = False) -> Path:
+        return fetch_file(
+            entry.place,
+            file,
+            revision=entry.revision or None,
+            sha256=(entry.sha256 or None) if weights else None,
+            verify=weights,
+            quiet=quiet,
+        )
+
+    try:
+        root = fetch("config.json").parent
+        folder, scheduler = "", "scheduler_config.json"
+    except MissingFile:
+        root = fetch("unet/config.json").parent.parent
+        folder, scheduler = "unet/", "scheduler/scheduler_config.json"
+    fetch(scheduler)
+    if inspect is not None:
+        inspect(root)
+    if entry.file:
+        return fetch(entry.file, weights=True)
+    best, fallback = (folder + name for name in WEIGHTS)
+    try:
+        return fetch(best, weights=True)
+    except MissingFile:
+        return fetch(fallback, weights=True)
 
 
 def _converted(entry: ModelEntry) -> Path:

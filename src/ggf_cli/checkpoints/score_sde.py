@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ggf_cli.checkpoints.fetch import file_sha256
+from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.checkpoints.tensors import read_pickle
 from ggf_cli.errors import CheckpointError, UsageError

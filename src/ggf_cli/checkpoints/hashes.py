@@ -1,0 +1,112 @@
+"""What weights must be: their sha256 against the registry, the hub, or the first download.
+
+This module does not import torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from datetime import date
+from pathlib import Path
+
+from ggf_cli.errors import CheckpointError
+
+
+def data_folder() -> Path:
+    """Where ggf keeps what it must remember: GGF_HOME, or the user's folder for application data."""
+    if home := os.environ.get("GGF_HOME"):
+        return Path(home).expanduser()
+    import typer
+
+    return Path(typer.get_app_dir("ggf"))
+
+
+def file_sha256(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+def check_hash(path: Path, sha256: str | None, repo: str, file: str, revision: str) -> None:
+    """Compare a file from the hub with what it must be.
+
+    Args:
+        path: The file on this machine.
+        sha256: What is published, if it is. Otherwise what the hub states counts, and what it was when it was
+            first downloaded, which is recorded for good.
+        repo: Its repository.
+        file: Its path there.
+        revision: The branch or commit asked for.
+
+    Raises:
+        CheckpointError: It is another file; or the record cannot be read or written.
+    """
+    found = file_sha256(path)
+    expected = sha256.lower() if sha256 else _promised_sha256(path)
+    if expected and found != expected:
+        raise CheckpointError(
+            f"sha256 of {file} of {repo} is {found}, expected {expected}",
+            # The file itself: while it exists, a link to it that was deleted is made anew.
+            hint=f"delete {path.resolve()} and run the same command again",
+        )
+    if sha256 is None:
+        _check_recorded(found, repo, file, revision)
+
+
+def _promised_sha256(path: Path) -> str | None:
+    """The sha256 the hub stated for a large file: the name of what the link in the cache points to."""
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if re.fullmatch("[0-9a-f]{64}", name) else None
+
+
+def _check_recorded(found: str, repo: str, file: str, revision: str) -> None:
+    book, key = data_folder() / "known_hashes.json", f"{repo}@{revision}/{file}"
+    try:
+        known = _read_hashes(book).get(key) or _record(book, key, found)
+        first, day = known["sha256"], known["date"]
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot record the sha256 of {file} of {repo} in {book}: {error.strerror}",
+            hint="set GGF_HOME to a folder that can be written",
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{book} is damaged", hint="delete it; the hashes of the files in use are recorded anew"
+        ) from error
+    if found != first:
+        raise CheckpointError(
+            f"sha256 of {file} of {repo} is {found}, that of the one first downloaded on {day} is {first}",
+            hint=f"if the publisher changed it on purpose, remove the entry {key!r} from {book}",
+        )
+
+
+def _record(book: Path, key: str, sha256: str) -> dict[str, str]:
+    """Record a hash unless another process was first; returns what is recorded then."""
+    from filelock import FileLock
+
+    book.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{book}.lock"):
+        hashes = _read_hashes(book)
+        known = hashes.setdefault(key, {"sha256": sha256, "date": date.today().isoformat()})
+        temporary = book.with_name(f".{book.name}.part")
+        temporary.write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(book)
+    return known
+
+
+def _read_hashes(book: Path) -> dict[str, dict[str, str]]:
+    try:
+        hashes: dict[str, dict[str, str]] = json.loads(book.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return hashes

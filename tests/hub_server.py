@@ -1,0 +1,222 @@
+"""A Hugging Face hub on 127.0.0.1, as much of it as downloads of single files need.
+
+    with Hub() as hub:                                   # HF_ENDPOINT=hub.url
+        commit = hub.publish("a/b", {"model.bin": content})
+        hub.cut(after=1000)                              # the next transfer ends early
+        ...
+        assert hub.transfers[1].range == "bytes=1000-"
+
+Like the real one it answers for small files itself, with the git hash as ETag, and redirects to a store of
+another origin (here another port) for large ones, naming their sha256. It never offers the xet protocol.
+"""
+
+import hashlib
+import os
+import re
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+LARGE = 10_000
+
+
+@dataclass
+class Request:
+    """One request as it was met, and how it was answered."""
+
+    method: str
+    path: str
+    range: str | None
+    authorization: str | None
+    to_store: bool
+    status: int = 0
+    sent: int = 0
+
+
+class Hub:
+    """The server; starts at once, and stops when its `with` block ends.
+
+    Attributes:
+        url: What HF_ENDPOINT must be.
+        requests: All requests for files so far; not what the client asks for its own statistics.
+        gated: Repositories that answer 403 GatedRepo.
+        delay: Seconds before the content of each transfer.
+    """
+
+    def __init__(self):
+        self.requests, self.gated, self.delay = [], set(), 0.0
+        self._commits, self._branches, self._store = {}, {}, {}
+        self._failures, self._cuts = [], []
+        self._lock = threading.Lock()
+        self._servers = [_Server(self, is_store) for is_store in (False, True)]
+        self.url, self.store_url = (f"http://127.0.0.1:{s.server_port}" for s in self._servers)
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        """Stop listening: from now on connections are refused."""
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+        self._servers = []
+
+    def publish(self, repo, files, branch="main"):
+        """Make a commit that holds these files, {path: bytes}, the head of the branch; returns its hash."""
+        commit = hashlib.sha1(repr((repo, branch, sorted(files.items()))).encode()).hexdigest()
+        self._commits.setdefault(repo, {})[commit] = files
+        self._branches[repo, branch] = commit
+        self._store.update({hashlib.sha256(c).hexdigest(): c for c in files.values()})
+        return commit
+
+    def fail(self, status, *, code=None, method=None, times=1):
+        """Answer the next requests, of one method or any, with a status and an X-Error-Code."""
+        self._failures += [(status, code, method)] * times
+
+    def cut(self, *, after, times=1, reset=False):
+        """End the next transfers after so many bytes: in order, or by a reset."""
+        self._cuts += [(after, reset)] * times
+
+    @property
+    def transfers(self):
+        """The requests for content."""
+        return [request for request in self.requests if request.method == "GET"]
+
+    @property
+    def sent(self):
+        """Bytes of content sent so far."""
+        return sum(request.sent for request in self.transfers if request.status < 300)
+
+    def find(self, repo, revision, file):
+        """(commit, content) of a file, or the error code that says what there is not."""
+        if repo not in self._commits:
+            return "RepoNotFound"
+        commits = self._commits[repo]
+        known = {
+            branch: commit for (owner, branch), commit in self._branches.items() if owner == repo
+        }
+        known |= {commit[:length]: commit for commit in commits for length in range(7, 41)}
+        if revision not in known:
+            return "RevisionNotFound"
+        commit = known[revision]
+        return (commit, commits[commit][file]) if file in commits[commit] else "EntryNotFound"
+
+    def stored(self, name):
+        """What the store has under a sha256."""
+        return self._store[name]
+
+    def take_failure(self, method):
+        """The next (status, code) that is to be answered to this method, once."""
+        with self._lock:
+            for failure in self._failures:
+                if failure[2] in (None, method):
+                    self._failures.remove(failure)
+                    return failure[:2]
+        return None
+
+    def take_cut(self):
+        """The next (bytes, reset) by which a transfer is to end, once."""
+        with self._lock:
+            return self._cuts.pop(0) if self._cuts else None
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, hub, is_store):
+        self.hub, self.is_store = hub, is_store
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request, client_address):
+        pass  # clients that go away are part of the tests
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 20
+
+    def do_HEAD(self):
+        hub, headers = self.server.hub, self.headers
+        asked = re.fullmatch("/(.+)/resolve/([^/]+)/(.+)", self.path)
+        self.request_ = Request(
+            method=self.command,
+            path=self.path,
+            range=headers["Range"],
+            authorization=headers["Authorization"],
+            to_store=self.server.is_store,
+        )
+        if not (asked or self.server.is_store):
+            self._answer(404, {})
+            return
+        hub.requests.append(self.request_)
+        if failure := hub.take_failure(self.command):
+            self._answer(failure[0], {"X-Error-Code": failure[1]} if failure[1] else {})
+        elif self.server.is_store:
+            self._send_content(hub.stored(self.path.removeprefix("/")), {})
+        else:
+            self._resolve(*map(unquote, asked.groups()))
+
+    do_GET = do_HEAD
+
+    def _resolve(self, repo, revision, file):
+        if repo in self.server.hub.gated:
+            self._answer(403, {"X-Error-Code": "GatedRepo"})
+            return
+        found = self.server.hub.find(repo, revision, file)
+        if isinstance(found, str):
+            self._answer(404, {"X-Error-Code": found})
+            return
+        commit, content = found
+        headers = {"X-Repo-Commit": commit}
+        if len(content) < LARGE:
+            blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            self._send_content(content, {**headers, "ETag": f'"{blob}"'})
+            return
+        sha256 = hashlib.sha256(content).hexdigest()
+        headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(content))}
+        self._answer(302, {**headers, "Location": f"{self.server.hub.store_url}/{sha256}"})
+
+    def _answer(self, status, headers, body=b""):
+        self.request_.status = status
+        self.send_response(status)
+        for name, value in {"Content-Length": len(body), **headers}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+
+    def _send_content(self, content, headers):
+        start = (
+            int(match[1])
+            if (match := re.match(r"bytes=(\d+)-$", self.headers["Range"] or ""))
+            else 0
+        )
+        part = content[start:]
+        headers |= {"Content-Length": len(part), "Accept-Ranges": "bytes"}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        self._answer(206 if start else 200, headers)
+        if self.command == "HEAD":
+            return
+        time.sleep(self.server.hub.delay)
+        after, reset = self.server.hub.take_cut() or (None, False)
+        self.request_.sent = len(part[:after])
+        self.wfile.write(part[:after])
+        if after is not None:
+            self.close_connection = True
+        if reset:
+            self._reset()
+
+    def _reset(self):
+        """Close such that the other side meets ECONNRESET rather than an orderly end."""
+        time.sleep(0.1)  # a reset overtakes what the other side has not yet read
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.connection.detach())
+
+    def log_message(self, *_):
+        pass

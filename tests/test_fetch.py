@@ -1,0 +1,581 @@
+"""Downloads, by the real client in a process of its own, from a hub on this machine.
+
+A process for each because `huggingface_hub` reads its environment variables when imported.
+"""
+
+import hashlib
+import json
+import os
+import pty
+import random
+import re
+import shutil
+import subprocess
+import sys
+import termios
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hub_server import Hub
+
+REPO, FILE = "some/model", "weights/model.safetensors"
+WEIGHTS = random.Random(0).randbytes(3_000_000)
+CHANGED = random.Random(1).randbytes(3_000_000)
+CONFIG = b'{"sample_size": 32}'
+TOKEN = "hf_abcSECRETabc"
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+DRIVER = """
+import json, sys, time
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(seconds / 50)  # the library waits for seconds between its attempts
+from ggf_cli.checkpoints import fetch
+from ggf_cli.errors import CheckpointError
+function, arguments, options, before = json.loads(sys.argv[1])
+exec(before)
+try:
+    answer = {"path": getattr(fetch, function)(*arguments, **options)}
+except CheckpointError as error:
+    answer = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+assert "torch" not in sys.modules
+sys.stdout.write(json.dumps({**answer, "modules": [*sys.modules]}, default=str))
+"""
+
+
+@dataclass(kw_only=True)
+class Answer:
+    path: Path | None = None
+    message: str | None = None
+    hint: str | None = None
+    exit_code: int | None = None
+    modules: list
+    stderr: str
+
+
+class Client:
+    """Calls functions of `ggf_cli.checkpoints.fetch` in a new process."""
+
+    def __init__(self, folder, url):
+        self.folder, self.cache, self.data = folder, folder / "hf/hub", folder / "ggf"
+        keep = {key: os.environ[key] for key in ("PATH", "LANG", "SYSTEMROOT") if key in os.environ}
+        self.environment = {
+            **keep,
+            "HOME": str(folder),
+            "HF_HOME": str(folder / "hf"),
+            "GGF_HOME": str(self.data),
+            "HF_ENDPOINT": url,
+            "NO_PROXY": "*",
+            "PYTHONWARNINGS": "error::ResourceWarning",
+        }
+
+    def __call__(self, function="fetch_file", repo=REPO, file=FILE, *, before="", **options):
+        return self.finish(self.start(function, repo, file, before=before, **options))
+
+    def start(
+        self,
+        function="fetch_file",
+        repo=REPO,
+        file=FILE,
+        *,
+        before="",
+        shell=(),
+        stderr=subprocess.PIPE,
+        **options,
+    ):
+        call = json.dumps([function, [repo, file], options, before])
+        return subprocess.Popen(
+            [*shell, sys.executable, "-c", DRIVER, call],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+
+    @staticmethod
+    def finish(process):
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        answer = Answer(**json.loads(out), stderr=err or "")
+        answer.path = Path(answer.path) if answer.path else None
+        return answer
+
+    def fails(self, *args, **options):
+        """Call, and return message and hint of the `CheckpointError` it must end with."""
+        answer = self(*args, **options)
+        assert answer.path is None
+        assert answer.exit_code == 3
+        assert answer.hint
+        assert "\n" not in answer.message + answer.hint
+        return answer
+
+    @property
+    def known(self):
+        return json.loads((self.data / "known_hashes.json").read_text())
+
+
+@pytest.fixture
+def hub():
+    with Hub() as hub:
+        hub.commit = hub.publish(REPO, {FILE: WEIGHTS, "config.json": CONFIG})
+        yield hub
+
+
+@pytest.fixture
+def fetch(tmp_path, hub):
+    return Client(tmp_path, hub.url)
+
+
+# What is fetched
+
+
+def test_a_file_arrives_whole_and_is_not_transferred_again(hub, fetch):
+    first = fetch()
+    assert first.path.read_bytes() == WEIGHTS
+    assert first.path.is_relative_to(fetch.cache)
+    assert fetch().path == first.path
+    assert len(hub.transfers) == 1
+    hub.stop()
+    assert fetch().path == first.path
+
+
+def test_a_small_file_is_fetched_and_not_hashed(hub, fetch):
+    answer = fetch(file="config.json", verify=False)
+    assert answer.path.read_bytes() == CONFIG
+    assert not fetch.data.exists()
+
+
+def test_the_newest_version_of_a_branch_is_fetched(hub, fetch):
+    fetch(verify=False)
+    hub.publish(REPO, {FILE: CHANGED})
+    assert fetch(verify=False).path.read_bytes() == CHANGED
+
+
+@pytest.mark.parametrize("length", [7, 40])
+def test_a_file_named_by_its_commit_is_not_asked_for_again(hub, fetch, length):
+    revision = hub.commit[:length]
+    first = fetch(revision=revision)
+    hub.publish(REPO, {FILE: CHANGED})
+    met = len(hub.requests)
+    assert fetch(revision=revision).path.read_bytes() == WEIGHTS
+    assert first.path.parts[-3] == hub.commit
+    assert len(hub.requests) == met
+
+
+def test_another_branch_is_another_file(hub, fetch):
+    hub.publish(REPO, {FILE: CHANGED}, branch="refs/pr/1")
+    assert fetch(revision="refs/pr/1").path.read_bytes() == CHANGED
+    assert fetch().path.read_bytes() == WEIGHTS
+    assert set(fetch.known) == {f"{REPO}@refs/pr/1/{FILE}", f"{REPO}@main/{FILE}"}
+
+
+def test_two_processes_at_once_transfer_the_content_once(hub, fetch):
+    hub.delay = 0.5
+    answers = [fetch.finish(process) for process in [fetch.start(), fetch.start()]]
+    assert [answer.path.read_bytes() == WEIGHTS for answer in answers] == [True, True]
+    assert len(hub.transfers) == 1
+
+
+def test_processes_at_once_record_every_hash(hub, fetch):
+    files = {f"{i}.bin": random.Random(i).randbytes(20_000) for i in range(3)}
+    hub.publish(REPO, files)
+    slow = """
+dumps = json.dumps
+def pause_between_reading_and_writing(*arguments, **options):
+    sleep(0.3)
+    return dumps(*arguments, **options)
+json.dumps = pause_between_reading_and_writing
+"""
+    for process in [fetch.start(file=file, before=slow) for file in files]:
+        assert fetch.finish(process).path
+    assert {key.rsplit("/", 1)[1]: e["sha256"] for key, e in fetch.known.items()} == {
+        file: sha256(content) for file, content in files.items()
+    }
+    assert [f.name for f in fetch.data.glob("*.part")] == []
+
+
+# A network that fails
+
+
+def test_a_cut_connection_is_resumed(hub, fetch):
+    piece = 10 * 2**20  # what the client writes at a time, and so loses at most
+    content = random.Random(2).randbytes(24_000_000)
+    hub.publish(REPO, {FILE: content})
+    hub.cut(after=piece + 1000, times=2)
+    assert fetch().path.read_bytes() == content
+    assert [t.range for t in hub.transfers] == [None, f"bytes={piece}-", f"bytes={2 * piece}-"]
+    assert hub.sent == len(content) + 2000
+
+
+def test_a_small_file_is_cut_and_arrives_whole(hub, fetch):
+    hub.cut(after=700_000, times=3)
+    assert fetch().path.read_bytes() == WEIGHTS
+    assert len(hub.transfers) == 4
+
+
+def test_a_connection_that_is_reset_is_tried_again(hub, fetch):
+    hub.cut(after=700_000, times=2, reset=True)
+    assert fetch().path.read_bytes() == WEIGHTS
+    assert len(hub.transfers) == 3
+
+
+def test_a_connection_that_is_always_reset_is_given_up(hub, fetch):
+    hub.cut(after=0, times=99, reset=True)
+    answer = fetch.fails()
+    assert re.search(
+        f"cannot download {FILE} of {REPO} from 127.0.0.1: Connection reset", answer.message
+    )
+    assert "run the same command again" in answer.hint
+    assert len(hub.transfers) == 4
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_server_error_that_passes_is_survived(hub, fetch, method):
+    hub.fail(500, method=method, times=2)
+    assert fetch().path.read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(("method", "requests"), [("HEAD", 7), ("GET", 4)])
+def test_a_server_error_that_stays_is_given_up(hub, fetch, method, requests):
+    hub.fail(503, method=method, times=99)
+    answer = fetch.fails()
+    assert answer.message == f"cannot download {FILE} of {REPO} from 127.0.0.1: HTTP 503"
+    assert "run the same command again" in answer.hint
+    assert sum(request.method == method for request in hub.requests) == requests
+    assert fetch().message  # and nothing half was left behind
+    assert not list(fetch.cache.rglob("*.incomplete"))
+
+
+def test_without_a_server_the_reason_is_told(hub, fetch):
+    hub.stop()
+    answer = fetch.fails()
+    assert answer.message == f"cannot download {FILE} of {REPO} from 127.0.0.1: Connection refused"
+
+
+def test_what_answers_unlike_a_hub_is_not_taken_for_one(hub, fetch):
+    hub.fail(404, times=99)
+    answer = fetch.fails()
+    assert "does not answer like a hub" in answer.message
+    assert "HF_ENDPOINT" in answer.hint
+
+
+def test_offline_a_cached_file_is_used(hub, fetch):
+    fetch()
+    met = len(hub.requests)
+    fetch.environment["HF_HUB_OFFLINE"] = "1"
+    for options in (
+        {},
+        {"revision": hub.commit},
+        {"revision": hub.commit[:8]},
+        {"sha256": sha256(WEIGHTS)},
+    ):
+        assert fetch(**options).path.read_bytes() == WEIGHTS
+    assert len(hub.requests) == met
+
+
+def test_offline_a_file_that_is_not_cached_is_refused_at_once(hub, fetch):
+    fetch.environment["HF_HUB_OFFLINE"] = "1"
+    answer = fetch.fails()
+    assert FILE in answer.message
+    assert "HF_HUB_OFFLINE" in answer.hint
+    assert hub.requests == []
+
+
+# What is not there, or not for everybody
+
+
+def test_a_repository_that_does_not_exist_is_told(hub, fetch):
+    answer = fetch.fails(repo="some/nothing")
+    assert "has no repository some/nothing" in answer.message
+
+
+def test_a_revision_that_does_not_exist_is_told(hub, fetch):
+    answer = fetch.fails(revision="v9")
+    assert f"{REPO} at 127.0.0.1 has no revision 'v9'" in answer.message
+
+
+def test_a_file_that_does_not_exist_is_told(hub, fetch):
+    answer = fetch.fails(file="nothing.bin")
+    assert "has no file 'nothing.bin' at revision main" in answer.message
+    assert answer.hint == f"see 127.0.0.1/{REPO}/tree/main"
+
+
+def test_a_gated_repository_is_told(hub, fetch):
+    hub.gated.add(REPO)
+    answer = fetch.fails()
+    assert "accepted its terms" in answer.message
+    assert f"127.0.0.1/{REPO}" in answer.hint
+    assert "HF_TOKEN" in answer.hint
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_is_told(hub, fetch, status):
+    hub.fail(status, times=99)
+    answer = fetch.fails()
+    assert answer.message == f"127.0.0.1 refuses {FILE} of {REPO} (HTTP {status})"
+    assert "HF_TOKEN" in answer.hint
+    assert len(hub.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "repo", ["model", "a/b/c", "../b", "a/..", "a--b/c", "a/b?", "/a/b", "a/b\n", "-a/b"]
+)
+def test_unsafe_names_of_repositories_are_refused_before_any_request(hub, fetch, repo):
+    assert repr(repo) in fetch.fails(repo=repo).message
+    assert fetch.fails("cached_file", repo=repo).exit_code == 3
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a\\b", "C:/x", "a\0b", "."]
+)
+def test_unsafe_names_of_files_and_revisions_are_refused_before_any_request(name):
+    from ggf_cli.checkpoints.fetch import cached_file, fetch_file
+    from ggf_cli.errors import CheckpointError
+
+    for function in (fetch_file, cached_file):
+        with pytest.raises(CheckpointError, match="is no name of a file"):
+            function(REPO, name)
+        if name:
+            with pytest.raises(CheckpointError, match="is no name of a revision"):
+                function(REPO, FILE, revision=name)
+
+
+# Hashes
+
+
+def test_the_expected_hash_is_accepted_and_nothing_is_recorded(hub, fetch):
+    assert fetch(sha256=sha256(WEIGHTS).upper()).path.read_bytes() == WEIGHTS
+    assert not fetch.data.exists()
+
+
+def test_another_hash_than_expected_is_refused_with_both(hub, fetch):
+    answer = fetch.fails(sha256=sha256(CHANGED))
+    for part in (FILE, REPO, sha256(WEIGHTS), sha256(CHANGED)):
+        assert part in answer.message
+
+
+def test_a_file_of_known_hash_is_not_asked_for_again(hub, fetch):
+    first = fetch(sha256=sha256(WEIGHTS))
+    hub.publish(REPO, {FILE: CHANGED})
+    met = len(hub.requests)
+    assert fetch(sha256=sha256(WEIGHTS)).path == first.path
+    assert len(hub.requests) == met
+    assert fetch(sha256=sha256(CHANGED)).path.read_bytes() == CHANGED
+
+
+def test_a_file_that_changed_since_its_first_download_is_refused(hub, fetch):
+    fetch()
+    (entry,) = fetch.known.values()
+    assert fetch.known == {f"{REPO}@main/{FILE}": entry}
+    assert entry["sha256"] == sha256(WEIGHTS)
+    hub.publish(REPO, {FILE: CHANGED})
+    answer = fetch.fails()
+    assert entry["date"] in answer.message
+    assert sha256(CHANGED) in answer.message
+    assert str(fetch.data / "known_hashes.json") in answer.hint
+
+    (fetch.data / "known_hashes.json").write_text("{}")  # as the hint says
+    assert fetch().path.read_bytes() == CHANGED
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"sha256": sha256(WEIGHTS)}, {"revision": "main"}], ids=str
+)
+def test_a_corrupted_file_is_refused_and_the_hint_cures_it(hub, fetch, options):
+    path = fetch(**options).path
+    with path.open("r+b") as file:
+        file.write(b"damage")
+    answer = fetch.fails(**options)
+    assert sha256(WEIGHTS) in answer.message
+
+    Path(re.fullmatch("delete (.+) and run the same command again", answer.hint)[1]).unlink()
+    assert fetch(**options).path.read_bytes() == WEIGHTS
+
+
+def test_a_small_file_that_was_corrupted_is_refused(hub, fetch):
+    fetch(file="config.json").path.write_bytes(b"damage")
+    assert sha256(CONFIG) in fetch.fails(file="config.json").message
+
+
+@pytest.mark.parametrize(
+    "content", ["not json", "[]", '{"some/model@main/weights/model.safetensors": 3}']
+)
+def test_damaged_records_are_told(hub, fetch, content):
+    fetch.data.mkdir()
+    (fetch.data / "known_hashes.json").write_text(content)
+    answer = fetch.fails()
+    assert answer.message == f"{fetch.data / 'known_hashes.json'} is damaged"
+
+
+def test_records_that_cannot_be_written_are_told(hub, fetch):
+    fetch.data.write_text("a file where the folder should be")
+    answer = fetch.fails()
+    assert "cannot record the sha256" in answer.message
+    assert "GGF_HOME" in answer.hint
+
+
+# The disk
+
+
+def test_a_full_disk_is_told(hub, fetch):
+    before = """
+import errno, huggingface_hub.file_download as library
+def full(url, file, **_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+library.http_get = full
+"""
+    answer = fetch.fails(before=before)
+    assert (
+        answer.message == f"cannot store {FILE} of {REPO} in {fetch.cache}: No space left on device"
+    )
+    assert str(fetch.cache) in answer.hint
+    assert "HF_HOME" in answer.hint
+
+
+def on_a_small_disk(fetch, before=""):
+    """Fetch into a cache on a disk of 1 MB, mounted for that process only."""
+    fetch.cache.mkdir(parents=True)
+    shell = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=1m tmpfs '{fetch.cache}'"
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*shell, mount], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("this system does not permit mounts in a namespace of their own")
+    return fetch.finish(fetch.start(before=before, shell=[*shell, f'{mount} && exec "$@"', "sh"]))
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_transfer(hub, fetch):
+    answer = on_a_small_disk(fetch)
+    assert answer.message == f"cannot store {FILE} of {REPO} in {fetch.cache}: not enough space"
+    assert "Warning" not in answer.stderr
+    assert hub.transfers == []
+
+
+def test_a_disk_that_fills_during_the_transfer_is_told(hub, fetch):
+    plenty = (
+        "import shutil; shutil.disk_usage = lambda path: shutil._ntuple_diskusage(9**9, 0, 9**9)"
+    )
+    answer = on_a_small_disk(fetch, before=plenty)
+    assert (
+        answer.message == f"cannot store {FILE} of {REPO} in {fetch.cache}: No space left on device"
+    )
+    assert len(hub.transfers) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_told(hub, fetch):
+    fetch.cache.parent.mkdir()
+    fetch.cache.write_text("a file where the folder should be")
+    answer = fetch.fails()
+    assert "cannot store" in answer.message
+    assert "HF_HOME" in answer.hint
+
+
+# Whether a file is here
+
+
+def test_what_is_cached_is_found_by_branch_and_commit(hub, fetch):
+    commit = hub.commit
+    for revision in (None, "main", commit, commit[:8]):
+        assert fetch("cached_file", revision=revision).path is None
+    path = fetch().path
+    met = len(hub.requests)
+    for revision in (None, "main", commit, commit[:8]):
+        assert fetch("cached_file", revision=revision).path == path
+    for options in ({"revision": "v9"}, {"revision": "0" * 40}, {"file": "other"}, {"repo": "a/b"}):
+        assert fetch("cached_file", **options).path is None
+    assert len(hub.requests) == met
+
+
+def test_asking_what_is_cached_imports_no_client(hub, fetch):
+    modules = {name.split(".")[0] for name in fetch("cached_file").modules}
+    assert "huggingface_hub" in modules
+    assert not modules & {"httpx2", "httpx", "requests", "filelock", "tqdm"}
+
+
+# The token, and what the terminal sees
+
+
+def test_the_token_goes_to_the_hub_and_nowhere_else(hub, fetch):
+    fetch.environment["HF_TOKEN"] = TOKEN
+    answer = fetch()
+    asked = {(request.to_store, request.authorization) for request in hub.requests}
+    assert asked == {(False, f"Bearer {TOKEN}"), (True, None)}
+    assert TOKEN not in answer.stderr
+
+
+def test_without_a_token_none_is_sent(hub, fetch):
+    fetch()
+    assert {request.authorization for request in hub.requests} == {None}
+
+
+@pytest.mark.parametrize(
+    "token", [TOKEN, f"{TOKEN}\x01bad", f"{TOKEN}\nbad", f"{TOKEN}é"], ids=ascii
+)
+def test_the_token_is_in_no_message(hub, fetch, token):
+    fetch.environment["HF_TOKEN"] = token
+    hub.fail(403, times=99)
+    answer = fetch.fails()
+    assert TOKEN not in answer.message + answer.hint + answer.stderr
+
+
+def on_a_terminal(fetch, **options):
+    """What a fetch writes to a terminal that is its stderr."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    seen = []
+
+    def listen():
+        try:
+            while data := os.read(ours, 4096):
+                seen.append(data)
+        except OSError:
+            pass  # how Linux tells that the other side is closed
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    process = fetch.start(stderr=theirs, **options)
+    os.close(theirs)
+    assert fetch.finish(process).path
+    listener.join()
+    os.close(ours)
+    return b"".join(seen).decode()
+
+
+def test_a_terminal_sees_a_bar_unless_quiet(hub, fetch):
+    assert "100%" in on_a_terminal(fetch, file=FILE)
+    hub.publish(REPO, {"other.bin": CHANGED})
+    hub.fail(500, times=1)
+    hub.cut(after=1000)
+    assert on_a_terminal(fetch, file="other.bin", quiet=True) == ""
+
+
+def test_quiet_leaves_the_library_as_it_was(hub, fetch):
+    after = """
+import logging, atexit
+import huggingface_hub.file_download
+from huggingface_hub.utils import are_progress_bars_disabled
+level = logging.getLogger("huggingface_hub").level
+def check():
+    same = logging.getLogger("huggingface_hub").level == level and not are_progress_bars_disabled()
+    sys.stderr.write("as it was" if same else "changed")
+atexit.register(check)
+"""
+    assert fetch(before=after, quiet=True).stderr == "as it was"
+    assert fetch(repo="some/nothing", before=after, quiet=True).stderr == "as it was"
+
+
+def test_the_data_folder_is_the_users_unless_told_otherwise(monkeypatch, tmp_path):
+    from ggf_cli.checkpoints.hashes import data_folder
+
+    monkeypatch.setenv("GGF_HOME", str(tmp_path))
+    assert data_folder() == tmp_path
+    monkeypatch.delenv("GGF_HOME")
+    assert data_folder().name == "ggf"

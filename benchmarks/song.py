@@ -1,5 +1,7 @@
 """Song's networks with random weights, from a checkout of score_sde_pytorch: the oracle of parity tests.
 
+    python benchmarks/song.py CHECKOUT church church.pth        writes a checkpoint of random weights
+
 The checkout (commit cb1f359) is named on the command line of the scripts that use this; nothing of it is part of ggf.
 Its compiled FIR operation is not built: on a CPU it falls back to plain torch.
 """
@@ -97,3 +99,7 @@ def save(network: nn.Module, path: Path) -> Path:
     """Write such a file."""
     torch.save(checkpoint(network), path)
     return path
+
+
+if __name__ == "__main__":
+    save(build(sys.argv[1], sys.argv[2]), Path(sys.argv[3]))

@@ -58,7 +58,7 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
 
     Args:
         path: A folder in diffusers layout, a native file, or a `.pth` file of score_sde_pytorch.
-        config: For a `.pth` file: what it is, see `score_sde.CONFIGS`.
+        config: For a `.pth` file: what it is, a name in `checkpoints.toml`.
 
     Raises:
         CheckpointError: None of these, or broken.

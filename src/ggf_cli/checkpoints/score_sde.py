@@ -17,10 +17,12 @@ from typing import Any
 from torch import Tensor
 
 from ggf_cli.checkpoints.hashes import file_sha256
+from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.checkpoints.tensors import read_pickle
-from ggf_cli.errors import CheckpointError, UsageError
-from ggf_cli.sde import SDE, VESDE, VPSDE, SubVPSDE
+from ggf_cli.errors import CheckpointError
+from ggf_cli.registry import lookup
+from ggf_cli.sde import SDE, VESDE, VPSDE, sde_from_dict
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,6 @@ _BY_MODULES = {
     55: Architecture(32, (1, 2, 2, 2), 1, 4, "ddpmpp-cifar10"),
     91: Architecture(32, (1, 2, 2, 2), 1, 8, "ddpmpp-cifar10"),
 }
-CONFIGS: dict[str, tuple[int, SDE]] = {
-    "church": (77, VESDE(sigma_max=380.0)),
-    "bedroom": (77, VESDE(sigma_max=378.0)),
-    "ffhq-256": (77, VESDE(sigma_max=348.0)),
-    "celebahq-256": (77, VESDE(sigma_max=348.0)),
-    "ffhq-1024": (70, VESDE(sigma_max=1348.0)),
-    "cifar10-ve": (59, VESDE(sigma_max=50.0)),
-    "cifar10-ve-deep": (95, VESDE(sigma_max=50.0)),
-    "cifar10-vp": (55, VPSDE()),
-    "cifar10-vp-deep": (91, VPSDE()),
-    "cifar10-subvp": (55, SubVPSDE()),
-    "cifar10-subvp-deep": (91, SubVPSDE()),
-}
 
 
 def read(path: Path, *, config: str | None = None) -> Checkpoint:
@@ -98,10 +87,10 @@ def read(path: Path, *, config: str | None = None) -> Checkpoint:
 
     Args:
         path: The file.
-        config: A key of CONFIGS: what it is, if it is not to be recognised.
+        config: A name in `checkpoints.toml`: what it is, where the file does not say.
 
     Raises:
-        CheckpointError: Corrupt, or not one of the published architectures.
+        CheckpointError: Corrupt, or not one of the published architectures, or not that of `config`.
         UsageError: No such config.
     """
     content = read_pickle(path)
@@ -115,18 +104,27 @@ def read(path: Path, *, config: str | None = None) -> Checkpoint:
             f"{path} is not a checkpoint of score_sde_pytorch: it lacks {error}",
             hint="such a file has 'model' and 'ema'",
         ) from error
-    architecture, sde = _recognise(model, path, config)
-    averaged = _average(model, shadow, path)
-    first = 3 if architecture.ve else 2  # the frequencies, and two layers for the time, come before
-    network_config = architecture.config(len(averaged[f"all_modules.{first}.weight"]))
-    names = _module_names(network_config)
+    try:
+        architecture = _recognise(model, path)
+        sde = (
+            _sde(architecture, model, path) if config is None else _named_sde(architecture, config)
+        )
+        averaged = _average(model, shadow, path)
+        first = (
+            3 if architecture.ve else 2
+        )  # the frequencies, and two layers for the time, come before
+        network_config = architecture.config(len(averaged[f"all_modules.{first}.weight"]))
+        names = _module_names(network_config)
+        tensors = dict(_rename(name, tensor, names) for name, tensor in averaged.items())
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} has no tensors of that architecture: {error!r}") from error
     return Checkpoint(
         network="ncsnpp",
         network_config=network_config,
         parametrization="ve-continuous" if architecture.ve else "vp-continuous",
         sde=sde,
         shape=(3, architecture.size, architecture.size),
-        tensors=dict(_rename(name, tensor, names) for name, tensor in averaged.items()),
+        tensors=tensors,
         provenance={
             "source": path.name,
             "format": "score_sde_pytorch",
@@ -137,30 +135,38 @@ def read(path: Path, *, config: str | None = None) -> Checkpoint:
     )
 
 
-def _recognise(
-    model: dict[str, Tensor], path: Path, config: str | None
-) -> tuple[Architecture, SDE]:
+def _recognise(model: dict[str, Tensor], path: Path) -> Architecture:
     numbers = [int(m[1]) for name in model if (m := re.match(r"all_modules\.(\d+)\.", name))]
     modules = max(numbers, default=-1) + 1
-    if config is not None:
-        if config not in CONFIGS:
-            raise UsageError(f"unknown config '{config}'", hint=f"configs: {', '.join(CONFIGS)}")
-        expected, sde = CONFIGS[config]
-        if modules != expected:
-            raise CheckpointError(f"{path} has {modules} modules, '{config}' has {expected}")
-        return _BY_MODULES[modules], sde
     if modules not in _BY_MODULES:
         raise CheckpointError(
             f"{path} has {modules} modules, which is no published architecture that ggf knows"
         )
-    architecture = _BY_MODULES[modules]
+    return _BY_MODULES[modules]
+
+
+def _sde(architecture: Architecture, model: dict[str, Tensor], path: Path) -> SDE:
+    """What the file says: the noise levels of VE; VP otherwise."""
     if not architecture.ve:
-        return architecture, VPSDE()
+        return VPSDE()
     if "sigmas" not in model:
         raise CheckpointError(f"{path} lacks the noise levels", hint="say what it is by --config")
     # The buffer runs from sigma_max down to sigma_min.
     sigma_max, sigma_min = (round(float(model["sigmas"][i]), 6) for i in (0, -1))
-    return architecture, VESDE(sigma_min=sigma_min, sigma_max=sigma_max)
+    return VESDE(sigma_min=sigma_min, sigma_max=sigma_max)
+
+
+def _named_sde(architecture: Architecture, config: str) -> SDE:
+    """What the registry says."""
+    entry = lookup(read_manifest(), config, "config", "see ggf list-models")
+    sde = sde_from_dict(entry.sde)
+    size = architecture.size
+    if entry.shape != (3, size, size) or (sde.name == "ve") != architecture.ve:
+        raise CheckpointError(
+            f"this is no '{config}': the file is a {'VE' if architecture.ve else 'VP or sub-VP'}"
+            f" network for {size}x{size} pixels"
+        )
+    return sde
 
 
 def _average(model: dict[str, Tensor], shadow: list[Tensor], path: Path) -> dict[str, Tensor]:

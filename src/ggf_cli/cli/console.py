@@ -39,6 +39,11 @@ def note(text: str) -> None:
     stderr().print(text, markup=False, soft_wrap=True)
 
 
+def per_second(rate: float) -> str:
+    """A rate for people: 373, 4.2, 0.042."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 def show_error(error: GGFError) -> None:
     """An expected failure: what, and one hint."""
     console = stderr()

@@ -123,7 +123,7 @@ class Forecast:
             nfe = f"NFE {progress.nfe_finished / progress.finished:.1f} mean"
         else:
             nfe = f"NFE {_mean(progress.running_nfe):.0f} so far"
-        parts = [nfe, f"{self.rate:.0f} evaluations/s"]
+        parts = [nfe, f"{console.per_second(self.rate)} evaluations/s"]
         if progress.running_t:
             parts.append(f"t {max(progress.running_t):.2f}–{min(progress.running_t):.2f}")
         if attempts := progress.accepted + progress.rejected:

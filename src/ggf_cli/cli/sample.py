@@ -239,7 +239,7 @@ def _summarise(log: dict[str, Any], where: Path) -> None:
             f" {steps['rejected']} of {attempts} attempts rejected"
         )
     console.result(
-        f"{timing['sample_s']:.1f} s, {timing['evaluations_per_s']:.0f} evaluations/s,"
+        f"{timing['sample_s']:.1f} s, {console.per_second(timing['evaluations_per_s'])} evaluations/s,"
         f" {log['utilisation']:.1%} of them needed"
     )
     console.result(str(where))

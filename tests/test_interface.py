@@ -86,3 +86,25 @@ def test_everything_public_can_be_imported():
         _ = ggf_cli.nothing
     with pytest.raises(AttributeError):
         _ = ggf_cli.solvers.Nothing
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_samples", "expected"),
+    [
+        ((1, 28, 28), 100, 16),
+        ((1, 28, 28), 3, 3),
+        ((3, 256, 256), 100, 1),
+        ((3, 1024, 1024), 9, 1),
+        ((2,), 50, 16),
+    ],
+)
+def test_automatic_batches_fit_the_memory(shape, num_samples, expected):
+    from ggf_cli.sampling import choose_batch_size
+
+    model = ggf_cli.ScoreModel(score=lambda x, t: x, sde=ggf_cli.VPSDE(), shape=shape)
+    assert choose_batch_size(model, num_samples) == expected
+
+
+def test_a_batch_size_of_zero_is_refused(mixture):
+    with pytest.raises(UsageError, match="batch size is 0"):
+        ggf_cli.sample(mixture, 1, batch_size=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,10 @@ from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.base import Solver
 
-# Rows per network call by default: on 2 CPU cores the cost per row of the embedded network is flat from 16
-# to 64 rows (benchmarks/first_light.py); a GPU wants more.
-AUTO_BATCH_SIZE = {"cpu": 16}
-AUTO_BATCH_SIZE_ACCELERATOR = 64
+# Rows per network call by default. On 2 CPU cores the cost per row of the embedded network is flat from 16 to 64
+# rows; a GPU wants more. Large images need their memory for fewer: one of 256 x 256 takes NCSN++ about 0.6 GB.
+ROWS = {"cpu": 16, "cuda": 64, "mps": 64}
+PIXELS = {"cpu": 2**16, "cuda": 2**19, "mps": 2**18}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ def sample(
         model,
         solver,
         seed=seed,
-        batch_size=batch_size or choose_batch_size(model.device, len(wanted)),
+        batch_size=choose_batch_size(model, len(wanted)) if batch_size is None else batch_size,
         max_nfe=max_nfe,
     )
     by_index = {finished.index: finished for finished in engine.run(wanted)}
@@ -118,7 +119,9 @@ def stream(
     return Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe).run(indices)
 
 
-def choose_batch_size(device: torch.device | str, num_samples: int) -> int:
-    """The batch size that `auto` stands for, never more than there are samples."""
-    kind = torch.device(device).type
-    return min(num_samples, AUTO_BATCH_SIZE.get(kind, AUTO_BATCH_SIZE_ACCELERATOR))
+def choose_batch_size(model: ScoreModel, num_samples: int) -> int:
+    """The batch size that `auto` stands for: by device and image size, never more than there are samples."""
+    kind = torch.device(model.device).type
+    pixels = math.prod(model.shape[-2:])
+    rows = min(ROWS.get(kind, ROWS["cpu"]), PIXELS.get(kind, PIXELS["cpu"]) // pixels)
+    return max(1, min(num_samples, rows))

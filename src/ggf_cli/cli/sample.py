@@ -101,7 +101,7 @@ def sample(
         what,
         how,
         seed=seed,
-        batch_size=rows_per_call or choose_batch_size(what.device, len(wanted)),
+        batch_size=rows_per_call or choose_batch_size(what, len(wanted)),
         max_nfe=max_nfe,
     )
     default = Path("runs") / f"{started_at:%Y%m%d-%H%M%S}-{Path(model).stem}-{solver}"

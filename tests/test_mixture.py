@@ -11,6 +11,9 @@ from ggf_cli.networks.mixture import GaussianMixture, two_dimensional
 from ggf_cli.score import ScoreModel, exact
 from problems import SUBVP, VE, VP
 
+# Of the training images: python -c "from fashion_mnist import load; x = load()[0]; print(x.mean(), x.var(0).mean())"
+TRAINING_MEAN, TRAINING_VARIANCE = -0.42792, 0.34805
+
 
 def log_density(mixture, x, alpha, sigma):
     """log p(x) by torch.distributions, x (D,)."""
@@ -105,6 +108,36 @@ def read_network(name):
     network = GaussianMixture(**checkpoint.network_config)
     network.load_state_dict(checkpoint.tensors)
     return network
+
+
+@pytest.mark.parametrize("name", ["fashion-mixture", "fashion-mixture-ve", "fashion-mixture-subvp"])
+def test_the_benchmark_is_exact_under_every_sde(name):
+    """The score is the gradient of the log density, and the data range that of the images."""
+    model = ggf_cli.load_model(name, dtype=torch.float64)
+    assert model.sde.name == (name.removeprefix("fashion-mixture").strip("-") or "vp")
+    assert model.sde.eps_abs == 2 / 256
+    network = read_network("fashion-mixture").double()
+    # float32 directions are orthonormal up to 1e-6; so is the density that the score belongs to
+    x = network.sample(3, torch.Generator().manual_seed(0))
+    t = torch.tensor([0.05, 0.4, 1.0], dtype=torch.float64)
+    alpha, sigma = model.sde.alpha(t), model.sde.sigma(t)
+    x = alpha[:, None, None, None] * x + sigma[:, None, None, None] * torch.randn(
+        x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1)
+    )
+    score = model.score(x, t)
+    for row in range(3):
+        point = x[row].flatten().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(
+            log_density(network, point, alpha[row], sigma[row]), point
+        )
+        torch.testing.assert_close(score[row].flatten(), gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_the_benchmark_has_the_moments_of_the_data_it_was_fitted_to():
+    """Mean image and mean variance of the 60,000 training images, in [-1, 1]."""
+    mean, covariance = read_network("fashion-mixture").moments()
+    assert float(mean.mean()) == pytest.approx(TRAINING_MEAN, abs=1e-3)
+    assert float(covariance.diagonal().mean()) == pytest.approx(TRAINING_VARIANCE, rel=0.01)
 
 
 def test_image_mixture_is_a_model_like_any_other(mixture):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -50,6 +51,10 @@ def load_model(
         checkpoint = diffusers.read(path.parent.parent if pipeline else path.parent, sde=sde)
     else:
         checkpoint = read_checkpoint(path)
+        if sde and checkpoint.parametrization == "exact":
+            # An exact distribution has a score under any SDE; its file names one of them.
+            sde = replace(sde, data_range=checkpoint.sde.data_range)
+            checkpoint = replace(checkpoint, sde=sde)
     return build(checkpoint, found.name, path, device=target, dtype=dtype)
 
 

@@ -1,0 +1,209 @@
+"""Trains a score network on Fashion-MNIST by denoising score matching, and writes it as a native checkpoint.
+
+    python training/train.py training/fashion-vp.toml --out runs/train-fashion-vp [--hours 2] [--resume]
+
+The same command runs on CPU and CUDA. One step:
+
+    t ~ low-discrepancy in [t_min, 1];  x = alpha x0 + sigma z;  loss = mean |sigma score(x, t) + z|^2
+
+which weights all noise levels alike (Song et al. 2021, arXiv:2011.13456, eq. 7 with lambda = sigma^2). Adam, linear warm-up and
+cosine decay of the learning rate to 0, exponential moving average of the weights. The state is saved atomically every few
+minutes; `--resume` continues from it, with the data order and the noise that an uninterrupted run would have had.
+"""
+
+import argparse
+import json
+import math
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from fashion_mnist import load
+from ggf_cli.checkpoints.native import Checkpoint, to_bytes
+from ggf_cli.devices import resolve_device
+from ggf_cli.networks import NETWORKS
+from ggf_cli.output.folder import write_atomically
+from ggf_cli.score import PARAMETRIZATIONS
+from ggf_cli.sde import SDE, expand_as_batch, sde_from_dict
+
+SAVE_EVERY_S = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What a configuration file says.
+
+    Attributes:
+        network: {name, ...}: a key of NETWORKS, and its configuration.
+        parametrization: A key of PARAMETRIZATIONS.
+        sde: As `SDE.to_dict`.
+        steps: Optimiser steps of the whole training.
+        batch_size: Images a step.
+        learning_rate: After the warm-up.
+        warmup: Steps of it.
+        ema: Decay of the moving average.
+        t_min: Smallest training time.
+        flip: Whether images are mirrored at random. Shoes have a side, so not by default.
+        seed: Of weights, data order and noise.
+    """
+
+    network: dict[str, Any]
+    parametrization: str
+    sde: dict[str, Any]
+    steps: int
+    batch_size: int = 128
+    learning_rate: float = 5e-4
+    warmup: int = 500
+    ema: float = 0.9995
+    t_min: float = 1e-5
+    flip: bool = False
+    seed: int = 0
+
+
+def train(config: Config, out: Path, device: torch.device, hours: float, resume: bool) -> None:
+    """Train until the configured number of steps, or for so many hours; save on the way."""
+    sde = sde_from_dict(config.sde)
+    torch.manual_seed(config.seed)
+    network = NETWORKS[config.network["name"]].load()(**_network_config(config)).to(device)
+    _initialise(network)
+    average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    score = PARAMETRIZATIONS[config.parametrization](network, sde)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    images = load()[0].to(device)
+    low, high = sde.data_range
+    images = (images + 1) / 2 * (high - low) + low
+
+    done, losses = 0, []
+    if resume and (out / "state.pt").is_file():
+        state = torch.load(out / "state.pt", map_location=device, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        average, done, losses = state["average"], state["step"], state["losses"]
+
+    start = saved = time.monotonic()
+    recent = 0.0
+    for step in range(done, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _schedule(step, config)
+        x0, t, z = _batch(images, step, config, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = denoising_loss(score, sde, x0, t, z)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        decay = min(config.ema, (1 + step) / (10 + step))
+        for name, value in network.state_dict().items():
+            average[name].lerp_(value, 1 - decay)
+
+        recent += float(loss) / 100
+        over = time.monotonic() - start > 3600 * hours or step + 1 == config.steps
+        if (step + 1) % 100 == 0:
+            losses.append(recent)
+            rate = (step + 1 - done) / (time.monotonic() - start)
+            print(
+                f"step {step + 1}/{config.steps}  loss {recent:.4f}  {rate:.1f} steps/s", flush=True
+            )
+            recent = 0.0
+        if over or time.monotonic() - saved > SAVE_EVERY_S:
+            saved = time.monotonic()
+            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(),
+                     "average": average, "step": step + 1, "losses": losses}  # fmt: skip
+            _save(out, state, config, sde, images.shape[1:])
+        if over:
+            break
+
+
+def denoising_loss(score: Any, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
+    """mean |sigma(t) score(alpha x0 + sigma z, t) + z|^2 over a batch; t (B,) float64, the rest (B, *)."""
+    mean, sigma = sde.marginal_prob(x0, t)
+    scale = expand_as_batch(sigma, x0)
+    return (scale * score(mean + scale * z, t).float() + z).square().mean()
+
+
+def _batch(
+    images: Tensor, step: int, config: Config, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, times and noise of one step: a function of the seed and the step alone."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    n = config.batch_size
+    x0 = images[torch.randint(len(images), (n,), generator=generator).to(device)]
+    if config.flip:
+        mirrored = torch.rand(n, generator=generator).to(device) < 0.5
+        x0 = torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
+    # One time in each of n equal parts: the mean over t has less variance than n independent draws.
+    u = (torch.arange(n) + torch.rand(n, generator=generator).double()) / n
+    t = config.t_min + (1 - config.t_min) * u
+    z = torch.randn(x0.shape, generator=generator)
+    return x0, t.to(device), z.to(device)
+
+
+def _schedule(step: int, config: Config) -> float:
+    """Linear warm-up, then a cosine to 0."""
+    warm = min(1.0, (step + 1) / config.warmup)
+    return warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def _network_config(config: Config) -> dict[str, Any]:
+    return {key: value for key, value in config.network.items() if key != "name"}
+
+
+def _initialise(network: nn.Module) -> None:
+    """Random Fourier frequencies; the last convolution starts at 0, so that the first answers are 0."""
+    for name, parameter in network.named_parameters():
+        if name == "frequencies":
+            nn.init.normal_(parameter, std=16.0)
+            parameter.requires_grad_(False)
+    last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
+    nn.init.zeros_(last.weight)
+
+
+def _save(
+    out: Path, state: dict[str, Any], config: Config, sde: SDE, shape: tuple[int, ...]
+) -> None:
+    """The state to go on from, the native checkpoint of the average, and the loss curve."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save(state, out / ".state.part")
+    (out / ".state.part").replace(out / "state.pt")
+    checkpoint = Checkpoint(
+        network=config.network["name"],
+        network_config=_network_config(config),
+        parametrization=config.parametrization,
+        sde=sde,
+        shape=tuple(shape),
+        tensors={name: value.half().cpu() for name, value in state["average"].items()},
+        provenance={
+            "source": "training/train.py on the 60,000 Fashion-MNIST training images (MIT)",
+            "license": "MIT",
+            "step": state["step"],
+            "config": json.loads(json.dumps(vars(config))),
+        },
+    )
+    write_atomically(out / "model.safetensors", to_bytes(checkpoint))
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([100 * (i + 1) for i in range(len(state["losses"]))], state["losses"])
+    axes.set(xlabel="step", ylabel="denoising loss", yscale="log")
+    figure.savefig(out / "loss.png", dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--hours", type=float, default=math.inf)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--resume", action="store_true")
+    args = parser.parse_args()
+    config = Config(**tomllib.loads(args.config.read_text()))
+    train(config, args.out, resolve_device(args.device), args.hours, args.resume)
+
+
+if __name__ == "__main__":
+    main()

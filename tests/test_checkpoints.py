@@ -73,6 +73,33 @@ def test_wrong_tensors_are_named(tmp_path, tensors, named):
         lambda d: {**d, "parametrization": "nope"},
         lambda d: {**d, "sde": {"name": "nope"}},
         lambda d: {**d, "sde": {"name": "vp", "beta_min": -1}},
+        lambda d: {**d, "sde": {"name": "ve"}},
+        lambda d: {**d, "parametrization": "exact"},
+        lambda d: {**d, "parametrization": ["vp-continuous"]},
+        lambda d: {**d, "network": {"name": {}, "config": {}}},
+        lambda d: {
+            **d,
+            "network": {**d["network"], "config": {**d["network"]["config"], "norm_eps": None}},
+        },
+        lambda d: {
+            **d,
+            "network": {**d["network"], "config": {**d["network"]["config"], "head_channels": -1}},
+        },
+        *(
+            lambda d, shape=shape: {**d, "shape": shape}
+            for shape in (
+                "x",
+                [],
+                {},
+                [None],
+                [1.0, 28.0, 28.0],
+                [1, -28, 28],
+                [0],
+                [2**40],
+                [1, 28, 27],
+                [3, 28, 28],
+            )
+        ),
         lambda d: {k: v for k, v in d.items() if k != "shape"},
         lambda d: [],
         lambda d: "text",
@@ -81,6 +108,19 @@ def test_wrong_tensors_are_named(tmp_path, tensors, named):
 def test_a_file_that_describes_itself_badly_is_refused(tmp_path, change):
     with pytest.raises(CheckpointError, match=r"model.safetensors"):
         load_model(altered(tmp_path, document=change))
+
+
+def test_tensors_of_whole_numbers_are_refused(tmp_path):
+    path = altered(tmp_path, lambda t: {**t, "conv_in.bias": t["conv_in.bias"].long()})
+    with pytest.raises(CheckpointError, match=r"conv_in\.bias of type torch\.int64"):
+        load_model(path)
+
+
+def test_nesting_without_end_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(2)}, path, {"ggf": "[" * 100_000})
+    with pytest.raises(CheckpointError, match="describes itself badly"):
+        load_model(path)
 
 
 def test_a_file_without_description_is_refused_with_a_way_out(tmp_path):

@@ -178,6 +178,8 @@ def test_convert_round_trip(tmp_path):
     assert done.exit_code == 0, done.output
     assert str(tmp_path / "m.safetensors") in done.stdout
     assert ggf("convert", source, tmp_path / "m.safetensors").exit_code == 2
+    assert ggf("convert", source, tmp_path / "n.safetensors", "--config", "church").exit_code == 2
+    assert ggf("convert", "fashion-vp", tmp_path / "n.safetensors").exit_code == 3
     options = ["--n", 2, "--eps-rel", "0.5"]
     a = ggf("sample", "--model", tmp_path / "m.safetensors", *options, "--out", tmp_path / "a")
     assert a.exit_code == 0, a.output
@@ -202,7 +204,16 @@ def test_convert_round_trip(tmp_path):
         (["--n", "-3"], "--n is -3", None),
         (["--batch-size", "0"], "--batch-size is '0'", None),
         (["--batch-size", "many"], "--batch-size is 'many'", None),
-        (["--steps", "10"], "solver 'adaptive' has no option --steps", "--eps-rel"),
+        (["--steps", "10"], "solver 'adaptive' has no option --steps", "it is one of em"),
+        (["--batch-size", "9" * 30], "--batch-size is '9999", None),
+        (["--batch-size", "9" * 17], "batch size is 9999", None),
+        (["--max-nfe", "9" * 30], "max NFE is 9999", None),
+        (["--solver", "em", "--steps", "9" * 20], "--steps of solver 'em' is 9999", None),
+        (["--eps-abs", "1e300"], "--eps-abs of solver 'adaptive' is 1e+300", None),
+        (["--indices", "9" * 5000], "not a number or a range", None),
+        (["--model", ""], "unknown model ''", None),
+        (["--model", "a" * 300], "unknown model 'aaa", None),
+        (["--grid", "999x999"], "--grid 999x999 has 4.1e+09 pixels", "a smaller grid"),
         (["--solver", "em", "--eps-rel", "0.1"], "solver 'em' has no option --eps-rel", "--steps"),
         (["--n", "2", "--indices", "1"], "exclude each other", None),
         (["--indices", "5-2"], "runs backwards", None),
@@ -304,6 +315,78 @@ def test_force_replaces_an_earlier_run_and_nothing_else(tmp_path):
     assert done.exit_code == 0
     assert len(list((tmp_path / "samples").iterdir())) == 4
     assert (tmp_path / "precious.txt").exists()
+
+
+def test_force_touches_nothing_when_the_request_is_wrong(tmp_path):
+    ggf("sample", *FAST, "--out", tmp_path)
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    done = ggf("sample", *FAST, "--grid", "999x999", "--out", tmp_path, "--force")
+    assert done.exit_code == 2
+    assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["samples", "run.json"])
+def test_what_is_in_the_way_is_named_before_any_evaluation(tmp_path, name):
+    in_the_way = tmp_path / name
+    in_the_way.touch() if name == "samples" else in_the_way.mkdir()
+    done = ggf("sample", *FAST, "--out", tmp_path, "--force")
+    assert done.exit_code == 5
+    assert f"{name} is in the way" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("log", ['{"files": [{"path": "a\\u0000b"}]}', "[" * 100_000])
+def test_force_survives_any_earlier_log(tmp_path, log):
+    (tmp_path / "run.json").write_text(log)
+    assert ggf("sample", *FAST, "--out", tmp_path, "--force").exit_code == 0
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    from ggf_cli.errors import OutputError
+    from ggf_cli.output.folder import OutputFolder
+
+    first = OutputFolder(tmp_path / "run")
+    with pytest.raises(OutputError):
+        OutputFolder(tmp_path / "run")
+    first.release()
+    OutputFolder(tmp_path / "run").release()
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [ggf("sample", *FAST, "--quiet").stdout for _ in range(3)]
+    assert len(set(names)) == 3
+
+
+def test_a_bug_in_the_middle_leaves_a_run_log(tmp_path, monkeypatch):
+    from ggf_cli.output.run import RunWriter
+
+    add = RunWriter.add
+
+    def broken(self, finished):
+        if len(self.samples) == 2:
+            raise RuntimeError("not enough memory: you tried to allocate 7 bytes")
+        add(self, finished)
+
+    monkeypatch.setattr(RunWriter, "add", broken)
+    done = ggf("sample", *FAST, "--batch-size", 1, "--out", tmp_path)
+    assert done.exit_code == 4
+    assert "out of memory" in done.stderr
+    assert "a smaller --batch-size" in done.stderr
+    log = read_log(tmp_path)
+    assert (log["status"], len(log["samples"])) == ("failed", 2)
+
+
+def test_stdout_that_cannot_be_written_is_told(tmp_path):
+    command = [sys.executable, "-m", "ggf_cli", "list-models"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 5
+    assert "cannot write to stdout" in done.stderr
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "fashion-vp" in done.stdout
 
 
 def test_force_does_not_follow_a_forged_log_out_of_the_folder(tmp_path):

@@ -108,3 +108,31 @@ def test_automatic_batches_fit_the_memory(shape, num_samples, expected):
 def test_a_batch_size_of_zero_is_refused(mixture):
     with pytest.raises(UsageError, match="batch size is 0"):
         ggf_cli.sample(mixture, 1, batch_size=0)
+
+
+def test_a_sample_that_did_not_finish_has_no_image(mixture):
+    result = ggf_cli.sample(mixture, 2, max_nfe=3)
+    assert result.images.isnan().all()
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (0,), (-1, 2), (1.0, 2), 5, [3, 4], (2**31,), (True,)], ids=str
+)
+def test_impossible_shapes_are_refused(shape):
+    with pytest.raises(UsageError, match="shape of a sample"):
+        ggf_cli.ScoreModel(score=lambda x, t: x, sde=ggf_cli.VPSDE(), shape=shape)
+
+
+@pytest.mark.parametrize(
+    "answer", [None, (1, 2), torch.zeros(1, 2, dtype=torch.complex64)], ids=str
+)
+def test_scores_that_are_no_real_tensors_are_refused(answer):
+    model = ggf_cli.ScoreModel(score=lambda x, t: answer, sde=ggf_cli.VPSDE(), shape=(2,))
+    with pytest.raises(UsageError, match="the score is a"):
+        ggf_cli.sample(model, 1)
+    with pytest.raises(UsageError, match="floating-point"):
+        ggf_cli.ScoreModel(score=None, sde=ggf_cli.VPSDE(), shape=(2,), dtype=torch.int32)
+
+
+def test_stream_takes_a_solvers_name(mixture):
+    assert len(list(ggf_cli.stream(mixture, range(2), solver="adaptive"))) == 2

@@ -118,10 +118,10 @@ class Engine:
         batch_size: int = 16,
         max_nfe: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise UsageError(f"batch size is {batch_size}, it must be at least 1")
-        if max_nfe is not None and max_nfe < 1:
-            raise UsageError(f"max NFE is {max_nfe}, it must be at least 1")
+        if not 1 <= batch_size <= 2**20:
+            raise UsageError(f"batch size is {batch_size}, it must lie in 1..2^20")
+        if max_nfe is not None and not 1 <= max_nfe < 2**31:
+            raise UsageError(f"max NFE is {max_nfe}, it must lie in 1..2^31 - 1")
         if not 0 <= seed < 2**63:
             raise UsageError(f"seed is {seed}, it must lie in [0, 2^63)")
         self.model = model

@@ -95,7 +95,9 @@ def sample(
     by_index = {finished.index: finished for finished in engine.run(wanted)}
     finished = [by_index[index] for index in wanted]
     return SampleResult(
-        images=torch.stack([f.image for f in finished]),
+        images=torch.stack(
+            [f.image if f.outcome is Outcome.DONE else f.image * torch.nan for f in finished]
+        ),
         index=torch.tensor(wanted),
         nfe=torch.tensor([f.nfe for f in finished]),
         accepted=torch.tensor([f.accepted for f in finished]),
@@ -110,12 +112,14 @@ def stream(
     model: ScoreModel,
     indices: Iterable[int],
     *,
-    solver: Solver,
+    solver: str | Solver = "adaptive",
     seed: int = 0,
     batch_size: int = 16,
     max_nfe: int | None = None,
 ) -> Iterator[Finished]:
     """Yield samples as they finish, not in the order asked for; `indices` may be endless."""
+    if isinstance(solver, str):
+        solver = make_solver(solver)
     return Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe).run(indices)
 
 

@@ -8,6 +8,7 @@ A network rarely returns the score itself; a parametrisation says how its output
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ class ScoreModel:
     """A score with all that is needed to sample from it.
 
     Args:
-        score: x (B, *shape), t (B,) -> (B, *shape), on `device`. t is float64 (float32 on mps): cast it
+        score: x (B, *shape), t (B,) -> (B, *shape), on `device`; must leave x as it is. t is float64 (float32 on mps): cast it
             as your network needs. Each row must depend on its own x and t alone.
         sde: The forward SDE that the score belongs to.
         shape: Shape of one sample, (C, H, W) for images.
@@ -43,6 +44,23 @@ class ScoreModel:
     device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
     provenance: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not valid_shape(self.shape):
+            raise UsageError(
+                f"the shape of a sample is {self.shape!r}, it must be a tuple of whole numbers >= 1",
+                hint="like (3, 32, 32)",
+            )
+        if not self.dtype.is_floating_point:
+            raise UsageError(f"dtype is {self.dtype}, it must be a floating-point type")
+
+
+def valid_shape(shape: Any) -> bool:
+    """Whether this is the shape of a sample that can be held: 1 to 2^30 numbers."""
+    whole = isinstance(shape, tuple) and all(
+        isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in shape
+    )
+    return whole and bool(shape) and math.prod(shape) <= 2**30
 
 
 def vp_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
@@ -105,11 +123,27 @@ def exact(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     return score
 
 
-PARAMETRIZATIONS: dict[str, Callable[[Callable[..., Tensor], SDE], ScoreFunction]] = {
-    "vp-continuous": vp_continuous,
-    "vp-discrete": vp_discrete,
-    "ve-continuous": ve_continuous,
-    "exact": exact,
+@dataclass(frozen=True)
+class Parametrization:
+    """One way in which a network's output becomes the score: parametrization(network, sde) is the score.
+
+    Attributes:
+        wrap: Makes the score.
+        sdes: The SDEs it goes with.
+    """
+
+    wrap: Callable[[Callable[..., Tensor], SDE], ScoreFunction]
+    sdes: tuple[str, ...]
+
+    def __call__(self, network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
+        return self.wrap(network, sde)
+
+
+PARAMETRIZATIONS: dict[str, Parametrization] = {
+    "vp-continuous": Parametrization(vp_continuous, ("vp", "subvp")),
+    "vp-discrete": Parametrization(vp_discrete, ("vp",)),
+    "ve-continuous": Parametrization(ve_continuous, ("ve",)),
+    "exact": Parametrization(exact, ("ve", "vp", "subvp")),
 }
 
 
@@ -132,6 +166,10 @@ class CountedScore:
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         score = self._score(x, t)
+        if not isinstance(score, Tensor) or score.is_complex():
+            raise UsageError(
+                f"the score is a {type(score).__name__}", hint="it must be a real tensor"
+            )
         if score.shape != x.shape:
             raise UsageError(
                 f"the score of a batch of shape {tuple(x.shape)} has shape {tuple(score.shape)}",

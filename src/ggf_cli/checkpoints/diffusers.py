@@ -268,8 +268,10 @@ def _last_image(levels: int) -> Any:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error}", hint="it must be a JSON file beside the weights"
+        ) from error
     if not isinstance(document, dict):
         raise CheckpointError(f"{path} is not a JSON object")
     return document

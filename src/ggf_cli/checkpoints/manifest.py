@@ -74,7 +74,7 @@ def find_manifest() -> Path:
     else:
         candidates = [PACKAGE / "checkpoints.toml", PACKAGE.parents[1] / "checkpoints.toml"]
     for path in candidates:
-        if path.is_file():
+        if _exists(path) and path.is_file():
             return path
     raise ConfigError(
         f"no checkpoints.toml at {' or '.join(map(str, candidates))}",
@@ -92,14 +92,16 @@ def read_manifest(path: Path | None = None) -> dict[str, ModelEntry]:
     try:
         text = path.read_text(encoding="utf-8")
         blocks = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", hint="mend the file") from error
     return {name: _entry(name, block, text, path) for name, block in blocks.items()}
 
 
 def looks_like_path(name: str | Path) -> bool:
     """Whether this names a file or folder rather than a registered model."""
-    return isinstance(name, Path) or "/" in name or "." in name or Path(name).exists()
+    return (
+        isinstance(name, Path) or "/" in name or "." in name or (name != "" and _exists(Path(name)))
+    )
 
 
 def find_model(name: str | Path) -> ModelEntry | Path:
@@ -117,9 +119,17 @@ def find_model(name: str | Path) -> ModelEntry | Path:
     if str(name) in manifest or not looks_like_path(name):
         return lookup(manifest, str(name), "model", "see ggf list-models")
     path = Path(name)
-    if not path.exists():
+    if not _exists(path):
         raise CheckpointError(f"no checkpoint at {path}", hint="see ggf list-models for names")
     return path
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something; a name too long or a folder that may not be entered has nothing for us."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _hub_entry(name: str, manifest: dict[str, ModelEntry]) -> ModelEntry:
@@ -177,7 +187,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_sde(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("name") not in _SDE_KEYS:
+    if not isinstance(value, dict) or str(value.get("name")) not in _SDE_KEYS:
         return False
     numbers = {key: number for key, number in value.items() if key != "name"}
     return numbers.keys() == _SDE_KEYS[value["name"]] and all(map(_is_number, numbers.values()))
@@ -203,6 +213,12 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "sde": (
         "{ name = 've', sigma_min, sigma_max, t_eps } or { name = 'vp', beta_min, beta_max, t_eps }",
         _is_sde,
+    ),
+    "file": (
+        "a path in the repository or folder",
+        lambda value: (
+            isinstance(value, str) and bool(re.fullmatch(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*", value))
+        ),
     ),
     "sha256": (
         "64 hexadecimal digits, or empty",

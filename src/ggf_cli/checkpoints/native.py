@@ -89,5 +89,5 @@ def read(path: Path) -> Checkpoint:
             tensors=tensors,
             provenance=document["provenance"],
         )
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, UsageError) as error:
         raise CheckpointError(f"{path} describes itself badly: {error!r}") from error

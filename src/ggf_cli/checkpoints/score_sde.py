@@ -130,7 +130,7 @@ def read(path: Path, *, config: str | None = None) -> Checkpoint:
             "format": "score_sde_pytorch",
             "file": path.name,
             "sha256": file_sha256(path),
-            "step": int(content.get("step", 0)),
+            "step": step if isinstance(step := content.get("step"), int) else None,
         },
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
 
-from ggf_cli.errors import GGFError
+from ggf_cli.errors import GGFError, OutputError
 
 
 def stderr() -> Console:
@@ -17,8 +20,20 @@ def stderr() -> Console:
 
 
 def result(text: str) -> None:
-    """A line of result, as it is."""
-    sys.stdout.write(text + "\n")
+    """A line of result, as it is.
+
+    Raises:
+        OutputError: stdout cannot be written to.
+    """
+    try:
+        if sys.stdout is not None:
+            encoding = sys.stdout.encoding or "utf-8"
+            sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
+    except OSError as error:
+        raise OutputError(f"cannot write to stdout: {error.strerror}") from error
 
 
 def result_json(document: Any) -> None:
@@ -28,10 +43,15 @@ def result_json(document: Any) -> None:
 
 def show(renderable: RenderableType) -> None:
     """A table for people, on stdout; its full width where stdout is no terminal."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    console.print(renderable)
+    terminal = Console()
+    buffer = io.StringIO()
+    Console(
+        file=buffer,
+        highlight=False,
+        force_terminal=terminal.is_terminal,
+        width=terminal.width if terminal.is_terminal else 200,
+    ).print(renderable)
+    result("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))
 
 
 def note(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ggf_cli.cli import console
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import CheckpointError, UsageError
 
 
 def convert(
@@ -43,7 +43,9 @@ def convert(
     if out.exists() and not force:
         raise UsageError(f"{out} exists", hint="use --force to replace it")
     if not source.exists():
-        raise UsageError(f"no checkpoint at {source}")
+        raise CheckpointError(
+            f"no checkpoint at {source}", hint="give a file or a folder, not a model's name"
+        )
 
     import torch
 

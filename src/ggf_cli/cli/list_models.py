@@ -22,7 +22,8 @@ def list_models(
         console.result_json([_document(entry) for entry in entries])
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "data set", "SDE", "shape"):
+    table.add_column("name", no_wrap=True, min_width=max(map(len, read_manifest()), default=4))
+    for column in ("data set", "SDE", "shape"):
         table.add_column(column, no_wrap=True)
     for column in ("parameters", "size"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -213,7 +213,7 @@ def parse_indices(text: str) -> list[int]:
     """
     indices: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        match = re.fullmatch(r"\s*([0-9]{1,18})\s*(?:-\s*([0-9]{1,18})\s*)?", part)
         if not match:
             raise UsageError(
                 f"--indices {text!r}: {part!r} is not a number or a range", hint="like 0-63,70"
@@ -244,7 +244,7 @@ def parse_batch_size(text: str) -> int | None:
     """ "auto" -> None."""
     if text == "auto":
         return None
-    if not text.isdecimal() or int(text) < 1:
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
         raise UsageError(f"--batch-size is {text!r}, it must be 'auto' or a whole number >= 1")
     return int(text)
 
@@ -253,7 +253,7 @@ def parse_grid(text: str | None) -> tuple[int, int] | None:
     """ "2x8" -> (2, 8)."""
     if text is None:
         return None
-    match = re.fullmatch(r"(\d{1,3})[x×](\d{1,3})", text)
+    match = re.fullmatch(r"([0-9]{1,3})[xX×]([0-9]{1,3})", text)
     if not match or "0" in (match[1], match[2]):
         raise UsageError(f"--grid is {text!r}, it must be ROWSxCOLS", hint="like 4x4")
     return int(match[1]), int(match[2])

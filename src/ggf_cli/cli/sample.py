@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from dataclasses import replace
 from datetime import datetime
@@ -16,7 +17,7 @@ from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import console, options
 from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.cli.progress import reporter
-from ggf_cli.errors import GGFError, OutputError, SolveError, UsageError
+from ggf_cli.errors import OutputError, SolveError, UsageError
 
 if TYPE_CHECKING:
     from ggf_cli.engine import Engine, Finished, Progress
@@ -83,14 +84,17 @@ def sample(
     }
 
     started_at, clock = datetime.now().astimezone(), perf_counter()
-    from ggf_cli.checkpoints.load import load_model
-    from ggf_cli.devices import full_precision
-    from ggf_cli.engine import Engine
-    from ggf_cli.output.folder import OutputFolder
-    from ggf_cli.output.run import RunWriter
-    from ggf_cli.output.runlog import run_log
-    from ggf_cli.sampling import choose_batch_size
-    from ggf_cli.solvers import make_solver
+    with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
+        from ggf_cli.checkpoints.load import load_model
+        from ggf_cli.devices import full_precision
+        from ggf_cli.engine import Engine
+        from ggf_cli.output.folder import OutputFolder
+        from ggf_cli.output.run import RunWriter, check_request
+        from ggf_cli.output.runlog import run_log
+        from ggf_cli.sampling import choose_batch_size
+        from ggf_cli.solvers import make_solver
+    if interrupted():
+        raise typer.Exit(130)
 
     full_precision()
     how = make_solver(solver, {name: value for name, value in chosen.items() if value is not None})
@@ -104,14 +108,11 @@ def sample(
         batch_size=rows_per_call or choose_batch_size(what, len(wanted)),
         max_nfe=max_nfe,
     )
-    default = Path("runs") / f"{started_at:%Y%m%d-%H%M%S}-{Path(model).stem}-{solver}"
-    writer = RunWriter(
-        OutputFolder(out or default, force=force),
-        wanted,
-        what.shape,
-        format=format.value,
-        grid_size=grid_size,
+    check_request(what.shape, format.value, grid_size)
+    folder = OutputFolder(
+        out or _new_folder(f"{started_at:%Y%m%d-%H%M%S}-{Path(model).stem}-{solver}"), force=force
     )
+    writer = RunWriter(folder, wanted, what.shape, format=format.value, grid_size=grid_size)
     command = _command(
         engine,
         {"model": model, **({"n": len(wanted)} if indices is None else {"indices": indices})},
@@ -120,48 +121,50 @@ def sample(
     load_s = perf_counter() - clock
 
     clock = perf_counter()
-    status, failure = _draw(engine, wanted, writer, quiet=quiet)
-    sample_s = perf_counter() - clock
-
-    # A full disk may have room for one of these and not for the other.
-    drawn = None
     try:
-        drawn = writer.close({"ggf": command, "ggf-version": __version__})
-    except OutputError as error:
-        status, failure = "failed", failure or error
-    log = run_log(
-        engine,
-        status=status,
-        command=command,
-        started_at=started_at,
-        num_samples=len(wanted),
-        load_s=load_s,
-        sample_s=sample_s,
-        samples=writer.samples,
-        files=writer.folder.files,
-    )
-    try:
-        writer.folder.write_log(log)
-    except OutputError as error:
-        raise failure or error from error
+        status, failure = _draw(engine, wanted, writer, quiet=quiet)
+        sample_s = perf_counter() - clock
+        # A full disk may have room for one of these and not for the other.
+        drawn = None
+        try:
+            drawn = writer.close({"ggf": command, "ggf-version": __version__})
+        except OutputError as error:
+            status, failure = "failed", failure or error
+        log = run_log(
+            engine,
+            status=status,
+            command=command,
+            started_at=started_at,
+            num_samples=len(wanted),
+            load_s=load_s,
+            sample_s=sample_s,
+            samples=writer.samples,
+            files=folder.files,
+        )
+        try:
+            folder.write_log(log)
+        except OutputError as error:
+            raise failure or error from error
+    finally:
+        folder.release()
 
     if json:
         console.result_json(log)
     elif quiet:
-        console.result(str(writer.folder.path))
+        console.result(str(folder.path))
     else:
-        _summarise(log, drawn or writer.folder.path)
+        _summarise(log, drawn or folder.path)
     if failure:
         raise failure
     if status == "interrupted":
-        done = f"{len(writer.samples)} of {len(wanted)} samples are in {writer.folder.path}"
+        done = f"{len(writer.samples)} of {len(wanted)} samples are in {folder.path}"
         console.note(f"interrupted: {done}")
         raise typer.Exit(130)
 
 
 def _draw(
     engine: Engine, wanted: list[int], writer: RunWriter, *, quiet: bool
-) -> tuple[str, GGFError | None]:
+) -> tuple[str, Exception | None]:
     """Run the engine into the writer; the run's status, and the error to end with."""
     with (
         graceful_interrupt() as interrupted,
@@ -178,11 +181,31 @@ def _draw(
                 writer.add(finished)
         except KeyboardInterrupt:
             return "interrupted", None
-        except GGFError as error:
-            return "failed", error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run gets its log first
+            if "memory" not in str(error):
+                return "failed", error
+            where = f"{engine.model.name}, batch size {engine.batch_size}"
+            return "failed", SolveError(
+                f"out of memory ({where}): {str(error).splitlines()[0]}",
+                hint="a smaller --batch-size",
+            )
     if writer.lost:
         return "failed", _lost(writer.lost, len(wanted), engine.solver.name)
     return "completed", None
+
+
+def _new_folder(name: str) -> Path:
+    """A folder in runs/ that no other run has."""
+    for number in itertools.count(1):
+        path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError:
+            pass  # told where the folder is opened
+        return path
+    raise AssertionError
 
 
 def _lost(lost: list[Finished], wanted: int, solver: str) -> SolveError:
@@ -230,7 +253,7 @@ def _summarise(log: dict[str, Any], where: Path) -> None:
     nfe, timing, steps = log["nfe"], log["timing"], log["steps"]
     done = sum(sample["status"] == "done" for sample in log["samples"])
     console.result(
-        f"{done} samples of {log['model']['name']} by {log['solver']['name']}, seed {log['seed']}"
+        f"{done} sample{'s' * (done != 1)} of {log['model']['name']} by {log['solver']['name']}, seed {log['seed']}"
     )
     if nfe["mean"] is not None:
         attempts = steps["accepted"] + steps["rejected"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from ggf_cli.errors import OutputError
 
 RUN_LOG = "run.json"
+RUNNING = ".running"  # there while a run writes to the folder
 
 
 class OutputFolder:
@@ -42,8 +43,29 @@ class OutputFolder:
             raise OutputError(
                 f"the folder {path} is not empty", hint="give another with --out, or use --force"
             )
+        self._claim(force)
         if occupied:
             self._remove_earlier_run()
+
+    def release(self) -> None:
+        """Let other runs use the folder."""
+        with suppress(OSError):
+            (self.path / RUNNING).unlink(missing_ok=True)
+
+    def _claim(self, force: bool) -> None:
+        """Make this folder ours, or fail before any evaluation is spent."""
+        try:
+            (self.path / RUNNING).touch(exist_ok=force)
+        except FileExistsError as error:
+            raise OutputError(
+                f"another run is writing to {self.path}", hint="give another folder with --out"
+            ) from error
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.path}: {error.strerror}") from error
+        for name, usable in (("samples", Path.is_dir), (RUN_LOG, Path.is_file)):
+            if (self.path / name).exists() and not usable(self.path / name):
+                self.release()
+                raise OutputError(f"{self.path / name} is in the way", hint="remove it")
 
     def write(self, name: str, content: bytes) -> None:
         """Write one file, by way of a temporary file beside it.
@@ -63,13 +85,13 @@ class OutputFolder:
         log = self.path / RUN_LOG
         try:
             listed = [str(file["path"]) for file in json.loads(log.read_text())["files"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return
         root = self.path.resolve()
         for name in listed:
-            file = self.path / name
-            if file.resolve().is_relative_to(root):  # a log from strangers may list anything
-                with suppress(OSError):
+            with suppress(OSError, ValueError):
+                file = self.path / name
+                if file.resolve().is_relative_to(root):  # a log from strangers may list anything
                     file.unlink(missing_ok=True)
         with suppress(OSError):
             log.unlink()

@@ -13,7 +13,7 @@ from torch import Tensor
 from ggf_cli.engine import Finished, Outcome
 from ggf_cli.errors import UsageError
 from ggf_cli.output.folder import OutputFolder
-from ggf_cli.output.images import grid, png, to_uint8
+from ggf_cli.output.images import TILE, grid, png, to_uint8
 
 Format = Literal["png", "npz", "none"]
 
@@ -27,9 +27,6 @@ class RunWriter:
         shape: Shape of one sample.
         format: "png": one file a sample, at once; "npz": one file for all, at the end; "none".
         grid_size: Rows and columns of the grid, or None for a near-square one of at most 64 images.
-
-    Raises:
-        UsageError: The samples are no images and the format is "png".
 
     Attributes:
         folder: Where to.
@@ -48,12 +45,7 @@ class RunWriter:
     ) -> None:
         self.folder = folder
         self._format = format
-        self._images = len(shape) == 3 and shape[0] in (1, 3)
-        if format == "png" and not self._images:
-            raise UsageError(
-                f"samples of shape {shape} are not images of 1 or 3 channels",
-                hint="use --format npz",
-            )
+        self._images = are_images(shape)
         self._grid_size = grid_size or near_square(min(len(indices), 64))
         places = self._grid_size[0] * self._grid_size[1]
         self._on_grid: dict[int, Tensor | None] = dict.fromkeys(indices[:places])
@@ -101,6 +93,32 @@ class RunWriter:
             return None
         self.folder.write("grid.png", png(grid(images, *self._grid_size), text))
         return self.folder.path / "grid.png"
+
+
+def are_images(shape: tuple[int, ...]) -> bool:
+    """Whether samples of this shape can be drawn."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def check_request(
+    shape: tuple[int, ...], format: Format, grid_size: tuple[int, int] | None
+) -> None:
+    """Refuse what could not be written, before anything is touched.
+
+    Raises:
+        UsageError: No images and format "png", or a grid of more than 2^28 pixels.
+    """
+    if format == "png" and not are_images(shape):
+        raise UsageError(
+            f"samples of shape {shape} are not images of 1 or 3 channels", hint="use --format npz"
+        )
+    if grid_size and are_images(shape):
+        pixels = grid_size[0] * grid_size[1] * max(TILE, shape[1]) * max(TILE, shape[2])
+        if pixels > 2**28:
+            raise UsageError(
+                f"--grid {grid_size[0]}x{grid_size[1]} has {pixels:.1e} pixels for samples of {shape}",
+                hint="a smaller grid; the samples are files of their own",
+            )
 
 
 def near_square(n: int) -> tuple[int, int]:

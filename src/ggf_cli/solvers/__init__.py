@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any
 
 from ggf_cli.errors import UsageError
@@ -33,13 +33,20 @@ def make_solver(name: str, options: dict[str, Any] | None = None) -> Solver:
     known = [field.name for field in fields(cls)]
     for option in options or {}:
         if option not in known:
-            flags = [_flag(field) for field in known]
+            owners = [n for n, e in SOLVERS.items() if option in map(_name, fields(e.load()))]
+            has = f"{name} has {', '.join(map(_flag, known))}"
             raise UsageError(
                 f"solver '{name}' has no option {_flag(option)}",
-                hint=did_you_mean(_flag(option), flags, f"it has {', '.join(flags)}"),
+                hint=f"it is one of {', '.join(owners)}; {has}"
+                if owners
+                else did_you_mean(_flag(option), map(_flag, known), has),
             )
     solver: Solver = cls(**options or {})
     return solver
+
+
+def _name(field: Field[Any]) -> str:
+    return field.name
 
 
 def _flag(option: str) -> str:

@@ -69,8 +69,8 @@ class Adaptive(Solver):
     adaptive: ClassVar[bool] = True
 
     # The paper's experiments use eps_rel 0.01, 0.02, 0.05 and 0.1; the rest is its experiments.sh.
-    eps_rel: float = option(0.02, "relative tolerance", above=0)
-    eps_abs: float | None = option(None, "absolute tolerance, in units of x", above=0)
+    eps_rel: float = option(0.02, "relative tolerance", above=0, high=1e30)
+    eps_abs: float | None = option(None, "absolute tolerance, in units of x", above=0, high=1e30)
     h_init: float = option(0.01, "first step size, in units of t", above=0, high=1)
     exponent: float = option(0.9, "r: step sizes scale with error^-r", above=0, high=10)
     safety: float = option(0.9, "theta: factor on every new step size", above=0, high=1)

@@ -35,7 +35,7 @@ class EulerMaruyama(Solver):
     kind: ClassVar[Literal["sde", "ode"]] = "sde"
     adaptive: ClassVar[bool] = False
 
-    steps: int = option(1000, "number of equal steps from T to t_eps", low=1)
+    steps: int = option(1000, "number of equal steps from T to t_eps", low=1, high=1e9)
     denoise: bool = option(True, "end with Tweedie's formula at t_eps")
 
     def start(self, x: Tensor, index: Tensor, sde: SDE) -> Rows:

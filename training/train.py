@@ -79,15 +79,15 @@ def train(config: Config, out: Path, device: torch.device, hours: float, resume:
     low, high = sde.data_range
     images = (images + 1) / 2 * (high - low) + low
 
-    done, losses = 0, []
+    done, losses, recent = 0, [], 0.0
     if resume and (out / "state.pt").is_file():
         state = torch.load(out / "state.pt", map_location=device, weights_only=True)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
-        average, done, losses = state["average"], state["step"], state["losses"]
+        average, done = state["average"], state["step"]
+        losses, recent = state["losses"], state["recent"]
 
     start = saved = time.monotonic()
-    recent = 0.0
     for step in range(done, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config)
@@ -102,7 +102,7 @@ def train(config: Config, out: Path, device: torch.device, hours: float, resume:
         for name, value in network.state_dict().items():
             average[name].lerp_(value, 1 - decay)
 
-        recent += float(loss) / 100
+        recent += float(loss.detach()) / 100
         over = time.monotonic() - start > 3600 * hours or step + 1 == config.steps
         if (step + 1) % 100 == 0:
             losses.append(recent)
@@ -114,7 +114,7 @@ def train(config: Config, out: Path, device: torch.device, hours: float, resume:
         if over or time.monotonic() - saved > SAVE_EVERY_S:
             saved = time.monotonic()
             state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(),
-                     "average": average, "step": step + 1, "losses": losses}  # fmt: skip
+                     "average": average, "step": step + 1, "losses": losses, "recent": recent}  # fmt: skip
             _save(out, state, config, sde, images.shape[1:])
         if over:
             break

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +84,6 @@ _RENAMES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """What a folder's configurations say, in our terms; fields as in `Checkpoint`."""
-
-    network: str
-    network_config: dict[str, Any]
-    parametrization: str
-    sde: SDE
-    shape: tuple[int, ...]
-    levels: int
-
-
 def read(folder: Path, *, sde: SDE | None = None) -> Checkpoint:
     """Read a folder in diffusers layout.
 
@@ -112,29 +100,23 @@ def read(folder: Path, *, sde: SDE | None = None) -> Checkpoint:
     weights = next((unet / name for name in WEIGHTS if (unet / name).is_file()), None)
     if weights is None:
         raise CheckpointError(f"{unet} has no weights, {' or '.join(WEIGHTS)}")
+    levels = len(config.network_config["channels"])
     tensors = {
-        _rename(name, config.network, config.levels): tensor
+        _rename(name, config.network, levels): tensor
         for name, tensor in read_tensors(weights).items()
         if name != "time_proj.W"  # a second copy of time_proj.weight, in files of 2022
     }
-    return Checkpoint(
-        network=config.network,
-        network_config=config.network_config,
-        parametrization=config.parametrization,
-        sde=sde or config.sde,
-        shape=config.shape,
-        tensors=tensors,
-        provenance={
-            "source": folder.name,
-            "format": "diffusers",
-            "file": weights.name,
-            "sha256": file_sha256(weights),
-        },
-    )
+    provenance = {
+        "source": folder.name,
+        "format": "diffusers",
+        "file": weights.name,
+        "sha256": file_sha256(weights),
+    }
+    return replace(config, sde=sde or config.sde, tensors=tensors, provenance=provenance)
 
 
-def read_config(folder: Path) -> Config:
-    """Read the configurations only, and refuse what is not supported. Raises as `read`."""
+def read_config(folder: Path) -> Checkpoint:
+    """All but the tensors: read the configurations, and refuse what is not supported. Raises as `read`."""
     unet, scheduler = _folders(folder)
     file = unet / "config.json"
     config = _read_json(file)
@@ -142,13 +124,13 @@ def read_config(folder: Path) -> Config:
         network, network_config = _architecture(config, file)
         sde, parametrization = _scheduler(scheduler / "scheduler_config.json")
         size = config["sample_size"]
-        return Config(
+        return Checkpoint(
             network=network,
             network_config=network_config,
             parametrization=parametrization,
             sde=sde,
             shape=(config["in_channels"], size, size),
-            levels=len(config["block_out_channels"]),
+            tensors={},
         )
     except KeyError as error:
         raise CheckpointError(f"{unet} or {scheduler} is configured without {error}") from error
@@ -193,7 +175,7 @@ def _ncsnpp(config: dict[str, Any]) -> dict[str, Any]:
         )
     return {
         "image_channels": config["in_channels"],
-        "channels": config["block_out_channels"],
+        "channels": list(config["block_out_channels"]),
         "attention": attention,
         "blocks": config["layers_per_block"],
         "embedding": "fourier",
@@ -207,7 +189,7 @@ def _ncsnpp(config: dict[str, Any]) -> dict[str, Any]:
 def _unet(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "image_channels": config["in_channels"],
-        "channels": config["block_out_channels"],
+        "channels": list(config["block_out_channels"]),
         "attention_down": [_DDPM_BLOCKS[block] for block in config["down_block_types"]],
         "attention_up": [_DDPM_BLOCKS[block] for block in config["up_block_types"]],
         "attention_mid": config.get("add_attention", True),

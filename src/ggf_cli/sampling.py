@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ class SampleResult:
 
 def sample(
     model: ScoreModel,
-    indices: int | Sequence[int],
+    indices: SupportsIndex | Iterable[int],
     *,
     solver: str | Solver = "adaptive",
     seed: int = 0,
@@ -76,7 +76,7 @@ def sample(
     Raises:
         UsageError: A value is out of range or an option unknown.
     """
-    wanted = list(range(indices)) if isinstance(indices, int) else list(indices)
+    wanted = list(indices) if isinstance(indices, Iterable) else list(range(indices))
     if not wanted:
         raise UsageError(f"no samples asked for ({indices!r})", hint="ask for at least 1")
     if len(set(wanted)) != len(wanted):

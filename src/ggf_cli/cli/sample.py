@@ -17,7 +17,7 @@ from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import console, options
 from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.cli.progress import reporter
-from ggf_cli.errors import OutputError, SolveError, UsageError
+from ggf_cli.errors import GGFError, OutputError, SolveError, UsageError
 
 if TYPE_CHECKING:
     from ggf_cli.engine import Engine, Finished, Progress
@@ -90,7 +90,6 @@ def sample(
         from ggf_cli.engine import Engine
         from ggf_cli.output.folder import OutputFolder
         from ggf_cli.output.run import RunWriter, check_request
-        from ggf_cli.output.runlog import run_log
         from ggf_cli.sampling import choose_batch_size
         from ggf_cli.solvers import make_solver
     if interrupted():
@@ -120,14 +119,44 @@ def sample(
     )
     load_s = perf_counter() - clock
 
+    log, failure = _run(
+        engine, wanted, writer, command=command, started_at=started_at, load_s=load_s, quiet=quiet
+    )
+
+    if json:
+        console.result_json(log)
+    elif quiet:
+        console.result(str(folder.path))
+    else:
+        _summarise(log, folder.path)
+    if failure:
+        raise failure
+    if log["status"] == "interrupted":
+        done = f"{len(writer.samples)} of {len(wanted)} samples are in {folder.path}"
+        console.note(f"interrupted: {done}")
+        raise typer.Exit(130)
+
+
+def _run(
+    engine: Engine,
+    wanted: list[int],
+    writer: RunWriter,
+    *,
+    command: str,
+    started_at: datetime,
+    load_s: float,
+    quiet: bool,
+) -> tuple[dict[str, Any], Exception | None]:
+    """Draw and write everything; the run log, and the error to end with."""
+    from ggf_cli.output.runlog import run_log
+
     clock = perf_counter()
     try:
         status, failure = _draw(engine, wanted, writer, quiet=quiet)
         sample_s = perf_counter() - clock
         # A full disk may have room for one of these and not for the other.
-        drawn = None
         try:
-            drawn = writer.close({"ggf": command, "ggf-version": __version__})
+            writer.close({"ggf": command, "ggf-version": __version__})
         except OutputError as error:
             status, failure = "failed", failure or error
         log = run_log(
@@ -139,27 +168,15 @@ def sample(
             load_s=load_s,
             sample_s=sample_s,
             samples=writer.samples,
-            files=folder.files,
+            files=writer.folder.files,
         )
         try:
-            folder.write_log(log)
+            writer.folder.write_log(log)
         except OutputError as error:
             raise failure or error from error
     finally:
-        folder.release()
-
-    if json:
-        console.result_json(log)
-    elif quiet:
-        console.result(str(folder.path))
-    else:
-        _summarise(log, drawn or folder.path)
-    if failure:
-        raise failure
-    if status == "interrupted":
-        done = f"{len(writer.samples)} of {len(wanted)} samples are in {folder.path}"
-        console.note(f"interrupted: {done}")
-        raise typer.Exit(130)
+        writer.folder.release()
+    return log, failure
 
 
 def _draw(
@@ -182,7 +199,7 @@ def _draw(
         except KeyboardInterrupt:
             return "interrupted", None
         except Exception as error:  # noqa: BLE001 - whatever it is, the run gets its log first
-            if "memory" not in str(error):
+            if isinstance(error, GGFError) or "memory" not in str(error):
                 return "failed", error
             where = f"{engine.model.name}, batch size {engine.batch_size}"
             return "failed", SolveError(
@@ -248,8 +265,8 @@ def _command(engine: Engine, first: dict[str, Any], last: dict[str, Any]) -> str
     return shlex.join(words)
 
 
-def _summarise(log: dict[str, Any], where: Path) -> None:
-    """A few lines for people."""
+def _summarise(log: dict[str, Any], folder: Path) -> None:
+    """A few lines for people; the last one is what to look at."""
     nfe, timing, steps = log["nfe"], log["timing"], log["steps"]
     done = sum(sample["status"] == "done" for sample in log["samples"])
     console.result(
@@ -265,4 +282,5 @@ def _summarise(log: dict[str, Any], where: Path) -> None:
         f"{timing['sample_s']:.1f} s, {console.per_second(timing['evaluations_per_s'])} evaluations/s,"
         f" {log['utilisation']:.1%} of them needed"
     )
-    console.result(str(where))
+    drawn = any(file["path"] == "grid.png" for file in log["files"])
+    console.result(str(folder / "grid.png" if drawn else folder))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -79,8 +78,8 @@ class RunWriter:
             }
         )
 
-    def close(self, text: dict[str, str]) -> Path | None:
-        """Write what waits for the end; the grid's path, or None if there is nothing to draw.
+    def close(self, text: dict[str, str]) -> None:
+        """Write what waits for the end: the .npz file, and the grid if there is anything to draw.
 
         Args:
             text: For the text chunks of the grid.
@@ -89,10 +88,8 @@ class RunWriter:
         if self._arrays:
             self.folder.write("samples.npz", _npz(self._arrays))
         images = list(self._on_grid.values())
-        if not self._images or all(image is None for image in images):
-            return None
-        self.folder.write("grid.png", png(grid(images, *self._grid_size), text))
-        return self.folder.path / "grid.png"
+        if self._images and any(image is not None for image in images):
+            self.folder.write("grid.png", png(grid(images, *self._grid_size), text))
 
 
 def are_images(shape: tuple[int, ...]) -> bool:

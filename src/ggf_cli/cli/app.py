@@ -18,7 +18,7 @@ from ggf_cli.cli.convert import convert
 from ggf_cli.cli.download import download
 from ggf_cli.cli.list_models import list_models
 from ggf_cli.cli.sample import sample
-from ggf_cli.errors import GGFError
+from ggf_cli.errors import GGFError, OutputError, UsageError
 
 
 class Group(TyperGroup):
@@ -30,8 +30,15 @@ class Group(TyperGroup):
         except GGFError as error:
             if os.environ.get("GGF_DEBUG"):
                 raise
-            console.show_error(error)
+            console.show_error(error.message, error.hint or _hint(error, ctx.invoked_subcommand))
             raise typer.Exit(error.exit_code) from error
+
+
+def _hint(error: GGFError, command: str | None) -> str | None:
+    """What helps with an error that has no hint of its own."""
+    if isinstance(error, UsageError):
+        return f"see ggf {command} --help" if command else "see ggf --help"
+    return "give another place to write to" if isinstance(error, OutputError) else None
 
 
 app = typer.Typer(

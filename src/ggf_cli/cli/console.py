@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from ggf_cli.errors import GGFError, OutputError
+from ggf_cli.errors import OutputError
 
 
 def stderr() -> Console:
@@ -64,11 +64,11 @@ def per_second(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def show_error(error: GGFError) -> None:
+def show_error(message: str, hint: str | None) -> None:
     """An expected failure: what, and one hint."""
     console = stderr()
     console.print("[bold red]error:[/] ", end="")
-    console.print(error.message, markup=False, soft_wrap=True)
-    if error.hint:
+    console.print(message, markup=False, soft_wrap=True)
+    if hint:
         console.print("[bold cyan]hint:[/] ", end="")
-        console.print(error.hint, markup=False, soft_wrap=True)
+        console.print(hint, markup=False, soft_wrap=True)

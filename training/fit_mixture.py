@@ -16,9 +16,8 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from fashion_mnist import load
-from ggf_cli.checkpoints.native import Checkpoint, to_bytes
 from ggf_cli.networks.mixture import GaussianMixture
-from ggf_cli.sde import VPSDE
+from make_mixture import write
 
 MIN_VARIANCE = (
     1e-3  # per pixel: pixels that are always black must not make a density of infinite height
@@ -86,20 +85,11 @@ def main() -> None:
 
     images, test = load()[0].flatten(1), load(train=False)[0].flatten(1)
     mixture = fit(images, args.components, args.rank, args.rounds, test)
-    checkpoint = Checkpoint(
-        network="gaussian-mixture",
-        network_config=mixture.config,
-        parametrization="exact",
-        sde=VPSDE(),
-        shape=mixture.shape,
-        tensors=mixture.state_dict(),
-        provenance={
-            "source": f"training/fit_mixture.py, {args.components} components of rank {args.rank},"
-            f" {args.rounds} rounds, on the 60,000 Fashion-MNIST training images (MIT)",
-            "license": "MIT",
-        },
+    source = (
+        f"training/fit_mixture.py, {args.components} components of rank {args.rank},"
+        f" {args.rounds} rounds, on the 60,000 Fashion-MNIST training images (MIT)"
     )
-    args.out.write_bytes(to_bytes(checkpoint))
+    write(mixture, args.out, {"source": source, "license": "MIT"})
 
 
 if __name__ == "__main__":

@@ -57,9 +57,8 @@ def build() -> GaussianMixture:
     return mixture
 
 
-def main() -> None:
-    """Write the file named on the command line."""
-    mixture = build()
+def write(mixture: GaussianMixture, path: Path, provenance: dict[str, str]) -> None:
+    """Write a mixture as a native checkpoint; the registry may name other SDEs for it."""
     checkpoint = Checkpoint(
         network="gaussian-mixture",
         network_config=mixture.config,
@@ -67,9 +66,15 @@ def main() -> None:
         sde=VPSDE(),
         shape=mixture.shape,
         tensors=mixture.state_dict(),
-        provenance={"source": "training/make_mixture.py", "license": "Apache-2.0"},
+        provenance=provenance,
     )
-    Path(sys.argv[1]).write_bytes(to_bytes(checkpoint))
+    path.write_bytes(to_bytes(checkpoint))
+
+
+def main() -> None:
+    """Write the file named on the command line."""
+    provenance = {"source": "training/make_mixture.py", "license": "Apache-2.0"}
+    write(build(), Path(sys.argv[1]), provenance)
 
 
 if __name__ == "__main__":

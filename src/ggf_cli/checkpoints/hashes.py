@@ -10,6 +10,7 @@ import json
 import os
 import re
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 from ggf_cli.errors import CheckpointError
@@ -31,10 +32,17 @@ def file_sha256(path: Path) -> str:
         CheckpointError: The file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        status = path.stat()
+        return _digest(path, status.st_ino, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, *unchanged: int) -> str:
+    """Checking, reading and logging a checkpoint all want its hash: a gigabyte is read once for it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_hash(path: Path, sha256: str | None, repo: str, file: str, revision: str) -> None:

@@ -22,7 +22,9 @@ def list_models(
         console.result_json([_document(entry) for entry in entries])
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("name", no_wrap=True, min_width=max(map(len, read_manifest()), default=4))
+    table.add_column(
+        "name", no_wrap=True, min_width=max((len(entry.name) for entry in entries), default=4)
+    )
     for column in ("data set", "SDE", "shape"):
         table.add_column(column, no_wrap=True)
     for column in ("parameters", "size"):

@@ -222,6 +222,27 @@ def test_ddpm_blocks_resample_between_blocks():
     assert network(torch.randn(3, 1, 8, 8), torch.tensor([1.0, 2.0, 3.0])).shape == (3, 1, 8, 8)
 
 
+def test_patches_are_channels():
+    """A network on patches is one on the rearranged image."""
+    config = {"attention": [False, False], "blocks": 1, "embedding": "positional", "fir": False}
+    patched = NCSNpp(image_channels=1, channels=[8, 16], patch=2, **config)
+    plain = NCSNpp(image_channels=4, channels=[8, 16], **config)
+    plain.load_state_dict(patched.state_dict())
+    x, label = torch.randn(3, 1, 8, 8), torch.tensor([1.0, 2.0, 3.0])
+    expected = torch.pixel_shuffle(plain(torch.pixel_unshuffle(x, 2), label), 2)
+    assert torch.equal(patched(x, label), expected)
+
+
+def test_scaled_input_is_divided_by_the_total_noise():
+    config = {"attention": [False, False], "blocks": 1, "embedding": "fourier", "fir": False}
+    scaled = NCSNpp(image_channels=1, channels=[8, 16], scale_input=True, **config)
+    plain = NCSNpp(image_channels=1, channels=[8, 16], **config)
+    plain.load_state_dict(scaled.state_dict())
+    x, sigma = torch.randn(2, 1, 8, 8), torch.tensor([3.0**0.5, 8.0**0.5])
+    shrunk = x / torch.tensor([2.0, 3.0]).reshape(2, 1, 1, 1)
+    torch.testing.assert_close(scaled(x, sigma), plain(shrunk, sigma))
+
+
 # --- diffusers -------------------------------------------------------------------------------------------
 
 NCSNPP_256 = {

@@ -165,3 +165,21 @@ def test_what_is_not_supported_is_refused_by_name(change, named, unet2d, tmp_pat
     (folder / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(CheckpointError, match=named):
         load_model(folder)
+
+
+def test_patches_are_channels():
+    """A U-Net on patches is one on the rearranged image."""
+    from ggf_cli.networks.unet import UNet
+
+    config = {
+        "channels": [8, 16],
+        "attention_down": [False, False],
+        "attention_up": [False, False],
+        "blocks": 1,
+        "groups": 4,
+    }
+    patched, plain = UNet(image_channels=1, patch=2, **config), UNet(image_channels=4, **config)
+    plain.load_state_dict(patched.state_dict())
+    x, label = torch.randn(3, 1, 8, 8), torch.tensor([1.0, 2.0, 3.0])
+    expected = torch.pixel_shuffle(plain(torch.pixel_unshuffle(x, 2), label), 2)
+    assert torch.equal(patched(x, label), expected)

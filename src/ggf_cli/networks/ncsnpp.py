@@ -60,6 +60,9 @@ class NCSNppConfig:
         skip_rescale: Divide every sum of two branches by sqrt(2).
         scale_by_sigma: Divide the output by sigma.
         centered: The input lies in [-1, 1]; if not, it is mapped there from [0, 1].
+        scale_input: Divide the input by sqrt(1 + sigma^2), which keeps its size at every noise level (Karras et al.
+            2022, arXiv:2206.00364, c_in). Song's networks do without.
+        patch: See `UNetConfig`.
     """
 
     image_channels: int
@@ -74,6 +77,8 @@ class NCSNppConfig:
     skip_rescale: bool = True
     scale_by_sigma: bool = False
     centered: bool = True
+    scale_input: bool = False
+    patch: int = 1
 
     def __post_init__(self) -> None:
         for name in ("channels", "attention"):
@@ -99,14 +104,14 @@ class NCSNppConfig:
             raise CheckpointError("NCSN++ with residual progressive input needs fir")
         if self.fir and self.resblock == "ddpm":
             raise CheckpointError("NCSN++ with resblock 'ddpm' and fir is not supported")
-        if self.scale_by_sigma and self.embedding != "fourier":
-            raise CheckpointError("NCSN++ with scale_by_sigma needs the fourier embedding")
+        if (self.scale_by_sigma or self.scale_input) and self.embedding != "fourier":
+            raise CheckpointError("NCSN++ that scales by sigma needs the fourier embedding")
 
 
 class NCSNpp(nn.Module):
     """network(x, label): x (B, C, H, W), label (B,) -> (B, C, H, W).
 
-    H and W must be divisible by 2^(levels - 1).
+    H and W must be divisible by patch * 2^(levels - 1).
     """
 
     def __init__(self, **config: Any) -> None:
@@ -132,10 +137,10 @@ class NCSNpp(nn.Module):
             self.frequencies = nn.Parameter(torch.zeros(width), requires_grad=False)
         self.time_in = nn.Linear(2 * width if fourier else width, time)
         self.time_out = nn.Linear(time, time)
-        self.conv_in = nn.Conv2d(c.image_channels, width, 3, padding=1)
+        image = pyramid = c.image_channels * c.patch**2
+        self.conv_in = nn.Conv2d(image, width, 3, padding=1)
 
         last = len(c.channels) - 1
-        pyramid = c.image_channels
         skips = [width]  # widths
         self.down = nn.ModuleList()
         for level, width in enumerate(c.channels):
@@ -167,7 +172,7 @@ class NCSNpp(nn.Module):
             ]
             width = outputs
             drawn = c.progressive == "output_skip" or level == 0
-            to_image = ToImage(width, c.image_channels, double) if drawn else None
+            to_image = ToImage(width, image, double) if drawn else None
             resample = None
             if level > 0:
                 biggan = c.resblock == "biggan"
@@ -182,8 +187,12 @@ class NCSNpp(nn.Module):
         return asdict(self._config)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        c = self._config
         time = self._time(label, x.dtype)
-        pyramid = x if self._config.centered else 2 * x - 1
+        x = x if c.centered else 2 * x - 1
+        if c.scale_input:
+            x = x / torch.sqrt(1 + label * label).to(x.dtype)[:, None, None, None]
+        pyramid = F.pixel_unshuffle(x, c.patch)
 
         skips = [self.conv_in(pyramid)]
         for level in self.down:
@@ -195,7 +204,8 @@ class NCSNpp(nn.Module):
             h, image = level(h, image, time, skips)
 
         assert image is not None  # the finest level always draws
-        if self._config.scale_by_sigma:
+        image = F.pixel_shuffle(image, c.patch)
+        if c.scale_by_sigma:
             image = image / label.to(x.dtype)[:, None, None, None]
         return image.contiguous()
 

@@ -44,6 +44,8 @@ class UNetConfig:
         time_cosine_first: Cosines before sines in the time embedding.
         time_freq_shift: 1 makes the lowest frequency exactly 1 / 10000; 0 does not reach it.
         downsample_padding: See `ConvDown`.
+        patch: The network sees each square of patch x patch pixels as the channels of one (Shi et al. 2016,
+            arXiv:1609.05158): a quarter of the pixels for 2, and no layer at full resolution.
     """
 
     image_channels: int
@@ -58,6 +60,7 @@ class UNetConfig:
     time_cosine_first: bool = False
     time_freq_shift: float = 1.0
     downsample_padding: int = 1
+    patch: int = 1
 
     def __post_init__(self) -> None:
         for name in ("channels", "attention_down", "attention_up"):
@@ -73,7 +76,7 @@ class UNetConfig:
 class UNet(nn.Module):
     """network(x, label): x (B, C, H, W), label (B,) -> (B, C, H, W).
 
-    H and W must be divisible by 2^(levels - 1).
+    H and W must be divisible by patch * 2^(levels - 1).
     """
 
     def __init__(self, **config: Any) -> None:
@@ -90,7 +93,8 @@ class UNet(nn.Module):
 
         self.time_in = nn.Linear(c.channels[0], time)
         self.time_out = nn.Linear(time, time)
-        self.conv_in = nn.Conv2d(c.image_channels, c.channels[0], 3, padding=1)
+        image = c.image_channels * c.patch**2
+        self.conv_in = nn.Conv2d(image, c.channels[0], 3, padding=1)
 
         last = len(c.channels) - 1
         skips = [c.channels[0]]  # widths
@@ -118,7 +122,7 @@ class UNet(nn.Module):
             self.up.append(UpLevel(blocks, attentions, None if level == last else ConvUp(width)))
 
         self.norm_out = nn.GroupNorm(c.groups, width, eps=c.norm_eps)
-        self.conv_out = nn.Conv2d(width, c.image_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, image, 3, padding=1)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -136,13 +140,13 @@ class UNet(nn.Module):
         )
         time = F.silu(self.time_out(F.silu(self.time_in(embedding))))
 
-        skips = [self.conv_in(x)]
+        skips = [self.conv_in(F.pixel_unshuffle(x, c.patch))]
         for level in self.down:
             skips += level(skips[-1], time)
         h = self.mid_out(self.mid_attention(self.mid_in(skips[-1], time)), time)
         for level in self.up:
             h = level(h, time, skips)
-        return self.conv_out(F.silu(self.norm_out(h))).contiguous()
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), c.patch).contiguous()
 
 
 class Level(nn.Module):

@@ -77,17 +77,19 @@ class GaussianMixture(nn.Module):
         stretch = (alpha[..., None] * self.scales).square()  # (B, K, R)
         ratio = stretch / (iso[..., None] + stretch)  # share of each direction that is not noise
 
-        residual = alpha[..., None] * self.mean - x.flatten(1)[:, None]  # (B, K, D)
-        along = torch.einsum("bkd,kdr->bkr", residual, self.directions)
-        mahalanobis = (residual.square().sum(-1) - (ratio * along.square()).sum(-1)) / iso
-        size = residual.shape[-1]
-        log_det = size * torch.log(iso) + torch.log1p(stretch / iso[..., None]).sum(-1)
+        # Products with x itself, not with alpha mean_k - x: those would be K times as many.
+        y, mean, directions = x.flatten(1), self.mean, self.directions
+        distance = alpha.square() * mean.square().sum(1) - 2 * alpha * (y @ mean.T)
+        distance = distance + y.square().sum(1, keepdim=True)  # |alpha mean_k - x|^2, (B, K)
+        along = alpha[..., None] * torch.einsum("kd,kdr->kr", mean, directions)
+        along = along - torch.einsum("bd,kdr->bkr", y, directions)
+        mahalanobis = (distance - (ratio * along.square()).sum(-1)) / iso
+        log_det = y.shape[1] * torch.log(iso) + torch.log1p(stretch / iso[..., None]).sum(-1)
         posterior = torch.softmax(torch.log(self.weight) - (mahalanobis + log_det) / 2, dim=1)
 
-        pull = (posterior / iso)[..., None]  # (B, K, 1)
-        score = (pull * residual).sum(1) - torch.einsum(
-            "bkr,kdr->bd", pull * ratio * along, self.directions
-        )
+        pull = posterior / iso  # (B, K)
+        inside = torch.einsum("bkr,kdr->bd", pull[..., None] * ratio * along, directions)
+        score = alpha * (pull @ mean) - pull.sum(1, keepdim=True) * y - inside
         return score.reshape(x.shape)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:

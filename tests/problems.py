@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ggf_cli.score import ScoreModel
 from ggf_cli.sde import SDE, VESDE, VPSDE, SubVPSDE, expand_as_batch
+from ggf_cli.solvers.catalog import read_catalog
 
 MEAN, STD = 0.3, 0.5  # of the Gaussian data
 
@@ -31,3 +32,11 @@ def gaussian_model(
 ) -> ScoreModel:
     """Gaussian data as a model."""
     return ScoreModel(score=gaussian_score(sde), sde=sde, shape=shape, dtype=dtype, name="gaussian")
+
+
+def quick_options(name: str) -> dict[str, object]:
+    """Options with which a solver takes few steps."""
+    options = read_catalog()[name]["options"]
+    if "steps" in options:
+        return {"steps": 12}
+    return {"eps_rel": 0.1, "eps_abs": 0.1}

@@ -4,11 +4,11 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.cli.app import app
-from ggf_cli.solvers import SOLVERS
+from ggf_cli.solvers.catalog import flag, read_catalog
 
 SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
 FAST = ["--model", "mixture", "--n", "4", "--eps-rel", "0.5"]
@@ -142,7 +142,8 @@ def test_format_none_writes_grid_and_log_only(tmp_path):
 def test_em_takes_steps(tmp_path):
     ggf("sample", "--model", "mixture", "--n", 2, "-s", "em", "--steps", 7, "--out", tmp_path)
     log = read_log(tmp_path)
-    assert log["solver"] == {"name": "em", "options": {"steps": 7, "denoise": True}}
+    assert log["solver"]["name"] == "em"
+    assert log["solver"]["options"]["steps"] == 7
     assert log["nfe"]["min"] == log["nfe"]["max"] == 8
 
 
@@ -485,12 +486,47 @@ def test_every_solver_option_has_a_flag_with_its_default_in_the_help():
     import typer.main
 
     flags = {o for p in typer.main.get_command(app).commands["sample"].params for o in p.opts}
-    for entry in SOLVERS.values():
-        for field in fields(entry.load()):
-            name = field.name
-            assert "--" + name.replace("_", "-") in flags
-            if isinstance(field.default, (int, float, str)) and not isinstance(field.default, bool):
-                assert f"[default: ({field.default})]" in text, name
+    for name, solver in read_catalog().items():
+        for option, about in solver["options"].items():
+            assert flag(option) in flags
+            if about["type"] in ("int", "float") and about["default"] is not None:
+                value = re.escape(str(about["default"]))
+                shown = rf"default: \({value}|{name}[a-z0-9, -]* {value}[;)]"  # or "1000; heun, restart 17"
+                assert re.search(shown, text), (name, option)
+
+
+def test_list_solvers():
+    table = ggf("list-solvers").stdout
+    assert [line.split()[0] for line in table.splitlines()[1:]] == list(read_catalog())
+    document = json.loads(ggf("list-solvers", "--json").stdout)
+    assert [solver["name"] for solver in document] == list(read_catalog())
+    assert document[0]["options"]["eps_rel"]["default"] == 0.02
+
+
+def test_list_solvers_shows_the_options_of_one():
+    text = ggf("list-solvers", "heun").stdout
+    assert all(flag(option) in text for option in read_catalog()["heun"]["options"])
+    assert "adaptive" not in text
+    done = ggf("list-solvers", "hein")
+    assert done.exit_code == 2
+    assert "did you mean 'heun'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--solver", "em", "--eps-rel", 0.1], "solver 'em' has no option --eps-rel"),
+        (["--solver", "heun", "--steps", 3, "--nfe", 9], "--steps and --nfe exclude each other"),
+        (["--solver", "heun", "--schedule", "cosine"], "one of time, logsnr, karras"),
+        (["--solver", "restart", "--intervals", "1-2"], "text like 0.06-0.30:2x2"),
+        (["--solver", "restart", "--intervals", "2-1:2x2"], "LOW must lie below HIGH"),
+        (["--solver", "em", "--nfe", 1], "its shortest run takes 2"),
+    ],
+)
+def test_solver_options_that_do_not_fit_are_refused(arguments, said):
+    done = ggf("sample", "--model", "mixture", *arguments)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
 
 
 def test_progress_goes_to_stderr_only_in_plain_lines(tmp_path, monkeypatch):

@@ -7,14 +7,17 @@ import torch
 import ggf_cli
 from ggf_cli.engine import MIN_CALL, Engine, Outcome
 from ggf_cli.errors import UsageError
+from ggf_cli.noise import Noise
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import SOLVERS, make_solver
-from problems import SUBVP, VE, VP, gaussian_model, gaussian_score
+from problems import SUBVP, VE, VP, gaussian_model, gaussian_score, quick_options
 
-OPTIONS = {"em": {"steps": 30}, "adaptive": {"eps_rel": 0.1}}
+VARIANTS = {"heun-churn": make_solver("heun", {"steps": 6, "s_churn": 4.0})}
 
 every_solver = pytest.mark.parametrize(
-    "solver", [make_solver(n, OPTIONS[n]) for n in SOLVERS], ids=list(SOLVERS)
+    "solver",
+    [*(make_solver(name, quick_options(name)) for name in SOLVERS), *VARIANTS.values()],
+    ids=[*SOLVERS, *VARIANTS],
 )
 every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
 
@@ -33,18 +36,13 @@ def assert_same(a, b):
 
 
 @every_solver
-@every_sde
-@pytest.mark.parametrize("shape", [(1, 4, 4), (17,), (3, 5, 7)], ids=str)
+@pytest.mark.parametrize(
+    ("sde", "shape"), [(VP, (1, 4, 4)), (VE, (17,)), (SUBVP, (3, 5, 7))], ids=["vp", "ve", "subvp"]
+)
 def test_a_sample_is_the_same_in_any_batch_order_and_subset(solver, sde, shape):
     model = gaussian_model(sde, shape, torch.float32)
     reference = draw(model, range(12), solver, 16)
-    for indices, batch_size in [
-        (range(12), 5),
-        (range(11, -1, -1), 3),
-        ([7], 1),
-        ([7, 2], 16),
-        (range(6, 12), 4),
-    ]:
+    for indices, batch_size in [(range(11, -1, -1), 5), ([7], 1), ([7, 2], 16)]:
         assert_same(reference, draw(model, list(indices), solver, batch_size))
 
 
@@ -82,8 +80,9 @@ def test_seeds_and_indices_name_different_samples():
 
 
 @every_solver
-@every_sde
-@pytest.mark.parametrize("batch_size", [1, 7, 16])
+@pytest.mark.parametrize(
+    ("sde", "batch_size"), [(VP, 1), (VE, 7), (SUBVP, 16)], ids=["vp", "ve", "subvp"]
+)
 def test_every_evaluation_is_accounted_for(solver, sde, batch_size):
     """The NFE of all samples, and the padding of the drain, are exactly the rows the score was given."""
     seen = []
@@ -157,8 +156,6 @@ def test_a_row_whose_score_is_not_finite_is_retired_and_harms_nobody(solver, bad
         poisoned = torch.isin(x[:, 0, 0, 0], doomed) & (t == 1.0)
         return torch.where(poisoned[:, None, None, None], bad, answer)
 
-    from ggf_cli.noise import Noise
-
     noise = Noise(seed=5, shape=(1, 4, 4), dtype=torch.float64)
     doomed = noise(torch.tensor([4]), torch.tensor([0]))[:, 0, 0, 0]
     poisoned = ScoreModel(score=score, sde=VP, shape=(1, 4, 4), dtype=torch.float64)
@@ -181,10 +178,30 @@ def test_a_hopeless_score_ends(score_error):
     assert all(outcome is not Outcome.DONE for outcome in result.outcomes)
 
 
-def test_the_limit_of_evaluations_retires_a_row():
-    result = ggf_cli.sample(gaussian_model(VP), 3, eps_rel=0.01, batch_size=2, max_nfe=17)
+@every_solver
+def test_the_limit_of_evaluations_retires_a_row(solver):
+    result = ggf_cli.sample(gaussian_model(VP), 3, solver=solver, batch_size=2, max_nfe=3)
     assert result.outcomes == (Outcome.MAX_NFE,) * 3
-    assert result.nfe.tolist() == [17] * 3
+    assert result.nfe.tolist() == [3] * 3
+
+
+@every_solver
+@every_sde
+def test_a_run_can_be_repeated_and_the_noise_matters_only_where_it_should(solver, sde):
+    """Same prior, other noise: a deterministic solver ends where it did, a stochastic one does not."""
+    model = gaussian_model(sde)
+    index = torch.arange(2)
+    x = sde.prior_sampling(torch.randn(2, 1, 4, 4, dtype=torch.float64))
+    ends = []
+    for seed in (1, 1, 2):
+        noise = Noise(seed=seed, shape=(1, 4, 4), dtype=torch.float64)
+        rows = solver.start(x.clone(), index, sde)
+        while not rows.done.all():
+            rows = solver.step(rows, model.score, noise, sde)
+        ends.append(rows.x)
+    assert torch.equal(ends[0], ends[1])
+    stochastic = solver.kind == "sde" or getattr(solver, "s_churn", 0) > 0
+    assert torch.equal(ends[0], ends[2]) != stochastic
 
 
 def test_a_sample_that_ends_at_the_limit_is_done():
@@ -213,12 +230,27 @@ def test_impossible_indices_are_refused(indices):
         ggf_cli.sample(gaussian_model(VP), indices, solver="em", steps=1)
 
 
+TIGHT = {
+    "em": {"steps": 600},
+    "reverse-diffusion": {"steps": 300},
+    "ancestral": {"steps": 300},
+    "pc": {"steps": 150},
+    "heun": {"steps": 60},
+    "restart": {"steps": 60},
+    "dpm-adaptive": {"eps_rel": 0.005},
+    "sra1": {"eps_rel": 0.1},
+    "sra3": {"eps_rel": 0.1},
+}
+
+
 @every_sde
-@every_solver
-def test_moments_of_a_full_solve(sde, solver):
+@pytest.mark.parametrize("name", SOLVERS)
+def test_moments_of_a_full_solve(sde, name):
     """400 x 64 values: the mean within 3 % of the scale, the standard deviation within 6 %."""
-    tight = {"em": {"steps": 600}, "adaptive": {"eps_rel": 0.05}}[solver.name]
-    engine = Engine(gaussian_model(sde, (64,)), make_solver(solver.name, tight), batch_size=400)
+    solver = make_solver(name, TIGHT.get(name, {}))
+    if sde.name not in solver.sdes:
+        pytest.skip("not solved")
+    engine = Engine(gaussian_model(sde, (64,)), solver, batch_size=400)
     x = torch.stack([f.x for f in engine.run(range(400))])
     assert float(x.mean()) == pytest.approx(0.3, abs=0.015)
     # Euler–Maruyama takes too much noise per step on the geometric VE schedule: it stays a little wide.

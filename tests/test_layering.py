@@ -15,7 +15,7 @@ LAYERS = [
     ("cli", "__main__"),
     ("compare", "output", "sampling"),
     ("engine", "checkpoints"),
-    ("solvers", "networks", "score", "noise", "sde", "devices"),
+    ("solvers", "networks", "metrics", "score", "noise", "sde", "devices"),
     ("errors", "registry"),
 ]
 FORBIDDEN = {

@@ -40,6 +40,12 @@ def test_half_log_snr_falls_with_time(sde):
     assert (sde.half_log_snr(TIMES).diff() < 0).all()
 
 
+@given(sde=sdes)
+def test_time_at_is_the_inverse_of_half_log_snr(sde):
+    t = torch.cat([TIMES, torch.tensor([sde.t_eps, sde.T], dtype=torch.float64)])
+    torch.testing.assert_close(sde.time_at(sde.half_log_snr(t)), t, rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
 def test_prior_is_the_marginal_at_T(sde):
     sigma = float(sde.sigma(torch.tensor([sde.T], dtype=torch.float64)))

@@ -124,8 +124,13 @@ class Engine:
             raise UsageError(f"max NFE is {max_nfe}, it must lie in 1..2^31 - 1")
         if not 0 <= seed < 2**63:
             raise UsageError(f"seed is {seed}, it must lie in [0, 2^63)")
+        if model.sde.name not in solver.sdes:
+            raise UsageError(
+                f"solver '{solver.name}' does not solve the SDE of {model.name} ({model.sde.name})",
+                hint=f"it solves {', '.join(solver.sdes)}",
+            )
         self.model = model
-        self.solver = solver.resolved(model.sde)
+        self.solver = solver.advised(model.recommended).resolved(model.sde)
         self.seed = seed
         self.batch_size = batch_size
         self.max_nfe = max_nfe or solver.expected_nfe() or MAX_NFE

@@ -9,8 +9,8 @@ A network rarely returns the score itself; a parametrisation says how its output
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -35,6 +35,9 @@ class ScoreModel:
         device: Where `score` expects its inputs.
         dtype: The dtype of x.
         provenance: JSON data for the run log: source, sha256, parameters, licence.
+        distribution: The distribution of the data where it is known exactly, with `sample` and `moments` as
+            `networks.mixture.GaussianMixture` has them.
+        recommended: Options that suit the model, {"snr": 0.075}: solvers that have them and leave them open take them.
     """
 
     score: ScoreFunction
@@ -44,6 +47,8 @@ class ScoreModel:
     device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
     provenance: dict[str, Any] | None = None
+    distribution: Any = None
+    recommended: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not valid_shape(self.shape):

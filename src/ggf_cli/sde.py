@@ -75,6 +75,10 @@ class SDE(abc.ABC):
         """log(alpha / sigma), (B,) -> (B,); falls as t grows."""
         return torch.log(self.alpha(t) / self.sigma(t))
 
+    @abc.abstractmethod
+    def time_at(self, half_log_snr: Tensor) -> Tensor:
+        """The t with this half_log_snr: its inverse, (B,) -> (B,)."""
+
     @property
     def prior_std(self) -> float:
         """Standard deviation of the prior at T: 1 where the variance is preserved."""
@@ -144,6 +148,10 @@ class VESDE(SDE):
     def diffusion(self, t: Tensor) -> Tensor:
         return self.sigma(t) * math.sqrt(2 * math.log(self.sigma_max / self.sigma_min))
 
+    def time_at(self, half_log_snr: Tensor) -> Tensor:
+        log_sigma_min, log_sigma_max = math.log(self.sigma_min), math.log(self.sigma_max)
+        return (-half_log_snr - log_sigma_min) / (log_sigma_max - log_sigma_min)
+
     @property
     def prior_std(self) -> float:
         return self.sigma_max
@@ -188,6 +196,18 @@ class VPSDE(SDE):
     def diffusion(self, t: Tensor) -> Tensor:
         return torch.sqrt(self.beta(t))
 
+    def time_at(self, half_log_snr: Tensor) -> Tensor:
+        # alpha^2 = sigmoid(u): its logarithm, by functions that keep rows independent of each other
+        u = 2 * half_log_snr
+        return self._time_at_log_alpha((u.clamp(max=0) - torch.log1p(torch.exp(-u.abs()))) / 2)
+
+    def _time_at_log_alpha(self, log_alpha: Tensor) -> Tensor:
+        """Inverse of log_alpha: the root of a quadratic, in the form that keeps small t exact."""
+        slope = self.beta_max - self.beta_min
+        return (
+            -4 * log_alpha / (self.beta_min + torch.sqrt(self.beta_min**2 - 4 * slope * log_alpha))
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class SubVPSDE(VPSDE):
@@ -200,6 +220,10 @@ class SubVPSDE(VPSDE):
 
     def diffusion(self, t: Tensor) -> Tensor:
         return torch.sqrt(self.beta(t) * -torch.expm1(4 * self.log_alpha(t)))
+
+    def time_at(self, half_log_snr: Tensor) -> Tensor:
+        # alpha / (1 - alpha^2) = 1 / (2 sinh(-log alpha))
+        return self._time_at_log_alpha(-torch.asinh(torch.exp(-half_log_snr) / 2))
 
 
 SDES: dict[str, type[SDE]] = {sde.name: sde for sde in (VESDE, VPSDE, SubVPSDE)}

@@ -55,7 +55,8 @@ def load_model(
             # An exact distribution has a score under any SDE; its file names one of them.
             sde = replace(sde, data_range=checkpoint.sde.data_range)
             checkpoint = replace(checkpoint, sde=sde)
-    return build(checkpoint, found.name, path, device=target, dtype=dtype)
+    model = build(checkpoint, found.name, path, device=target, dtype=dtype)
+    return replace(model, recommended={"snr": found.snr} if found.snr else {})
 
 
 def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
@@ -115,6 +116,7 @@ def build(
         name=name,
         device=device,
         dtype=dtype,
+        distribution=network if checkpoint.parametrization == "exact" else None,
         provenance={
             "origin": checkpoint.provenance,
             "file": path.name,

@@ -17,6 +17,7 @@ from ggf_cli.cli import console
 from ggf_cli.cli.convert import convert
 from ggf_cli.cli.download import download
 from ggf_cli.cli.list_models import list_models
+from ggf_cli.cli.list_solvers import list_solvers
 from ggf_cli.cli.sample import sample
 from ggf_cli.errors import GGFError, OutputError, UsageError
 
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 app.command("sample")(sample)
 app.command("list-models")(list_models)
+app.command("list-solvers")(list_solvers)
 app.command("download")(download)
 app.command("convert")(convert)
 

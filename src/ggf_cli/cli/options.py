@@ -14,7 +14,6 @@ from ggf_cli.errors import UsageError
 from ggf_cli.solvers import SOLVERS
 
 _SOLVER = "Solver"
-_ADAPTIVE = "Adaptive step size"
 _OUTPUT = "Output"
 _RUN = "Run"
 
@@ -42,24 +41,8 @@ Model = Annotated[
 Solver = Annotated[
     str,
     typer.Option(
-        "--solver", "-s", metavar="SOLVER", help=f"One of: {', '.join(SOLVERS)}.",
+        "--solver", "-s", metavar="SOLVER", help="One of `ggf list-solvers`.",
         autocompletion=lambda: list(SOLVERS),
-        rich_help_panel=_SOLVER,
-    ),
-]  # fmt: skip
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        "--steps",
-        help="em: equal steps from T to t_eps.",
-        show_default="1000",
-        rich_help_panel=_SOLVER,
-    ),
-]
-Denoise = Annotated[
-    bool | None,
-    typer.Option(
-        "--denoise/--no-denoise", help="End with Tweedie's formula.", show_default="denoise",
         rich_help_panel=_SOLVER,
     ),
 ]  # fmt: skip
@@ -73,75 +56,8 @@ TEps = Annotated[
 MaxNFE = Annotated[
     int | None,
     typer.Option(
-        "--max-nfe", help="Give a sample up after this many evaluations.", show_default="10000, or what em needs",
+        "--max-nfe", help="Give a sample up after this many evaluations.", show_default="what the solver needs if it knows, else 10000",
         rich_help_panel=_SOLVER,
-    ),
-]  # fmt: skip
-EpsRel = Annotated[
-    float | None,
-    typer.Option(
-        "--eps-rel", help="Relative tolerance, > 0.", show_default="0.02", rich_help_panel=_ADAPTIVE
-    ),
-]
-EpsAbs = Annotated[
-    float | None,
-    typer.Option(
-        "--eps-abs", help="Absolute tolerance, > 0, in units of x.", show_default="data range / 256",
-        rich_help_panel=_ADAPTIVE,
-    ),
-]  # fmt: skip
-HInit = Annotated[
-    float | None,
-    typer.Option(
-        "--h-init",
-        help="First step, in units of t.",
-        show_default="0.01",
-        rich_help_panel=_ADAPTIVE,
-    ),
-]
-Exponent = Annotated[
-    float | None,
-    typer.Option(
-        "--exponent",
-        help="r: h scales with error^-r.",
-        show_default="0.9",
-        rich_help_panel=_ADAPTIVE,
-    ),
-]
-Safety = Annotated[
-    float | None,
-    typer.Option(
-        "--safety",
-        help="theta: factor on new steps, in (0, 1].",
-        show_default="0.9",
-        rich_help_panel=_ADAPTIVE,
-    ),
-]
-Norm = Annotated[
-    str | None,
-    typer.Option(
-        "--norm",
-        metavar="l2|linf",
-        help="Error over the pixels.",
-        show_default="l2",
-        rich_help_panel=_ADAPTIVE,
-    ),
-]
-Reference = Annotated[
-    str | None,
-    typer.Option(
-        "--reference", metavar="proposal|state|none",
-        help="x'_prev in the tolerance: last accepted x' (paper), state (authors' JAX code), none.",
-        show_default="proposal",
-        rich_help_panel=_ADAPTIVE,
-    ),
-]  # fmt: skip
-Extrapolation = Annotated[
-    bool | None,
-    typer.Option(
-        "--extrapolation/--no-extrapolation", help="Keep x'' of an accepted attempt, not x'.",
-        show_default="extrapolation",
-        rich_help_panel=_ADAPTIVE,
     ),
 ]  # fmt: skip
 NumSamples = Annotated[

@@ -17,6 +17,7 @@ from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import console, options
 from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.cli.progress import reporter
+from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import GGFError, OutputError, SolveError, UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _FORMAT = options.Format.PNG
 
 
+@with_solver_options
 def sample(
     model: options.Model = "fashion-vp",
     n: options.NumSamples = None,
@@ -34,18 +36,9 @@ def sample(
     batch_size: options.BatchSize = "auto",
     device: options.Device = "auto",
     solver: options.Solver = "adaptive",
-    steps: options.Steps = None,
-    denoise: options.Denoise = None,
     t_eps: options.TEps = None,
     max_nfe: options.MaxNFE = None,
-    eps_rel: options.EpsRel = None,
-    eps_abs: options.EpsAbs = None,
-    h_init: options.HInit = None,
-    exponent: options.Exponent = None,
-    safety: options.Safety = None,
-    norm: options.Norm = None,
-    reference: options.Reference = None,
-    extrapolation: options.Extrapolation = None,
+    solver_options: Any = None,
     out: options.Out = None,
     grid: options.Grid = None,
     format: options.FormatOption = _FORMAT,
@@ -70,19 +63,6 @@ def sample(
     rows_per_call = options.parse_batch_size(batch_size)
     grid_size = options.parse_grid(grid)
     find_model(model)
-    chosen = {
-        "steps": steps,
-        "denoise": denoise,
-        "eps_rel": eps_rel,
-        "eps_abs": eps_abs,
-        "h_init": h_init,
-        "exponent": exponent,
-        "safety": safety,
-        "norm": norm,
-        "reference": reference,
-        "extrapolation": extrapolation,
-    }
-
     started_at, clock = datetime.now().astimezone(), perf_counter()
     with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
         from ggf_cli.checkpoints.load import load_model
@@ -96,7 +76,7 @@ def sample(
         raise typer.Exit(130)
 
     full_precision()
-    how = make_solver(solver, {name: value for name, value in chosen.items() if value is not None})
+    how = make_solver(solver, solver_options)
     what = load_model(model, device=device, quiet=quiet)
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ggf_cli.errors import UsageError
@@ -18,7 +18,67 @@ SOLVERS: dict[str, Entry] = {
     ),
     "em": Entry(
         "ggf_cli.solvers.euler_maruyama:EulerMaruyama",
-        "Euler–Maruyama, a fixed number of equal steps",
+        "Euler–Maruyama, the fixed-step baseline",
+    ),
+    "heun": Entry(
+        "ggf_cli.solvers.heun:Heun",
+        "EDM's second-order solver, optionally with churn",
+    ),
+    "restart": Entry(
+        "ggf_cli.solvers.restart:Restart",
+        "Heun, going back up through some noise levels",
+    ),
+    "reverse-diffusion": Entry(
+        "ggf_cli.solvers.reverse_diffusion:ReverseDiffusion",
+        "Song's predictor: the forward discretisation, reversed",
+    ),
+    "ancestral": Entry(
+        "ggf_cli.solvers.ancestral:Ancestral",
+        "DDPM's step: a draw of x_next given x and the denoised image",
+    ),
+    "pc": Entry(
+        "ggf_cli.solvers.predictor_corrector:PredictorCorrector",
+        "reverse diffusion with a Langevin corrector",
+    ),
+    "ddim": Entry(
+        "ggf_cli.solvers.ddim:DDIM",
+        "deterministic, order 1: same noise, next level",
+    ),
+    "lamba": Entry(
+        "ggf_cli.solvers.lamba:Lamba",
+        "Lamba's adaptive Euler–Maruyama, the drift's error alone",
+    ),
+    "ode-rk45": Entry(
+        "ggf_cli.solvers.ode_rk45:OdeRK45",
+        "Dormand–Prince on the probability flow ODE, as in scipy",
+    ),
+    "dpm-adaptive": Entry(
+        "ggf_cli.solvers.dpm_adaptive:DPMAdaptive",
+        "DPM-Solver-12 or -23 with k-diffusion's PID controller",
+    ),
+    "sra1": Entry(
+        "ggf_cli.solvers.sra:SRA1",
+        "Rößler's SRA1, strong order 1.5, adaptive",
+    ),
+    "sra3": Entry(
+        "ggf_cli.solvers.sra:SRA3",
+        "Rößler's SRA3, strong order 1.5, adaptive",
+    ),
+    "dpmpp-2m": Entry(
+        "ggf_cli.solvers.dpmpp_2m:DPMpp2M",
+        "DPM-Solver++(2M): deterministic, order 2 at one evaluation a step",
+    ),
+    "dpmpp-2m-sde": Entry(
+        "ggf_cli.solvers.dpmpp_2m_sde:DPMpp2MSDE",
+        "SDE-DPM-Solver++(2M): the same with noise",
+    ),
+    "unipc": Entry(
+        "ggf_cli.solvers.unipc:UniPC",
+        "predictor and corrector from one evaluation",
+    ),
+    "er-sde-3": Entry(
+        "ggf_cli.solvers.er_sde:ERSDE3",
+        "ER-SDE-Solver-3: stochastic, multistep, less noise",
     ),
 }
 
@@ -29,28 +89,26 @@ def make_solver(name: str, options: dict[str, Any] | None = None) -> Solver:
     Raises:
         UsageError: No such solver, no such option, or a value out of range.
     """
-    cls = lookup(SOLVERS, name, "solver", f"solvers: {', '.join(SOLVERS)}").load()
-    known = [field.name for field in fields(cls)]
+    entry = lookup(SOLVERS, name, "solver", f"solvers: {', '.join(SOLVERS)}")
+    known = [field.name for field in fields(entry.load())]
     for option in options or {}:
         if option not in known:
-            owners = [n for n, e in SOLVERS.items() if option in map(_name, fields(e.load()))]
-            has = f"{name} has {', '.join(map(_flag, known))}"
-            raise UsageError(
-                f"solver '{name}' has no option {_flag(option)}",
-                hint=f"it is one of {', '.join(owners)}; {has}"
-                if owners
-                else did_you_mean(_flag(option), map(_flag, known), has),
-            )
-    solver: Solver = cls(**options or {})
+            raise _no_such_option(name, option, known)
+    solver: Solver = entry.load()(**options or {})
     return solver
 
 
-def _name(field: Field[Any]) -> str:
-    return field.name
+def _no_such_option(name: str, option: str, known: list[str]) -> UsageError:
+    from ggf_cli.solvers.catalog import flag, owners
 
-
-def _flag(option: str) -> str:
-    return "--" + option.replace("_", "-")
+    has = f"{name} has {', '.join(map(flag, known))}"
+    others = owners(option)
+    return UsageError(
+        f"solver '{name}' has no option {flag(option)}",
+        hint=f"it is one of {', '.join(others)}; {has}"
+        if others
+        else did_you_mean(flag(option), map(flag, known), has),
+    )
 
 
 def __getattr__(name: str) -> Any:

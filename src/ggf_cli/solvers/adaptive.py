@@ -10,6 +10,9 @@ From (x, t) with step size h, noise z and the reverse drift f - g^2 score:
     h <- min(t - t_eps, theta h error^-r)
     at t = t_eps:  x <- Tweedie's estimate of the clean image
 
+Without `improved_euler` (the authors' ablation, `lamba`), K is the drift's part alone in all of the above, so x' and
+x'' are what the drift makes of x, and an accepted attempt adds g(t) sqrt(h) z to what it keeps.
+
 A step of this solver is one evaluation of every row. A row that does not know its score at (x, t) asks for it;
 a row that does makes an attempt, which asks at (x', t - h). After a rejection x and t are unchanged, so the
 score is still known and the next attempt costs one evaluation, not two. A row that has arrived at t_eps does
@@ -30,7 +33,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli.score import ScoreFunction
-from ggf_cli.sde import SDE
+from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import (
     NoiseFunction,
     Rows,
@@ -66,7 +69,9 @@ class Adaptive(Solver):
 
     name: ClassVar[str] = "adaptive"
     kind: ClassVar[Literal["sde", "ode"]] = "sde"
+    order: ClassVar[float | None] = 1
     adaptive: ClassVar[bool] = True
+    evaluations: ClassVar[str] = "2, 1 more for each rejection"
 
     # The paper's experiments use eps_rel 0.01, 0.02, 0.05 and 0.1; the rest is its experiments.sh.
     eps_rel: float = option(0.02, "relative tolerance", above=0, high=1e30)
@@ -81,6 +86,9 @@ class Adaptive(Solver):
         choices=("proposal", "state", "none"),
     )
     extrapolation: bool = option(True, "keep x'' (improved Euler) of an accepted attempt, not x'")
+    improved_euler: bool = option(
+        True, "improved Euler on drift and noise; without, on the drift, and noise is added once"
+    )
     denoise: bool = option(True, "end with Tweedie's formula at t_eps")
 
     def start(self, x: Tensor, index: Tensor, sde: SDE) -> AdaptiveRows:
@@ -100,7 +108,8 @@ class Adaptive(Solver):
 
         # Propose. Rows that do not know their score compute this in vain; `known` discards it.
         z = noise(rows.index, rows.draws)
-        k1 = reverse_increment(sde, x, t, rows.score, h, z)
+        inner_z = z if self.improved_euler else torch.zeros_like(z)
+        k1 = reverse_increment(sde, x, t, rows.score, h, inner_z)
         x_low = x + k1
         remaining = t - sde.t_eps
         t_next = torch.where(h >= remaining, sde.t_eps, t - h)  # lands on t_eps exactly
@@ -109,7 +118,7 @@ class Adaptive(Solver):
         answer = score(where_rows(known, x_low, x), torch.where(known, t_next, t))
 
         # Judge the attempt.
-        k2 = reverse_increment(sde, x_low, t_next, answer, h, z)
+        k2 = reverse_increment(sde, x_low, t_next, answer, h, inner_z)
         difference = (k2 - k1) / 2
         error = scaled_error(
             x_low,
@@ -123,20 +132,24 @@ class Adaptive(Solver):
         rejected = known & ~accepted
 
         # Move.
-        x = where_rows(accepted, x_low + difference if self.extrapolation else x_low, x)
+        x_next = x_low + difference if self.extrapolation else x_low
+        if not self.improved_euler:
+            x_next = x_next + expand_as_batch(sde.diffusion(t) * torch.sqrt(h), x) * z
+        x = where_rows(accepted, x_next, x)
         t = torch.where(accepted, t_next, t)
         h_next = next_step_size(h, error, t - sde.t_eps, safety=self.safety, exponent=self.exponent)
         h = torch.where(known, h_next, h)
         reference = x if self.reference == "state" else where_rows(accepted, x_low, rows.reference)
         s = where_rows(rejected, rows.score, answer)
-        # The answer belongs to x'. A row that moved on to x'' has to ask again.
-        known = ~accepted if self.extrapolation else torch.ones_like(known)
+        # The answer belongs to x'. A row that moved elsewhere has to ask again.
+        stays_at_low = self.improved_euler and not self.extrapolation
+        known = torch.ones_like(known) if stays_at_low else ~accepted
 
         # Finish.
         done = t <= sde.t_eps
         if self.denoise:
             done = done & known
-            x = where_rows(done, sde.tweedie_denoise(x, t, s), x)
+            x = where_rows(done & ~rows.done, sde.tweedie_denoise(x, t, s), x)
 
         return AdaptiveRows(
             index=rows.index,
@@ -145,7 +158,7 @@ class Adaptive(Solver):
             t=t,
             accepted=rows.accepted + accepted,
             rejected=rows.rejected + rejected,
-            done=done,
+            done=rows.done | done,
             h=h,
             score=s,
             known=known,

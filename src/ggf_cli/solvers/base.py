@@ -20,8 +20,9 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -101,6 +102,8 @@ def option(
     low: float = -math.inf,
     high: float = math.inf,
     choices: tuple[str, ...] = (),
+    whole: bool = False,
+    pattern: str = "",
 ) -> Any:
     """A solver option: its default, one line of help, and the values it may take.
 
@@ -111,9 +114,13 @@ def option(
         low: Inclusive lower bound.
         high: Inclusive upper bound.
         choices: Allowed words.
+        pattern: Regular expression of a text.
+        whole: Only whole numbers; goes without saying where the default is one.
     """
-    bounds = {"help": help, "above": above, "low": low, "high": high, "choices": choices}
-    return field(default=default, metadata=bounds)
+    whole = whole or (isinstance(default, int) and not isinstance(default, bool))
+    limits = {"choices": choices, "pattern": pattern, "whole": whole}
+    limits |= {"above": above, "low": low, "high": high}
+    return field(default=default, metadata={"help": help, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +131,18 @@ class Solver(abc.ABC):
         name: The name in tables, logs and on the command line.
         kind: "sde" (stochastic) or "ode" (probability flow).
         adaptive: Whether the step size follows the error.
+        evaluations: Network evaluations that a step costs a sample, in words: "1", "2".
+        sdes: The SDEs it can solve.
+        order: Of convergence in the step size: strong, on a given Brownian path, if stochastic. None where the
+            noise belongs to no path.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Literal["sde", "ode"]]
     adaptive: ClassVar[bool]
+    evaluations: ClassVar[str]
+    sdes: ClassVar[tuple[str, ...]] = ("ve", "vp", "subvp")
+    order: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -155,6 +169,11 @@ class Solver(abc.ABC):
     def expected_nfe(self) -> int | None:
         """Evaluations a sample takes, the denoising one included; None if only the solve can tell."""
         return None
+
+    def advised(self, recommended: Mapping[str, Any]) -> Self:
+        """The same solver with the options that it has and leaves open (None) filled in from these."""
+        open_ = {f.name for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **{name: recommended[name] for name in open_ & recommended.keys()})
 
     def resolved(self, sde: SDE) -> Self:
         """The same solver with every option that the SDE decides filled in."""
@@ -196,10 +215,13 @@ def _check_option(solver: str, name: str, value: Any, limits: Mapping[str, Any],
         return
     if limits["choices"]:
         wanted, good = f"one of {', '.join(limits['choices'])}", value in limits["choices"]
+    elif limits["pattern"]:
+        wanted = f"text like {like}"
+        good = isinstance(value, str) and re.fullmatch(limits["pattern"], value) is not None
     elif isinstance(like, bool):
         wanted, good = "true or false", isinstance(value, bool)
     else:
-        whole = isinstance(like, int)
+        whole = limits["whole"]
         low, above, high = limits["low"], limits["above"], limits["high"]
         bounds = [f"{sign} {b:g}" for sign, b in ((">", above), (">=", low), ("<=", high))
                   if math.isfinite(b)]  # fmt: skip

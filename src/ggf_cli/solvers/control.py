@@ -1,10 +1,12 @@
-"""Error control of one attempt: how large is the error, and what step comes next.
+"""Error control of one attempt: how large is the error, and what step comes next; and the stages it is made of.
 
 Pure functions, one number a row; rows do not affect each other. Reference: Jolicoeur-Martineau et al. 2021,
 arXiv:2105.14080, Algorithm 1.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -39,10 +41,13 @@ def scaled_error(
         The error, (B,), >= 0; NaN where a proposal is not finite.
     """
     delta = torch.maximum(x_low.abs(), reference.abs()).mul_(eps_rel).clamp_(min=eps_abs)
-    ratio = (difference / delta).flatten(1)
-    if norm == "linf":
-        return ratio.abs().amax(1)
-    return ratio.square().mean(1).sqrt()
+    ratio = difference / delta
+    return ratio.flatten(1).abs().amax(1) if norm == "linf" else root_mean_square(ratio)
+
+
+def root_mean_square(x: Tensor) -> Tensor:
+    """Root mean square of each row, (B, *) -> (B,)."""
+    return x.flatten(1).square().mean(1).sqrt()
 
 
 def next_step_size(
@@ -54,3 +59,55 @@ def next_step_size(
     """
     # exp and log, not pow: see ggf_cli.noise on which functions keep rows independent of each other.
     return torch.minimum(remaining, safety * h * torch.exp(-exponent * torch.log(error)))
+
+
+def pid_factor(errors: Tensor, *, p: float, i: float, d: float, order: float) -> Tensor:
+    """What a PID controller multiplies the step size by, (B,), in (1 - pi/4, 1 + pi/2).
+
+        w   = (errors + 1e-8)^-1
+        raw = (w_0^(p + i + d) w_1^-(p + 2 d) w_2^d)^(1 / order)
+        1 + atan(raw - 1)
+
+    Args:
+        errors: Of this attempt and the last two accepted ones, the latest first, (B, 3).
+        p: Proportional coefficient.
+        i: Integral coefficient.
+        d: Derivative coefficient.
+        order: Order of the method.
+
+    Reference: Söderlind 2003, ACM Trans. Math. Softw. 29(1), with the limiter of Söderlind and Wang 2006, J. Comput.
+    Appl. Math. 185(2); the form, 1e-8 included, is k-diffusion's.
+    """
+    w_0, w_1, w_2 = (-torch.log(errors + 1e-8) / order).unbind(1)
+    raw = torch.exp((p + i + d) * w_0 - (p + 2 * d) * w_1 + d * w_2)
+    return 1 + torch.atan(raw - 1)
+
+
+Coefficients = tuple[tuple[float, ...], ...]
+
+
+def coefficients(table: Coefficients, like: Tensor) -> Tensor:
+    """A published table as a tensor, on the device and in the dtype of `like`; table[stage] is (B, columns)."""
+    return _coefficients(table, like.device, like.dtype)
+
+
+@lru_cache(maxsize=64)
+def _coefficients(table: Coefficients, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(table, device=device, dtype=dtype)
+
+
+def weighted_sum(weights: Tensor, stages: Tensor) -> Tensor:
+    """The sum of weights[b, j] stages[b, j] over j, for each row: (B, S), (B, S, *) -> (B, *)."""
+    # Term by term: a matrix product may round a row differently in another batch.
+    weights = weights.to(stages.dtype).reshape(*weights.shape, *(1,) * (stages.dim() - 2))
+    total = weights[:, 0] * stages[:, 0]
+    for j in range(1, stages.shape[1]):
+        total = total + weights[:, j] * stages[:, j]
+    return total
+
+
+def put_stage(stages: Tensor, stage: Tensor, value: Tensor) -> Tensor:
+    """`stages` (B, S, *) with `value` (B, *) as number stage[b] of each row; none if stage[b] >= S."""
+    slots = torch.arange(stages.shape[1], device=stage.device)
+    here = (slots == stage[:, None]).reshape(*stages.shape[:2], *(1,) * (stages.dim() - 2))
+    return torch.where(here, value[:, None], stages)

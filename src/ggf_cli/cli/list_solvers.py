@@ -1,0 +1,88 @@
+"""`ggf list-solvers`"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ggf_cli.cli import console
+from ggf_cli.registry import lookup
+from ggf_cli.solvers.catalog import flag, read_catalog
+
+_SDES = {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}
+
+
+def list_solvers(
+    solver: Annotated[
+        str | None, typer.Argument(help="Show the options of this one.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the solvers, what each can do, and the options of one.
+
+    ggf list-solvers
+
+    ggf list-solvers adaptive
+    """
+    catalog = read_catalog()
+    if solver is not None:
+        catalog = {solver: lookup(catalog, solver, "solver", f"solvers: {', '.join(catalog)}")}
+    if json:
+        console.result_json([{"name": name, **about} for name, about in catalog.items()])
+        return
+    console.show(_solvers(catalog))
+    if solver is not None:
+        console.result("")
+        console.show(_options(catalog[solver]["options"]))
+
+
+def _solvers(catalog: Any) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("name", no_wrap=True)
+    for column in ("solves", "step size"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("evaluations a step")
+    table.add_column("NFE", justify="right", no_wrap=True)
+    for column in ("SDEs", "what"):
+        table.add_column(column)
+    for name, about in catalog.items():
+        table.add_row(
+            name,
+            "SDE" if about["kind"] == "sde" else "ODE",
+            "adaptive" if about["adaptive"] else "fixed",
+            about["evaluations"],
+            str(about["nfe"] or "–"),
+            ", ".join(_SDES[sde] for sde in about["sdes"]),
+            about["summary"],
+        )
+    return table
+
+
+def _options(options: Any) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("option", no_wrap=True)
+    table.add_column("default", no_wrap=True)
+    table.add_column("values", no_wrap=True)
+    table.add_column("what")
+    for name, option in options.items():
+        table.add_row(flag(name), _default(option["default"]), _values(option), option["help"])
+    return table
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
+
+
+def _values(option: Any) -> str:
+    """What an option may be, in a few characters."""
+    if option["choices"]:
+        return " | ".join(option["choices"])
+    if option["type"] in ("bool", "text"):
+        return {"bool": "yes | no", "text": "text"}[option["type"]]
+    signs = {"above": ">", "low": ">=", "high": "<="}
+    bounds = [f"{sign} {option[b]:g}" for b, sign in signs.items() if option[b] is not None]
+    return ", ".join([option["type"], *bounds])

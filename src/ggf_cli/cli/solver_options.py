@@ -1,0 +1,101 @@
+"""The flags of the solvers' options, made from the catalog: a new solver needs no line here.
+
+An option that several solvers have is one flag; each solver brings its own default. Options are grouped in the help by
+the solvers that have them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from ggf_cli.solvers.catalog import flag, owners, read_catalog
+
+_TYPES = {"int": int, "float": float, "bool": bool, "text": str}
+
+
+def with_solver_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags of all solvers.
+
+    Args:
+        command: Takes, beside its own parameters, `solver_options`: {name: value} of the flags that were given.
+    """
+
+    @functools.wraps(command)
+    def wrapper(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in flags}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        command(**arguments, solver_options=chosen)
+
+    flags = {name: _parameter(name, names) for name, names in _grouped()}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        parameters += flags.values() if parameter.name == "solver_options" else [parameter]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapper
+
+
+def _grouped() -> list[tuple[str, list[str]]]:
+    """(option, its solvers): options of the same solvers together, the most common first."""
+    names = dict.fromkeys(name for solver in read_catalog().values() for name in solver["options"])
+    options = [(name, owners(name)) for name in names]
+    groups = list(dict.fromkeys(tuple(solvers) for _, solvers in options))
+    return sorted(options, key=lambda o: (-len(o[1]), groups.index(tuple(o[1]))))
+
+
+def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
+    catalog = read_catalog()
+    option = catalog[solvers[0]]["options"][name]
+    declaration = f"{flag(name)}/{flag('no_' + name)}" if option["type"] == "bool" else flag(name)
+    info = typer.Option(
+        declaration,
+        metavar="|".join(option["choices"]) if option["choices"] else None,
+        help=_sentence(option["help"]),
+        show_default=_defaults(name, solvers),
+        rich_help_panel=_panel(solvers),
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=None,
+        annotation=Annotated[_TYPES[option["type"]] | None, info],
+    )
+
+
+def _sentence(text: str) -> str:
+    """Capitalised if it starts with a word, not with a symbol like "r:"."""
+    capital = text.split()[0].isalpha()
+    return f"{text[0].upper() if capital else text[0]}{text[1:]}."
+
+
+def _panel(solvers: list[str]) -> str:
+    catalog = read_catalog()
+    if len(solvers) == len(catalog):
+        return "Solver"
+    if solvers == [name for name, solver in catalog.items() if "steps" in solver["options"]]:
+        return "Solvers with a fixed number of steps"
+    return f"Solver {solvers[0]}" if len(solvers) == 1 else f"Solvers {', '.join(solvers)}"
+
+
+def _defaults(name: str, solvers: list[str]) -> str | bool:
+    """ "0.02", or "1000; heun 17" where solvers differ."""
+    catalog = read_catalog()
+    by_value: dict[Any, list[str]] = {}
+    for solver in solvers:
+        by_value.setdefault(catalog[solver]["options"][name]["default"], []).append(solver)
+    if list(by_value) == [None]:
+        return False
+    common = max(by_value, key=lambda value: len(by_value[value]))
+    others = [f"{', '.join(s)} {_text(v)}" for v, s in by_value.items() if v != common]
+    return "; ".join([_text(common), *others])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

@@ -1,0 +1,83 @@
+"""What each solver can do and which options it has, as data: read from a file, because asking the classes imports torch.
+
+`python -m ggf_cli.solvers.catalog` writes the file anew from the table of solvers; a test tells when it is stale.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import Field, fields
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ggf_cli.solvers import SOLVERS
+
+FILE = files("ggf_cli.solvers") / "catalog.json"
+
+
+@cache
+def read_catalog() -> Mapping[str, dict[str, Any]]:
+    """{solver: description} in the order of the table.
+
+    A description has: summary; kind ("sde" or "ode"); adaptive; order; evaluations (a step's, in words); nfe (of a
+    sample at default settings, None if only the solve can tell); sdes; options {name: {type, default, help,
+    choices, pattern, above, low, high}}, where type is "int", "float", "bool" or "text", and a limit that
+    does not exist is None.
+    """
+    catalog: dict[str, dict[str, Any]] = json.loads(FILE.read_text())
+    return catalog
+
+
+def owners(option: str) -> list[str]:
+    """The solvers that have an option."""
+    return [name for name, solver in read_catalog().items() if option in solver["options"]]
+
+
+def flag(option: str) -> str:
+    """An option as the command line spells it."""
+    return "--" + option.replace("_", "-")
+
+
+def describe() -> dict[str, dict[str, Any]]:
+    """The catalog, from the classes."""
+    return {name: _solver(entry.summary, entry.load()) for name, entry in SOLVERS.items()}
+
+
+def _solver(summary: str, cls: Any) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "kind": cls.kind,
+        "adaptive": cls.adaptive,
+        "order": cls.order,
+        "evaluations": cls.evaluations,
+        "nfe": cls().expected_nfe(),
+        "sdes": list(cls.sdes),
+        "options": {f.name: _option(f) for f in fields(cls)},
+    }
+
+
+def _option(f: Field[Any]) -> dict[str, Any]:
+    limits = f.metadata
+    if limits["choices"] or limits["pattern"]:
+        kind = "text"
+    elif isinstance(f.default, bool):
+        kind = "bool"
+    else:
+        kind = "int" if limits["whole"] else "float"
+    return {
+        "type": kind,
+        "default": f.default,
+        "help": limits["help"],
+        "choices": list(limits["choices"]) or None,
+        "pattern": limits["pattern"] or None,
+        **{b: limits[b] if math.isfinite(limits[b]) else None for b in ("above", "low", "high")},
+    }
+
+
+if __name__ == "__main__":
+    text = json.dumps(describe(), indent=1, ensure_ascii=False) + "\n"
+    with open(str(FILE), "w") as file:  # noqa: PTH123 - solvers know no paths
+        file.write(text)

@@ -1,0 +1,124 @@
+"""What solvers with a fixed number of steps share: the grid of times, the budget, and the last evaluation.
+
+A solver of one evaluation a step writes `advance` alone:
+
+    answer = score(x, t)
+    on the way:    x <- advance(x, t -> t_next)
+    at t = t_eps:  x <- Tweedie's estimate of the clean image
+
+A solver with several stages a step overrides `step` and keeps the stage in its rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+
+from ggf_cli.errors import UsageError
+from ggf_cli.score import ScoreFunction
+from ggf_cli.sde import SDE
+from ggf_cli.solvers.base import NoiseFunction, Rows, Solver, fresh_rows, option, where_rows
+from ggf_cli.solvers.schedule import SCHEDULES, time_grid
+
+STEPS_HELP = "steps from T to t_eps"
+SCHEDULE_HELP = "steps equal in t, in log(alpha / sigma), or Karras' with rho 7"
+
+
+def steps_option(default: int) -> Any:
+    """The option --steps with the solver's own default."""
+    return option(default, STEPS_HELP, low=1, high=1e9)
+
+
+def schedule_option(default: str) -> Any:
+    """The option --schedule with the default of the method's own paper."""
+    return option(default, SCHEDULE_HELP, choices=SCHEDULES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedStep(Solver):
+    """A solver whose steps are known before it starts. Subclasses give `steps` and `schedule` their defaults."""
+
+    adaptive: ClassVar[bool] = False
+    evaluations: ClassVar[str] = "1"
+
+    steps: int = steps_option(1000)
+    nfe: int | None = option(
+        None, "evaluations a sample may cost; sets the steps", low=1, high=1e9, whole=True
+    )
+    schedule: str = schedule_option("time")
+    denoise: bool = option(True, "end with Tweedie's formula at t_eps")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        default = next(f.default for f in fields(self) if f.name == "steps")
+        if self.nfe is not None and self.steps != default:
+            raise UsageError("--steps and --nfe exclude each other")
+        if self.nfe is not None and self.nfe < self.nfe_of(1):
+            raise UsageError(
+                f"--nfe of solver '{self.name}' is {self.nfe}, its shortest run takes {self.nfe_of(1)}"
+            )
+
+    def start(self, x: Tensor, index: Tensor, sde: SDE) -> Any:
+        return Rows(**fresh_rows(x, index, sde))
+
+    def step(self, rows: Any, score: ScoreFunction, noise: NoiseFunction, sde: SDE) -> Any:
+        grid = self.grid(rows, sde)
+        arrived = rows.accepted == len(grid) - 1
+        answer = score(rows.x, rows.t)
+
+        # A row that has arrived takes a step of size 0 here, discarded below.
+        t_next = grid[(rows.accepted + 1).clamp(max=len(grid) - 1)]
+        stochastic = self.kind == "sde"
+        z = noise(rows.index, rows.draws) if stochastic else None
+        moved, memory = self.advance(rows, answer, t_next, z, sde)
+        accepted = rows.accepted + ~arrived
+
+        return rows.replace(
+            draws=rows.draws + ~arrived if stochastic else rows.draws,
+            x=where_rows(arrived, sde.tweedie_denoise(rows.x, rows.t, answer), moved),
+            t=t_next,
+            accepted=accepted,
+            done=arrived if self.denoise else accepted == len(grid) - 1,
+            **memory,
+        )
+
+    def advance(
+        self, rows: Any, score: Tensor, t_next: Tensor, z: Any, sde: SDE
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """One step of every row, from rows.t to t_next.
+
+        Args:
+            rows: The rows; `accepted` is the number of the step, from 0.
+            score: score(rows.x, rows.t), (B, *).
+            t_next: Where to, (B,); equal to rows.t for a row that has arrived, whose result is discarded.
+            z: Standard normal noise, (B, *); None if the solver is deterministic.
+            sde: The forward SDE.
+
+        Returns:
+            The new x, (B, *), and what else of the rows changes.
+        """
+        raise NotImplementedError
+
+    def grid(self, rows: Rows, sde: SDE) -> Tensor:
+        """The times of the steps, (steps + 1,), from T to t_eps."""
+        return time_grid(sde, self._steps, self.schedule, rows.t.device)
+
+    def nfe_of(self, steps: int) -> int:
+        """Evaluations that so many steps cost a sample, the denoising one included."""
+        return steps + int(self.denoise)
+
+    def expected_nfe(self) -> int:
+        return self.nfe_of(self._steps)
+
+    def resolved(self, sde: SDE) -> Self:
+        return replace(self, steps=self._steps, nfe=None)
+
+    @property
+    def _steps(self) -> int:
+        """The steps that are asked for, or as many as fit the budget."""
+        if self.nfe is None:
+            return self.steps
+        fixed = self.nfe_of(0)
+        return (self.nfe - fixed) // (self.nfe_of(1) - fixed)

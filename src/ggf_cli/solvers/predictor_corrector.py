@@ -1,0 +1,118 @@
+"""Predictor–corrector: Langevin steps at the present noise level, then one reverse diffusion step to the next.
+
+At each time t on the grid, a and v being the forward kernel of the step (see `reverse-diffusion`):
+
+    corrector, corrector_steps times       step = 2 a^2 (snr |z| / |score(x, t)|)^2
+                                           x <- x + step score(x, t) + sqrt(2 step) z
+    predictor                              x <- (2 - a) x + v score(x, t) + sqrt(v) z
+
+|.| is the norm over a row's own elements. Song's code averages both norms over the batch, which makes each image
+depend on its neighbours; at batch size 1 the two are the same. a^2 is the alpha_i = 1 - beta_i of Song's VP
+corrector, and 1 for VE. A Langevin step of finite size has a stationary law of its own: where the data are Gaussian
+its variance is too large by 1 / (1 - snr^2), 2.6 % at the default, however many steps are taken.
+
+N steps and the denoising cost (1 + corrector_steps) N + 1 evaluations: no corrector runs at t_eps, as in the code of
+arXiv:2105.14080. (Song's own code has N - 1 of these steps, then a corrector and the denoising at t_eps.)
+
+Each step of this solver is one evaluation; a row keeps the number of corrections it has made at its t, and makes
+its next move, correction or prediction, with the answer.
+
+Reference: Song et al. 2021, arXiv:2011.13456, section 4.2, algorithms 2 to 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ggf_cli.score import ScoreFunction
+from ggf_cli.sde import SDE, expand_as_batch
+from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
+from ggf_cli.solvers.fixed import FixedStep
+from ggf_cli.solvers.reverse_diffusion import forward_kernel
+
+SNR = 0.16  # Song's configurations for CIFAR-10; a model's registry entry may know better
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorCorrectorRows(Rows):
+    """What a row of the predictor–corrector solver remembers.
+
+    Attributes:
+        corrections: Corrector steps made at the present t, (B,) int64.
+    """
+
+    corrections: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorCorrector(FixedStep):
+    """Reverse diffusion with a Langevin corrector."""
+
+    name: ClassVar[str] = "pc"
+    kind: ClassVar[Literal["sde", "ode"]] = "sde"
+    evaluations: ClassVar[str] = "1 + corrector-steps"
+
+    snr: float | None = option(
+        None,
+        "signal-to-noise ratio of a corrector step, 0.16 unless the model has its own",
+        above=0,
+        high=1e3,
+    )
+    corrector_steps: int = option(1, "corrector steps before each predictor step", low=1, high=1e6)
+
+    def start(self, x: Tensor, index: Tensor, sde: SDE) -> PredictorCorrectorRows:
+        return PredictorCorrectorRows(
+            **fresh_rows(x, index, sde), corrections=torch.zeros_like(index)
+        )
+
+    def step(
+        self, rows: PredictorCorrectorRows, score: ScoreFunction, noise: NoiseFunction, sde: SDE
+    ) -> PredictorCorrectorRows:
+        x, t = rows.x, rows.t
+        grid = self.grid(rows, sde)
+        last = len(grid) - 1
+        arrived = rows.accepted == last
+        predicts = ~arrived & (rows.corrections == self.corrector_steps)
+        corrects = ~arrived & ~predicts
+
+        answer = score(x, t)
+        z = noise(rows.index, rows.draws)
+
+        # Either move is x <- keep x + step score + noise_scale z.
+        t_next = grid[(rows.accepted + 1).clamp(max=last)]
+        a, v = forward_kernel(sde, t, t_next)
+        langevin = 2 * (a * self._snr).square() * _squared_ratio(z, answer).to(t.dtype)
+        keep = torch.where(predicts, 2 - a, 1)
+        step = torch.where(predicts, v, langevin)
+        noise_scale = torch.sqrt(torch.where(predicts, v, 2 * langevin))
+        moved = expand_as_batch(keep, x) * x + expand_as_batch(step, x) * answer
+        moved = moved + expand_as_batch(noise_scale, x) * z
+
+        accepted = rows.accepted + predicts
+        return rows.replace(
+            draws=rows.draws + ~arrived,
+            x=where_rows(arrived, sde.tweedie_denoise(x, t, answer), moved),
+            t=torch.where(predicts, t_next, t),
+            accepted=accepted,
+            done=arrived if self.denoise else accepted == last,
+            corrections=torch.where(corrects, rows.corrections + 1, 0),
+        )
+
+    def nfe_of(self, steps: int) -> int:
+        return (1 + self.corrector_steps) * steps + int(self.denoise)
+
+    def resolved(self, sde: SDE) -> Self:
+        return replace(super().resolved(sde), snr=self._snr)
+
+    @property
+    def _snr(self) -> float:
+        return SNR if self.snr is None else self.snr
+
+
+def _squared_ratio(z: Tensor, score: Tensor) -> Tensor:
+    """(|z| / |score|)^2 of each row: (B, *) and (B, *) -> (B,)."""
+    return z.square().flatten(1).mean(1) / score.square().flatten(1).mean(1)

@@ -1,0 +1,53 @@
+"""Where a solver with a fixed number of steps puts them.
+
+time      equal steps in t: Song et al. 2021 and the paper
+logsnr    equal steps in log(alpha / sigma): Lu et al. 2022, arXiv:2206.00927
+karras    equal steps in (sigma / alpha)^(1 / 7): Karras et al. 2022, arXiv:2206.00364, eq. 5
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ggf_cli.sde import SDE
+
+SCHEDULES = ("time", "logsnr", "karras")
+
+RHO = 7.0
+
+
+@lru_cache(maxsize=64)
+def time_grid(sde: SDE, steps: int, schedule: str, device: torch.device) -> Tensor:
+    """The times t_0 = T > t_1 > ... > t_steps = t_eps, (steps + 1,), in the dtype that rows keep time in.
+
+    Args:
+        sde: The forward SDE.
+        steps: Number of steps, >= 1.
+        schedule: One of `SCHEDULES`.
+        device: Where the rows are.
+    """
+    t = times_between(sde, sde.T, sde.t_eps, steps, schedule)
+    return t.to(device, torch.float32 if device.type == "mps" else torch.float64)
+
+
+def times_between(sde: SDE, start: float, end: float, steps: int, schedule: str) -> Tensor:
+    """Times from start down to end, both included, (steps + 1,) float64."""
+    ends = torch.tensor([start, end], dtype=torch.float64)
+    fraction = torch.arange(steps + 1, dtype=torch.float64) / steps
+    if schedule == "time":
+        t = _between(ends, fraction)
+    elif schedule == "logsnr":
+        t = sde.time_at(_between(sde.half_log_snr(ends), fraction))
+    else:
+        # the RHO-th root of sigma / alpha, in logarithms
+        root = _between(torch.exp(-sde.half_log_snr(ends) / RHO), fraction)
+        t = sde.time_at(-RHO * torch.log(root))
+    t[0], t[-1] = ends  # not their rounded images
+    return t
+
+
+def _between(ends: Tensor, fraction: Tensor) -> Tensor:
+    return ends[0] + (ends[1] - ends[0]) * fraction

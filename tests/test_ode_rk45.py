@@ -1,0 +1,122 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+import ggf_cli
+from ggf_cli.engine import Engine
+from ggf_cli.solvers.ode_rk45 import OdeRK45
+from orders import flow, rms
+from problems import SUBVP, VE, VP, gaussian_model, gaussian_score
+
+every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
+
+
+def prior(sde, seed=0, rows=1, size=16):
+    generator = torch.Generator().manual_seed(seed)
+    return sde.prior_std * torch.randn(rows, size, generator=generator, dtype=torch.float64)
+
+
+@every_sde
+def test_takes_the_steps_of_scipy(sde):
+    """Same accepted times, same states, as many evaluations; the tolerances are those of the defaults."""
+    score, x = gaussian_score(sde), prior(sde)
+
+    def slope(t, y):
+        y, t = torch.from_numpy(y)[None], torch.tensor([t], dtype=torch.float64)
+        f, g = sde.drift(y, t), sde.diffusion(t)
+        return (f - g**2 / 2 * score(y, t))[0].numpy()
+
+    expected = solve_ivp(
+        slope, (sde.T, sde.t_eps), x[0].numpy(), method="RK45", rtol=1e-5, atol=1e-5
+    )
+
+    solver, evaluations = OdeRK45(denoise=False), 0
+    rows = solver.start(x, torch.zeros(1, dtype=torch.int64), sde)
+    times, states = [sde.T], [rows.x]
+    while not rows.done.all():
+        rows = solver.step(rows, score, None, sde)
+        evaluations += 1
+        if rows.accepted == len(times):
+            times.append(float(rows.t))
+            states.append(rows.x)
+
+    assert evaluations == expected.nfev
+    assert times == pytest.approx(expected.t, rel=0, abs=1e-7)
+    torch.testing.assert_close(
+        torch.cat(states), torch.from_numpy(expected.y.T.copy()), rtol=0, atol=1e-7
+    )
+    attempts = (expected.nfev - 2) / 6
+    assert int(rows.rejected) == attempts - (len(expected.t) - 1)
+    if sde is not VE:
+        assert int(rows.rejected) > 0  # there is a rejection to follow
+
+
+def solve(sde, steps):
+    """x at t_eps after so many equal steps."""
+    solver = OdeRK45(eps_rel=1e9, eps_abs=1e9, denoise=False)
+    rows = solver.start(prior(sde, rows=4), torch.arange(4), sde)
+    h = (sde.T - sde.t_eps) / steps
+    while not rows.done.all():
+        if rows.stage[0] == 1:
+            remaining = rows.t - sde.t_eps
+            rows = replace(rows, h=torch.where(remaining < 1.5 * h, remaining, h))
+        rows = solver.step(rows, gaussian_score(sde), None, sde)
+    assert (rows.accepted == steps).all()
+    return rows.x
+
+
+@every_sde
+def test_order_5_against_the_exact_flow(sde):
+    sde = replace(sde, t_eps=0.1)
+    coarse, fine = (rms(solve(sde, n) - flow(sde, prior(sde, rows=4))) for n in (16, 64))
+    assert math.log(coarse / fine, 4) > 4.8
+
+
+@every_sde
+def test_error_falls_with_the_tolerance(sde):
+    errors = []
+    for eps in (1e-3, 1e-5, 1e-7):
+        solver = OdeRK45(eps_rel=eps, eps_abs=eps, denoise=False)
+        rows = solver.start(prior(sde), torch.zeros(1, dtype=torch.int64), sde)
+        while not rows.done.all():
+            rows = solver.step(rows, gaussian_score(sde), None, sde)
+        errors.append(rms(rows.x - flow(sde, prior(sde))))
+    assert errors[0] > 5 * errors[1] > 25 * errors[2]
+    assert errors[-1] < 1e-5
+
+
+@every_sde
+@pytest.mark.parametrize("denoise", [True, False])
+def test_costs_six_evaluations_an_attempt_and_denoises_for_free(sde, denoise):
+    engine = Engine(gaussian_model(sde), OdeRK45(denoise=denoise), batch_size=3)
+    finished = list(engine.run(range(5)))
+    for f in finished:
+        assert f.nfe == 2 + 6 * (f.accepted + f.rejected)
+        assert f.t == sde.t_eps
+    assert sum(f.nfe for f in finished) <= engine.progress.rows_evaluated
+
+
+def test_denoising_is_tweedies_at_t_eps():
+    rows = {}
+    for denoise in (True, False):
+        solver = OdeRK45(denoise=denoise)
+        rows[denoise] = solver.start(prior(VP), torch.zeros(1, dtype=torch.int64), VP)
+        while not rows[denoise].done.all():
+            rows[denoise] = solver.step(rows[denoise], gaussian_score(VP), None, VP)
+    end = rows[False]
+    expected = VP.tweedie_denoise(end.x, end.t, gaussian_score(VP)(end.x, end.t))
+    torch.testing.assert_close(rows[True].x, expected, rtol=0, atol=1e-12)
+    assert not torch.equal(end.x, expected)
+
+
+@every_sde
+def test_a_sample_is_the_same_in_any_batch(sde):
+    """Rows differ in their steps: none waits for, or is judged with, another."""
+    model = gaussian_model(sde)
+    few = ggf_cli.sample(model, [3, 1], solver="ode-rk45", batch_size=2, eps_rel=1e-6)
+    many = ggf_cli.sample(model, 9, solver="ode-rk45", batch_size=4, eps_rel=1e-6)
+    assert torch.equal(few.images, many.images[[3, 1]])
+    assert torch.equal(few.nfe, many.nfe[[3, 1]])

@@ -1,0 +1,102 @@
+"""The table of solvers: what it says of each, its options, and the grids of the fixed-step ones."""
+
+import json
+from dataclasses import fields
+
+import pytest
+import torch
+
+import ggf_cli
+from ggf_cli.errors import UsageError
+from ggf_cli.solvers import SOLVERS, make_solver
+from ggf_cli.solvers.catalog import FILE, describe, read_catalog
+from ggf_cli.solvers.fixed import FixedStep
+from ggf_cli.solvers.schedule import SCHEDULES, time_grid
+from problems import SUBVP, VE, VP, gaussian_model
+
+FIXED = [name for name, entry in SOLVERS.items() if issubclass(entry.load(), FixedStep)]
+CPU = torch.device("cpu")
+
+every_solver = pytest.mark.parametrize("name", SOLVERS)
+every_fixed = pytest.mark.parametrize("name", FIXED)
+every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
+
+
+def test_the_catalog_is_what_the_classes_say():
+    assert json.loads(FILE.read_text()) == json.loads(json.dumps(describe())), (
+        "stale: run python -m ggf_cli.solvers.catalog"
+    )
+    assert list(read_catalog()) == list(SOLVERS)
+
+
+@every_solver
+def test_a_solver_says_what_it_can_do(name):
+    cls = SOLVERS[name].load()
+    assert cls.name == name
+    assert cls.kind in ("sde", "ode")
+    assert set(cls.sdes) <= {"ve", "vp", "subvp"}
+    for field in fields(cls):
+        assert field.metadata["help"], field.name
+
+
+def test_an_option_that_solvers_share_is_of_one_type():
+    kinds = {}
+    for solver in read_catalog().values():
+        for name, option in solver["options"].items():
+            kind = option["type"], option["choices"]
+            assert kinds.setdefault(name, kind) == kind, name
+
+
+@every_solver
+def test_every_option_refuses_what_is_out_of_range(name):
+    for option, about in read_catalog()[name]["options"].items():
+        bad = {"text": "?!", "bool": 1, "int": 1.5, "float": float("nan")}[about["type"]]
+        with pytest.raises(UsageError, match="--" + option.replace("_", "-")):
+            make_solver(name, {option: bad})
+
+
+@every_sde
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 2, 7, 1000])
+def test_grids_fall_from_T_to_t_eps(sde, schedule, steps):
+    grid = time_grid(sde, steps, schedule, CPU)
+    assert grid.shape == (steps + 1,)
+    assert grid[0] == sde.T
+    assert grid[-1] == sde.t_eps
+    assert (grid.diff() < 0).all()
+
+
+@every_sde
+def test_grids_are_equal_in_their_own_variable(sde):
+    variables = {
+        "time": lambda t: t,
+        "logsnr": sde.half_log_snr,
+        "karras": lambda t: (sde.sigma(t) / sde.alpha(t)) ** (1 / 7),
+    }
+    for schedule, variable in variables.items():
+        steps = variable(time_grid(sde, 50, schedule, CPU)).diff()
+        torch.testing.assert_close(steps, steps.mean().expand(50), rtol=1e-6, atol=0)
+
+
+@every_fixed
+@pytest.mark.parametrize("budget", [20, 41, 100])
+def test_a_budget_is_used_as_far_as_steps_go(name, budget):
+    solver = make_solver(name, {"nfe": budget})
+    nfe = int(ggf_cli.sample(gaussian_model(VP), 1, solver=solver).nfe)
+    assert nfe == solver.expected_nfe() <= budget
+    assert solver.nfe_of(solver.resolved(VP).steps + 1) > budget
+    assert solver.resolved(VP).nfe is None
+
+
+@every_fixed
+def test_impossible_budgets_are_refused(name):
+    with pytest.raises(UsageError, match="--nfe"):
+        make_solver(name, {"nfe": 1})
+    with pytest.raises(UsageError, match="exclude"):
+        make_solver(name, {"nfe": 50, "steps": 3})
+
+
+def test_a_solver_that_does_not_know_the_sde_says_so(monkeypatch):
+    monkeypatch.setattr(SOLVERS["em"].load(), "sdes", ("ve",))
+    with pytest.raises(UsageError, match="does not solve the SDE"):
+        ggf_cli.sample(gaussian_model(VP), 1, solver="em")

@@ -1,0 +1,315 @@
+import math
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+import torchsde
+from torchsde._core.methods.tableaus import sra1, sra3
+
+import ggf_cli
+from ggf_cli.engine import Engine
+from ggf_cli.noise import Noise
+from ggf_cli.sde import VESDE
+from ggf_cli.solvers.brownian import Span, extend
+from ggf_cli.solvers.sra import SRA1, SRA3
+from problems import SUBVP, VE, VP, gaussian_model, gaussian_score
+
+ROWS, SIZE = 8, 16
+FINEST = 2**8
+
+every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
+every_scheme = pytest.mark.parametrize("scheme", [SRA1, SRA3])
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def rms(x):
+    return float(x.square().mean().sqrt())
+
+
+class Path:
+    """One Brownian path over a time, seen in n equal steps: increment w and average j of each."""
+
+    def __init__(self, steps, time):
+        h, merged = time / FINEST, FINEST // steps
+        z_1, z_2 = randn(FINEST, ROWS, SIZE, seed=1), randn(FINEST, ROWS, SIZE, seed=2)
+        w = math.sqrt(h) * z_1
+        j = w / 2 + math.sqrt(h / 12) * z_2
+        w, j = (v.reshape(steps, merged, ROWS, SIZE) for v in (w, j))
+        self.h = time / steps
+        self.w = w.sum(1)
+        self.j = (w.cumsum(1) - w + j).mean(1)
+
+    def __call__(self, index, draw):
+        """The normals that make these w and j: two blocks a step."""
+        step = torch.clamp((draw - 1) // 2, max=len(self.w) - 1)
+        z_1 = self.j * math.sqrt(3 / self.h)
+        z_2 = 2 * self.w / math.sqrt(self.h) - math.sqrt(3) * z_1
+        second = (draw % 2 == 0)[:, None]
+        return torch.where(second, z_2[step, index], z_1[step, index])
+
+
+def solve(scheme, sde, steps):
+    """x at t_eps after so many equal steps."""
+    solver = scheme(eps_rel=1e9, eps_abs=1e9, denoise=False)
+    rows = solver.start(sde.prior_std * randn(ROWS, SIZE), torch.arange(ROWS), sde)
+    h, path = (sde.T - sde.t_eps) / steps, Path(steps, sde.T - sde.t_eps)
+    while not rows.done.all():
+        remaining = rows.t - sde.t_eps
+        rows = replace(rows, h=torch.where(remaining < 1.5 * h, remaining, h))
+        rows = solver.step(rows, gaussian_score(sde), path, sde)
+    assert (rows.accepted == steps).all()
+    return rows.x
+
+
+@cache
+def solution(sde):
+    return solve(SRA3, sde, FINEST)
+
+
+@every_sde
+@every_scheme
+def test_strong_order_one_and_a_half_on_a_shared_path(sde, scheme):
+    """At least: on this problem, whose drift is linear, it is 2."""
+    sde = replace(sde, t_eps=0.1)
+    coarse, fine = (rms(solve(scheme, sde, n) - solution(sde)) for n in (16, 64))
+    assert math.log(coarse / fine, 4) > 1.35
+    assert fine < 0.02 * rms(solution(sde))
+
+
+class Reverse(torchsde.SDEIto):
+    """The reverse SDE as torchsde has it, in the time s = T - t."""
+
+    def __init__(self, sde):
+        super().__init__(noise_type="additive")
+        self.sde = sde
+
+    def f(self, s, x):
+        t = (self.sde.T - s).expand(len(x))
+        return -self.sde.reverse_drift(x, t, gaussian_score(self.sde)(x, t))
+
+    def g(self, s, x):
+        g = self.sde.diffusion((self.sde.T - s).expand(len(x)))
+        return g[:, None, None] * torch.eye(SIZE, dtype=x.dtype)
+
+
+class Brownian(torchsde.BaseBrownian):
+    """A `Path` as torchsde asks for it: increment and integral."""
+
+    dtype, device, shape = torch.float64, torch.device("cpu"), (ROWS, SIZE)
+    levy_area_approximation = "space-time"
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, ta, tb=None, return_U=False, return_A=False):
+        step = round(float(ta) / self.path.h)
+        return self.path.w[step], self.path.h * self.path.j[step]
+
+    def __repr__(self):
+        return "Brownian"
+
+
+@every_sde
+def test_sra1_is_torchsdes_srk(sde):
+    """The same scheme on the same path, in 32 steps."""
+    sde = replace(sde, t_eps=0.1)
+    path = Path(32, sde.T - sde.t_eps)
+    expected = torchsde.sdeint(
+        Reverse(sde),
+        sde.prior_std * randn(ROWS, SIZE),
+        torch.tensor([0.0, sde.T - sde.t_eps], dtype=torch.float64),
+        bm=Brownian(path),
+        method="srk",
+        dt=path.h * (1 + 1e-12),
+    )[-1]
+    torch.testing.assert_close(solve(SRA1, sde, 32), expected, rtol=0, atol=1e-8)
+
+
+@every_scheme
+def test_the_coefficients_satisfy_roesslers_order_conditions(scheme):
+    """Rößler 2010, for strong order 1.5 with additive noise, as listed in StochasticDiffEq.jl."""
+    a, b, c0, c1, alpha, beta1, beta2 = (
+        torch.tensor(v, dtype=torch.float64) for v in scheme.tableau
+    )
+    assert torch.equal(a.sum(1), c0)
+    for value, expected in [
+        (alpha.sum(), 1),
+        (beta1.sum(), 1),
+        (beta2.sum(), 0),
+        (beta1 @ c1, 1),
+        (beta2 @ c1, -1),
+        (alpha @ c0, 1 / 2),
+        (alpha @ b.sum(1), 1),
+        (alpha @ b.sum(1).square(), 3 / 2),
+    ]:
+        assert float(value) == pytest.approx(expected)
+
+
+def test_the_tableaus_are_those_of_torchsde():
+    """But for the sign of SRA3's beta2, which torchsde holds against the order conditions (and does not use)."""
+    for scheme, module in ((SRA1, sra1), (SRA3, sra3)):
+        ours, theirs = scheme.tableau, module
+        for mine, published in ((ours.a, theirs.A0), (ours.b, theirs.B0)):
+            assert all(row[: len(p)] == p for row, p in zip(mine, published, strict=True))
+            assert all(not any(row[len(p) :]) for row, p in zip(mine, published, strict=True))
+        published = (theirs.C0, theirs.C1, theirs.alpha, theirs.beta1)
+        assert (ours.c0, ours.c1, ours.alpha, ours.beta1) == published
+    assert SRA1.tableau.beta2 == sra1.beta2
+    assert SRA3.tableau.beta2 == tuple(-v for v in sra3.beta2)
+
+
+@every_sde
+@every_scheme
+@pytest.mark.parametrize("denoise", [True, False])
+def test_a_rejection_keeps_the_first_stage(sde, scheme, denoise):
+    solver = scheme(eps_rel=0.5, h_init=0.5, denoise=denoise)
+    stages = len(scheme.tableau.alpha)
+    finished = list(Engine(gaussian_model(sde), solver, batch_size=4).run(range(6)))
+    assert all(f.rejected > 0 for f in finished)
+    for f in finished:
+        assert f.nfe == stages * f.accepted + (stages - 1) * f.rejected + denoise
+        assert f.t == sde.t_eps
+
+
+def walk(solver, rows, sde, noise):
+    """Solve, and yield the rows and the stretch of path of every accepted step."""
+    while not rows.done.all():
+        before = rows
+        rows = solver.step(rows, gaussian_score(sde), noise, sde)
+        z = noise(before.index, before.draws), noise(before.index, before.draws + 1)
+        seen = Span(before.seen_h, before.seen_w, before.seen_j)
+        if rows.accepted > before.accepted:
+            yield rows, extend(seen, before.h, *z)[0]
+
+
+def refine(span, pieces, noise, index):
+    """The same stretch of path as so many equal pieces, what is not known of it drawn from other noise."""
+    h = span.h / pieces
+    for left in range(pieces, 1, -1):
+        z = noise(index, index * 0 + 2 * left), noise(index, index * 0 + 2 * left + 1)
+        piece, _, span = extend(span, h, *z)
+        yield piece
+    yield span
+
+
+@every_sde
+@every_scheme
+def test_error_falls_with_the_tolerance(sde, scheme):
+    """Against the same path in steps of a quarter the length, for one sample of 64 pixels."""
+    noise = Noise(seed=0, shape=(64,), dtype=torch.float64)
+    index = torch.tensor([0])
+    x = sde.prior_sampling(noise(index, index))
+    exact = SRA3(eps_rel=1e9, eps_abs=1e9, denoise=False)
+    errors = []
+    for eps in (2.0, 0.6, 0.2):
+        solver = scheme(eps_rel=eps, eps_abs=eps / 4, denoise=False)
+        fine = exact.start(x, index, sde)
+        steps = list(walk(solver, solver.start(x, index, sde), sde, noise))
+        for step, (_, span) in enumerate(steps):
+            other = Noise(seed=1 + step, shape=(64,), dtype=torch.float64)
+            for piece in refine(span, 4, other, index):
+                seen = {"seen_h": piece.h, "seen_w": piece.w, "seen_j": piece.j}
+                fine, taken = replace(fine, h=piece.h, **seen), int(fine.accepted)
+                while int(fine.accepted) == taken:
+                    fine = exact.step(fine, gaussian_score(sde), noise, sde)
+        assert float(fine.t) == pytest.approx(sde.t_eps, abs=1e-12)
+        errors.append(rms(steps[-1][0].x - fine.x))
+    assert errors[0] > 1.5 * errors[1] > 3 * errors[2]
+
+
+def test_the_published_estimate_is_of_the_size_of_the_drift():
+    """What the paper ran: steps of the size of the tolerance, and so many times as many."""
+    model = gaussian_model(replace(VP, t_eps=0.5))
+    euler, everything = (
+        ggf_cli.sample(model, 2, solver=SRA3(estimate=estimate, eps_rel=0.05)).nfe.sum()
+        for estimate in ("euler", "sum")
+    )
+    assert everything > 3 * euler
+
+
+def brownian(seen_h, seen_w, seen_j, h, seed):
+    """`extend` for a million rows at once, the noise apart."""
+    rows = len(seen_w)
+    seen = Span(torch.full((rows,), seen_h, dtype=torch.float64), seen_w, seen_j)
+    target = torch.full((rows,), h, dtype=torch.float64)
+    return extend(seen, target, randn(rows, 1, seed=seed), randn(rows, 1, seed=seed + 1))
+
+
+def moments(span):
+    return torch.cov(torch.cat([span.w, span.j], 1).T)
+
+
+def law(h):
+    """Covariance of the increment and the average of a Brownian path over h."""
+    return torch.tensor([[h, h / 2], [h / 2, h / 3]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("h", [0.05, 0.3, 0.69, 1.1])
+def test_the_path_stays_brownian_after_rejections(h):
+    """Seen 0.7, asked for h: the part, the rest and the whole have the law of a Brownian path."""
+    rows = 200_000
+    zero = torch.zeros(rows, 1, dtype=torch.float64)
+    first, _, _ = brownian(0.0, zero, zero, 0.7, seed=0)
+    path, stay, go = brownian(0.7, first.w, first.j, h, seed=2)
+    tolerance = {"rtol": 0.02, "atol": 2e-3}
+    torch.testing.assert_close(moments(path), law(h), **tolerance)
+    torch.testing.assert_close(moments(stay), law(max(h, 0.7)), **tolerance)
+    if h < 0.7:
+        assert torch.equal(stay.w, first.w)
+        torch.testing.assert_close(moments(go), law(0.7 - h), **tolerance)
+        # independent of the part, and together with it what was seen
+        joint = torch.cov(torch.cat([path.w, path.j, go.w, go.j], 1).T)[:2, 2:]
+        assert joint.abs().max() < 2e-3
+        torch.testing.assert_close(path.w + go.w, first.w)
+        integral = h * path.j + (0.7 - h) * (path.w + go.j)
+        torch.testing.assert_close(integral, 0.7 * first.j)
+    else:
+        assert float(go.h.abs().max()) == 0
+        both = torch.cov(torch.cat([path.w, first.w], 1).T)[0, 1]
+        assert float(both) == pytest.approx(0.7, rel=0.02)
+
+
+def accepted_noise(forget):
+    """Variance of the accepted increments of a solve with many rejections, per unit of time, and its standard error.
+
+    A drift of 0 and a single pixel: the error is the noise's alone, so acceptance depends on nothing else.
+    """
+    sde, rows_n = VESDE(t_eps=0.1), 20_000
+    noise = Noise(seed=1, shape=(1,), dtype=torch.float64)
+    solver = SRA1(eps_rel=1e-9, eps_abs=20.0, h_init=0.1, denoise=False)
+    x = torch.zeros(rows_n, 1, dtype=torch.float64)
+    rows, total = solver.start(x, torch.arange(rows_n), sde), torch.zeros_like(x)
+    while not rows.done.all():
+        before = rows
+        rows = solver.step(rows, lambda x, t: torch.zeros_like(x), noise, sde)
+        seen = Span(before.seen_h, before.seen_w, before.seen_j)
+        z = noise(before.index, before.draws), noise(before.index, before.draws + 1)
+        taken = (rows.accepted > before.accepted)[:, None]
+        total = torch.where(taken, total + extend(seen, before.h, *z)[0].w, total)
+        if forget:
+            empty = {f"seen_{v}": torch.zeros_like(getattr(rows, f"seen_{v}")) for v in "hwj"}
+            rows = replace(rows, **empty)
+    assert float(rows.rejected.double().mean()) > 0.5
+    return float(total.var()) / (sde.T - sde.t_eps), math.sqrt(2 / rows_n)
+
+
+def test_noise_is_not_selected_by_acceptance():
+    """With fresh noise after a rejection (as in the paper) the accepted noise is too small; with the path kept it is not."""
+    variance, error = accepted_noise(forget=False)
+    assert variance == pytest.approx(1, abs=4 * error)
+    variance, error = accepted_noise(forget=True)
+    assert variance < 0.9
+
+
+@every_sde
+@every_scheme
+def test_a_sample_is_the_same_in_any_batch(sde, scheme):
+    solver = scheme(eps_rel=0.5)
+    few = ggf_cli.sample(gaussian_model(sde), [3, 1], solver=solver, batch_size=2)
+    many = ggf_cli.sample(gaussian_model(sde), 9, solver=solver, batch_size=4)
+    assert torch.equal(few.images, many.images[[3, 1]])
+    assert torch.equal(few.nfe, many.nfe[[3, 1]])

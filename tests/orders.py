@@ -1,10 +1,11 @@
 """Orders of convergence for Gaussian data with the exact score, in float64; `python tests/orders.py` prints the table.
 
 Deterministic solvers against the exact flow map; stochastic ones on one shared Brownian path, of which n steps see the
-increments merged to n, against a very fine improved Euler solve. Every solver with a fixed number of steps is here by
-being in the table of solvers; `pc` and `restart` add noise that belongs to no path.
+increments merged to n, against a very fine solve of high order. Adaptive solvers are held to equal steps. Every solver is
+here by being in the table of solvers; `pc`, `restart` and `er-sde-3` add noise that belongs to no path of the reverse SDE.
 """
 
+import math
 from dataclasses import replace
 from functools import cache
 
@@ -12,69 +13,79 @@ import scipy.stats
 import torch
 
 from ggf_cli.solvers import SOLVERS, make_solver
-from ggf_cli.solvers.adaptive import Adaptive
-from ggf_cli.solvers.fixed import FixedStep
 from problems import MEAN, STD, SUBVP, VE, VP, gaussian_score
 
 FINEST = 2**11
 ROWS, SIZE = 8, 16
 STEPS = [32, 64, 128, 256]
+FEW_STEPS = [8, 16, 32, 64]  # from order 4 up: more would be exact but for round-off
 
 # End early: near t = 0 the drift is stiff, and the order shows at finer steps only.
 SDES = [replace(sde, t_eps=0.1) for sde in (VP, VE, SUBVP)]
 
-NAMES = [
-    name
-    for name, entry in SOLVERS.items()
-    if issubclass(entry.load(), FixedStep) and entry.load().order is not None
-]
+NAMES = [name for name, entry in SOLVERS.items() if entry.load().order is not None]
+
+
+def randn(*shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class Path:
-    """Standard normals for n equal steps along one Brownian path."""
+    """Standard normals for n equal steps along one Brownian path.
 
-    def __init__(self, steps):
-        fine = torch.randn(
-            FINEST, ROWS, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-        )
-        merged = FINEST // steps
-        self.z = fine.reshape(steps, merged, ROWS, SIZE).sum(1) / merged**0.5
+    Args:
+        steps: n, a divisor of FINEST.
+        time: Length of the path.
+        blocks: Normals a step: 1 makes the increment w; 2 make w and j, the average of the path over the step, as
+            `ggf_cli.solvers.brownian` does.
+    """
+
+    def __init__(self, steps, time, blocks=1):
+        self.h, fine, merged = time / steps, time / FINEST, FINEST // steps
+        w = math.sqrt(fine) * randn(FINEST, ROWS, SIZE, seed=1)
+        j = w / 2 + math.sqrt(fine / 12) * randn(FINEST, ROWS, SIZE, seed=2)
+        w, j = (v.reshape(steps, merged, ROWS, SIZE) for v in (w, j))
+        self.w = w.sum(1)
+        self.j = (w.cumsum(1) - w + j).mean(1)
+        z = self.w / math.sqrt(self.h)
+        z_1 = self.j * math.sqrt(3 / self.h)
+        self.z = torch.stack([z_1, 2 * z - math.sqrt(3) * z_1] if blocks == 2 else [z], 1)
+        self.z = self.z.flatten(0, 1)
 
     def __call__(self, index, draw):
-        step = torch.clamp(draw - 1, max=len(self.z) - 1)
-        return self.z[step, index]
+        return self.z[torch.clamp(draw - 1, max=len(self.z) - 1), index]
 
 
 def prior(sde):
-    generator = torch.Generator().manual_seed(1)
-    return sde.prior_std * torch.randn(ROWS, SIZE, generator=generator, dtype=torch.float64)
+    return sde.prior_std * randn(ROWS, SIZE, seed=0)
 
 
-def solve(name, sde, steps):
-    """x at t_eps after so many equal steps in t."""
-    options = {"schedule": "time"} if SOLVERS[name].load().kind == "sde" else {}
-    solver = make_solver(name, {"steps": steps, "denoise": False, **options})
-    noise, score = Path(steps), gaussian_score(sde)
+def solve(name, sde, steps, **options):
+    """x at t_eps after so many equal steps: in t, or in the solver's own variable if it is deterministic."""
+    cls = SOLVERS[name].load()
+    if cls.adaptive:
+        # tolerances that accept everything
+        options = {"eps_rel": 1e9, "eps_abs": 1e9, **options}
+        if name == "dpm-adaptive":
+            options["accept_safety"] = 0.1
+    else:
+        options = {"steps": steps, **({"schedule": "time"} if cls.kind == "sde" else {}), **options}
+    solver, score = make_solver(name, {"denoise": False, **options}), gaussian_score(sde)
+    noise = Path(steps, sde.T - sde.t_eps, blocks=2 if name.startswith("sra") else 1)
     rows = solver.start(prior(sde), torch.arange(ROWS), sde)
     while not rows.done.all():
-        rows = solver.step(rows, score, noise, sde)
-    return rows.x
-
-
-@cache
-def solve_improved_euler(sde, steps):
-    """The adaptive solver with its step size held fixed."""
-    solver = Adaptive(eps_rel=1e9, eps_abs=1e9, denoise=False)
-    noise, score = Path(steps), gaussian_score(sde)
-    rows = solver.start(prior(sde), torch.arange(ROWS), sde)
-    h = (sde.T - sde.t_eps) / steps
-    while not rows.done.all():
-        # the last step must land on t_eps although h was rounded
-        remaining = rows.t - sde.t_eps
-        rows = replace(rows, h=torch.where(remaining < 1.5 * h, remaining, h))
-        rows = solver.step(rows, score, noise, sde)
+        rows = solver.step(held(rows, sde, steps) if cls.adaptive else rows, score, noise, sde)
     assert (rows.accepted == steps).all()
     return rows.x
+
+
+def held(rows, sde, steps):
+    """The same rows, about to take one of so many equal steps."""
+    variable = sde.half_log_snr if hasattr(rows, "noise_hat") else lambda t: -t
+    start, end = variable(torch.tensor([sde.T, sde.t_eps], dtype=torch.float64))
+    h, remaining = (end - start) / steps, end - variable(rows.t)
+    # the last step must land on t_eps although h was rounded
+    return replace(rows, h=torch.where(remaining < 1.5 * h, remaining * (1 + 1e-12), h))
 
 
 def flow(sde, x):
@@ -85,22 +96,27 @@ def flow(sde, x):
     return mean[1] + std[1] * (x - mean[0]) / std[0]
 
 
+@cache
+def solution(kind, sde):
+    """Where x belongs at t_eps."""
+    return flow(sde, prior(sde)) if kind == "ode" else solve("sra3", sde, FINEST)
+
+
 def rms(x):
     return float(x.square().mean().sqrt())
 
 
-def errors(name, sde):
-    """Distance to the solution for each of STEPS."""
-    if SOLVERS[name].load().kind == "ode":
-        solution = flow(sde, prior(sde))
-    else:
-        solution = solve_improved_euler(sde, FINEST)
-    return [rms(solve(name, sde, steps) - solution) for steps in STEPS]
+def errors(name, sde, **options):
+    """{steps: distance to the solution}."""
+    cls = SOLVERS[name].load()
+    expected = solution(cls.kind, sde)
+    counts = FEW_STEPS if cls.order >= 4 else STEPS
+    return {steps: rms(solve(name, sde, steps, **options) - expected) for steps in counts}
 
 
 def slope(errors):
     """The order at which errors fall, where round-off does not yet rule."""
-    kept = [(n, e) for n, e in zip(STEPS, errors, strict=True) if e > 1e-11]
+    kept = [(n, e) for n, e in errors.items() if e > 1e-12]
     n, e = torch.tensor(kept, dtype=torch.float64).log2().T
     return float(scipy.stats.linregress(-n, e).slope)
 

@@ -1,19 +1,9 @@
-"""Every solver with a fixed number of steps converges to the right thing, at the order it says it has."""
+"""Every solver converges to the right thing, at the order it says it has."""
 
 import pytest
 
 from ggf_cli.solvers import SOLVERS
-from orders import (
-    FINEST,
-    NAMES,
-    SDES,
-    STEPS,
-    errors,
-    rms,
-    slope,
-    solve,
-    solve_improved_euler,
-)
+from orders import FINEST, NAMES, SDES, errors, flow, prior, rms, slope, solution, solve
 
 every_sde = pytest.mark.parametrize("sde", SDES, ids=lambda sde: sde.name)
 
@@ -24,20 +14,36 @@ def test_order(name, sde):
     cls = SOLVERS[name].load()
     if sde.name not in cls.sdes:
         pytest.skip("not solved")
-    # a higher order than promised is no fault: on this problem some terms vanish
-    assert slope(errors(name, sde)) > cls.order - 0.2
+    found = errors(name, sde)
+    # a higher order than promised is no fault: on this problem, whose drift is linear, some terms vanish
+    assert slope(found) > cls.order - 0.2
+    assert found[max(found)] < 0.03 * rms(solution(cls.kind, sde))
 
 
 @every_sde
-def test_improved_euler_has_strong_order_1_with_a_smaller_constant(sde):
-    reference = solve_improved_euler(sde, FINEST)
-    improved = [rms(solve_improved_euler(sde, n) - reference) for n in STEPS]
-    assert slope(improved) > 0.8
-    assert all(a < b / 2 for a, b in zip(improved, errors("em", sde), strict=True))
+@pytest.mark.parametrize(
+    ("name", "options", "order"),
+    [
+        ("dpm-adaptive", {"solver_order": 2}, 2),
+        ("lamba", {"extrapolation": True}, 1),
+        ("adaptive", {"extrapolation": False}, 1),
+        ("unipc", {"solver_order": 1, "lower_order_final": False}, 2),
+    ],
+    ids=str,
+)
+def test_order_of_variants(name, options, order, sde):
+    assert slope(errors(name, sde, **options)) > order - 0.2
 
 
 @every_sde
-def test_both_methods_have_the_same_limit(sde):
-    """Converging to the wrong thing has an order too."""
-    solution = solve_improved_euler(sde, FINEST)
-    assert rms(solve("em", sde, FINEST) - solution) < 5e-3 * rms(solution)
+def test_improved_euler_has_a_smaller_constant_than_eulers_method(sde):
+    em = errors("em", sde)
+    assert all(error < em[steps] / 2 for steps, error in errors("adaptive", sde).items())
+
+
+@every_sde
+def test_methods_of_different_kind_have_the_same_limit(sde):
+    """Converging to the wrong thing has an order too: Euler–Maruyama knows nothing of tableaus."""
+    expected = solution("sde", sde)
+    assert rms(solve("em", sde, FINEST) - expected) < 5e-3 * rms(expected)
+    assert rms(solve("ddim", sde, FINEST) - flow(sde, prior(sde))) < 5e-3 * rms(expected)

@@ -1,6 +1,4 @@
 import json
-import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,25 +52,6 @@ def test_follows_k_diffusion_step_by_step(trace):
     assert int(rows.rejected) > 0  # there is a rejection to follow
     assert [m[0] for m in mine] == pytest.approx([a[0] for a in attempts], rel=0, abs=1e-6)
     torch.testing.assert_close(rows.x[0], expected, rtol=0, atol=1e-7)
-
-
-@every_sde
-@every_order
-def test_order_against_the_exact_flow(sde, order):
-    sde, errors = replace(sde, t_eps=0.1), []
-    ends = sde.half_log_snr(torch.tensor([sde.T, sde.t_eps], dtype=torch.float64))
-    for steps in (40, 160):
-        solver = DPMAdaptive(
-            solver_order=order, eps_rel=1e9, eps_abs=1e9, accept_safety=0.1, denoise=False
-        )
-        h = float(ends[1] - ends[0]) / steps * (1 + 1e-12)
-        rows = solver.start(prior(sde), torch.zeros(1, dtype=torch.int64), sde)
-        while not rows.done.all():
-            rows = replace(rows, h=torch.full_like(rows.h, h))
-            rows = solver.step(rows, gaussian_score(sde), None, sde)
-        assert (rows.accepted == steps).all()
-        errors.append(rms(rows.x - flow(sde, prior(sde))))
-    assert math.log(errors[0] / errors[1], 4) > order - 0.15
 
 
 @every_sde

@@ -1,9 +1,7 @@
 """Lamba's adaptive Euler–Maruyama, and the ablations of `adaptive` that share its code."""
 
 import json
-import math
-from dataclasses import fields, replace
-from functools import cache
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,6 @@ from ggf_cli.engine import Engine
 from ggf_cli.noise import Noise
 from ggf_cli.solvers.adaptive import Adaptive
 from ggf_cli.solvers.lamba import Lamba
-from orders import FINEST, ROWS, prior, rms, solve_improved_euler
-from orders import Path as BrownianPath
 from problems import SUBVP, VE, VP, gaussian_model, gaussian_score
 
 TRACE = json.loads((Path(__file__).parent / "data/lamba.json").read_text())
@@ -52,35 +48,6 @@ def test_the_traces_hold_rejections():
         for run in TRACE["runs"]
         if run["norm"] == "linf"
     )
-
-
-def solve(sde, steps, **options):
-    """x at t_eps after so many equal steps on one Brownian path."""
-    solver = Adaptive(eps_rel=1e9, eps_abs=1e9, denoise=False, improved_euler=False, **options)
-    rows = solver.start(prior(sde), torch.arange(ROWS), sde)
-    h, noise = (sde.T - sde.t_eps) / steps, BrownianPath(steps)
-    while not rows.done.all():
-        remaining = rows.t - sde.t_eps
-        rows = replace(rows, h=torch.where(remaining < 1.5 * h, remaining, h))
-        rows = solver.step(rows, gaussian_score(sde), noise, sde)
-    return rows.x
-
-
-@cache
-def solution(sde):
-    """x at t_eps on the same path, by very many steps of another method."""
-    return solve_improved_euler(sde, FINEST)
-
-
-@every_sde
-@pytest.mark.parametrize("extrapolation", [False, True])
-def test_strong_order_1_on_a_shared_path(sde, extrapolation):
-    sde = replace(sde, t_eps=0.1)
-    coarse, fine = (
-        rms(solve(sde, n, extrapolation=extrapolation) - solution(sde)) for n in (64, 512)
-    )
-    assert math.log(coarse / fine, 8) > 0.85
-    assert fine < 0.02 * rms(solution(sde))
 
 
 @every_sde

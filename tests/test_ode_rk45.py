@@ -1,6 +1,3 @@
-import math
-from dataclasses import replace
-
 import pytest
 import torch
 from scipy.integrate import solve_ivp
@@ -52,27 +49,6 @@ def test_takes_the_steps_of_scipy(sde):
     assert int(rows.rejected) == attempts - (len(expected.t) - 1)
     if sde is not VE:
         assert int(rows.rejected) > 0  # there is a rejection to follow
-
-
-def solve(sde, steps):
-    """x at t_eps after so many equal steps."""
-    solver = OdeRK45(eps_rel=1e9, eps_abs=1e9, denoise=False)
-    rows = solver.start(prior(sde, rows=4), torch.arange(4), sde)
-    h = (sde.T - sde.t_eps) / steps
-    while not rows.done.all():
-        if rows.stage[0] == 1:
-            remaining = rows.t - sde.t_eps
-            rows = replace(rows, h=torch.where(remaining < 1.5 * h, remaining, h))
-        rows = solver.step(rows, gaussian_score(sde), None, sde)
-    assert (rows.accepted == steps).all()
-    return rows.x
-
-
-@every_sde
-def test_order_5_against_the_exact_flow(sde):
-    sde = replace(sde, t_eps=0.1)
-    coarse, fine = (rms(solve(sde, n) - flow(sde, prior(sde, rows=4))) for n in (16, 64))
-    assert math.log(coarse / fine, 4) > 4.8
 
 
 @every_sde

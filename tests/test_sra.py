@@ -1,6 +1,5 @@
 import math
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
@@ -13,71 +12,11 @@ from ggf_cli.noise import Noise
 from ggf_cli.sde import VESDE
 from ggf_cli.solvers.brownian import Span, extend
 from ggf_cli.solvers.sra import SRA1, SRA3
+from orders import ROWS, SIZE, Path, prior, randn, rms, solve
 from problems import SUBVP, VE, VP, gaussian_model, gaussian_score
-
-ROWS, SIZE = 8, 16
-FINEST = 2**8
 
 every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
 every_scheme = pytest.mark.parametrize("scheme", [SRA1, SRA3])
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def rms(x):
-    return float(x.square().mean().sqrt())
-
-
-class Path:
-    """One Brownian path over a time, seen in n equal steps: increment w and average j of each."""
-
-    def __init__(self, steps, time):
-        h, merged = time / FINEST, FINEST // steps
-        z_1, z_2 = randn(FINEST, ROWS, SIZE, seed=1), randn(FINEST, ROWS, SIZE, seed=2)
-        w = math.sqrt(h) * z_1
-        j = w / 2 + math.sqrt(h / 12) * z_2
-        w, j = (v.reshape(steps, merged, ROWS, SIZE) for v in (w, j))
-        self.h = time / steps
-        self.w = w.sum(1)
-        self.j = (w.cumsum(1) - w + j).mean(1)
-
-    def __call__(self, index, draw):
-        """The normals that make these w and j: two blocks a step."""
-        step = torch.clamp((draw - 1) // 2, max=len(self.w) - 1)
-        z_1 = self.j * math.sqrt(3 / self.h)
-        z_2 = 2 * self.w / math.sqrt(self.h) - math.sqrt(3) * z_1
-        second = (draw % 2 == 0)[:, None]
-        return torch.where(second, z_2[step, index], z_1[step, index])
-
-
-def solve(scheme, sde, steps):
-    """x at t_eps after so many equal steps."""
-    solver = scheme(eps_rel=1e9, eps_abs=1e9, denoise=False)
-    rows = solver.start(sde.prior_std * randn(ROWS, SIZE), torch.arange(ROWS), sde)
-    h, path = (sde.T - sde.t_eps) / steps, Path(steps, sde.T - sde.t_eps)
-    while not rows.done.all():
-        remaining = rows.t - sde.t_eps
-        rows = replace(rows, h=torch.where(remaining < 1.5 * h, remaining, h))
-        rows = solver.step(rows, gaussian_score(sde), path, sde)
-    assert (rows.accepted == steps).all()
-    return rows.x
-
-
-@cache
-def solution(sde):
-    return solve(SRA3, sde, FINEST)
-
-
-@every_sde
-@every_scheme
-def test_strong_order_one_and_a_half_on_a_shared_path(sde, scheme):
-    """At least: on this problem, whose drift is linear, it is 2."""
-    sde = replace(sde, t_eps=0.1)
-    coarse, fine = (rms(solve(scheme, sde, n) - solution(sde)) for n in (16, 64))
-    assert math.log(coarse / fine, 4) > 1.35
-    assert fine < 0.02 * rms(solution(sde))
 
 
 class Reverse(torchsde.SDEIto):
@@ -120,13 +59,13 @@ def test_sra1_is_torchsdes_srk(sde):
     path = Path(32, sde.T - sde.t_eps)
     expected = torchsde.sdeint(
         Reverse(sde),
-        sde.prior_std * randn(ROWS, SIZE),
+        prior(sde),
         torch.tensor([0.0, sde.T - sde.t_eps], dtype=torch.float64),
         bm=Brownian(path),
         method="srk",
         dt=path.h * (1 + 1e-12),
     )[-1]
-    torch.testing.assert_close(solve(SRA1, sde, 32), expected, rtol=0, atol=1e-8)
+    torch.testing.assert_close(solve("sra1", sde, 32), expected, rtol=0, atol=1e-8)
 
 
 @every_scheme

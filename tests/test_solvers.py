@@ -1,12 +1,13 @@
 """The table of solvers: what it says of each, its options, and the grids of the fixed-step ones."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 import ggf_cli
+from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
 from ggf_cli.solvers import SOLVERS, make_solver
 from ggf_cli.solvers.catalog import FILE, describe, read_catalog
@@ -100,3 +101,11 @@ def test_a_solver_that_does_not_know_the_sde_says_so(monkeypatch):
     monkeypatch.setattr(SOLVERS["em"].load(), "sdes", ("ve",))
     with pytest.raises(UsageError, match="does not solve the SDE"):
         ggf_cli.sample(gaussian_model(VP), 1, solver="em")
+
+
+def test_what_a_model_recommends_fills_options_left_open():
+    model = replace(gaussian_model(VP), recommended={"snr": 0.075, "steps": 3})
+    assert Engine(model, make_solver("pc")).solver.snr == 0.075
+    assert Engine(model, make_solver("pc", {"snr": 0.2})).solver.snr == 0.2
+    assert Engine(gaussian_model(VP), make_solver("pc")).solver.snr == 0.16
+    assert Engine(model, make_solver("em")).solver.steps == 1000

@@ -126,6 +126,10 @@ def test_a_registered_model_is_downloaded_once_and_sampled(hub, program, ncsnpp,
     assert offline.returncode == 4
     assert json.loads(offline.stdout)["samples"] == log["samples"]
 
+    pc = ["sample", "--model", "church", "--solver", "pc", "--n", 1, "--max-nfe", 2, "--json"]
+    log = json.loads(program(*pc, "--out", "c", GGF_MANIFEST=str(manifest)).stdout)
+    assert log["solver"]["options"]["snr"] == 0.075  # the registry's
+
 
 def test_any_repository_of_a_known_architecture_can_be_named(hub, program):
     import warnings

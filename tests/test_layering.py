@@ -68,7 +68,7 @@ def test_no_file_is_long():
 @pytest.mark.parametrize(
     "argv",
     [["--help"], ["--version"], ["list-models"], ["list-models", "--json"], ["sample", "--help"],
-     ["convert", "--help"], ["download", "--help"], ["--show-completion"], ["sample", "--model", "nope"]],
+     ["convert", "--help"], ["download", "--help"], ["show", "--help"], ["list-solvers"], ["--show-completion"], ["sample", "--model", "nope"]],
     ids=" ".join,
 )  # fmt: skip
 def test_light_commands_import_nothing_heavy(argv):

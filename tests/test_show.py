@@ -16,8 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 from ggf_cli.cli.app import app
-from ggf_cli.cli.show import _LIMITS
-from ggf_cli.output.histogram import histogram, run_facts
+from ggf_cli.output.facts import run_facts
+from ggf_cli.output.histogram import histogram
+from ggf_cli.output.schema import LIMITS
 
 SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
 
@@ -446,6 +447,6 @@ def test_the_schema_uses_only_words_that_are_checked():
                 yield from words(schema[key])
 
     checked = {"type", "enum", "pattern", "minItems", "items", "required", "properties",
-               "additionalProperties", *_LIMITS}  # fmt: skip
+               "additionalProperties", *LIMITS}  # fmt: skip
     ignored = {"$schema", "$id", "title", "description", "format", "const", "maxItems"}
     assert set(words(SCHEMA)) <= checked | ignored

@@ -46,6 +46,6 @@ class SolveError(GGFError):
 
 
 class OutputError(GGFError):
-    """A result could not be written."""
+    """A result could not be written, or is no longer what was written."""
 
     exit_code = 5

@@ -19,6 +19,7 @@ from ggf_cli.cli.download import download
 from ggf_cli.cli.list_models import list_models
 from ggf_cli.cli.list_solvers import list_solvers
 from ggf_cli.cli.sample import sample
+from ggf_cli.cli.show import show
 from ggf_cli.errors import GGFError, OutputError, UsageError
 
 
@@ -51,6 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("sample")(sample)
+app.command("show")(show)
 app.command("list-models")(list_models)
 app.command("list-solvers")(list_solvers)
 app.command("download")(download)

@@ -19,6 +19,7 @@ from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.cli.progress import reporter
 from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import GGFError, OutputError, SolveError, UsageError
+from ggf_cli.solvers.catalog import read_catalog
 
 if TYPE_CHECKING:
     from ggf_cli.engine import Engine, Finished, Progress
@@ -253,11 +254,11 @@ def _summarise(log: dict[str, Any], folder: Path) -> None:
         f"{done} sample{'s' * (done != 1)} of {log['model']['name']} by {log['solver']['name']}, seed {log['seed']}"
     )
     if nfe["mean"] is not None:
-        attempts = steps["accepted"] + steps["rejected"]
-        console.result(
-            f"NFE {nfe['mean']:.1f} a sample ({nfe['min']}–{nfe['max']}),"
-            f" {steps['rejected']} of {attempts} attempts rejected"
-        )
+        line = f"NFE {nfe['mean']:.1f} a sample ({nfe['min']}–{nfe['max']})"
+        if read_catalog()[log["solver"]["name"]]["adaptive"]:
+            attempts = steps["accepted"] + steps["rejected"]
+            line += f", {steps['rejected']} of {attempts} attempts rejected"
+        console.result(line)
     console.result(
         f"{timing['sample_s']:.1f} s, {console.per_second(timing['evaluations_per_s'])} evaluations/s,"
         f" {log['utilisation']:.1%} of them needed"

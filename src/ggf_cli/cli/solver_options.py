@@ -55,7 +55,7 @@ def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
     info = typer.Option(
         declaration,
         metavar="|".join(option["choices"]) if option["choices"] else None,
-        help=_sentence(option["help"]),
+        help=_help(name, solvers),
         show_default=_defaults(name, solvers),
         rich_help_panel=_panel(solvers),
     )
@@ -65,6 +65,16 @@ def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
         default=None,
         annotation=Annotated[_TYPES[option["type"]] | None, info],
     )
+
+
+def _help(name: str, solvers: list[str]) -> str:
+    """What the option does, told for each solver where it is not the same."""
+    by_text: dict[str, list[str]] = {}
+    for solver in solvers:
+        by_text.setdefault(read_catalog()[solver]["options"][name]["help"], []).append(solver)
+    if len(by_text) == 1:
+        return _sentence(next(iter(by_text)))
+    return "; ".join(f"{', '.join(s)}: {text}" for text, s in by_text.items()) + "."
 
 
 def _sentence(text: str) -> str:

@@ -58,7 +58,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, *, seed: int = 0) -> float:
     directions /= directions.norm(dim=0)
     squares = [
         ((x @ part).sort(0).values - (y @ part).sort(0).values).square().mean(0)
-        for part in directions.split(AT_A_TIME, dim=1)
+        for part in torch.split(directions, AT_A_TIME, dim=1)
     ]
     return float(torch.cat(squares).mean().sqrt())
 

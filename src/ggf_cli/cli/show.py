@@ -1,0 +1,165 @@
+"""`ggf show`: what a run was, whether its files are still what they were, and the same run again.
+
+Exit codes: 2 where what the user named is no run (nothing there, not readable, another program's file); 5 where it
+is one and has suffered (a `run.json` that is cut or edited out of shape, a file that is missing or altered).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ggf_cli.cli import console
+from ggf_cli.errors import OutputError, UsageError
+from ggf_cli.output.facts import run_facts, version_facts
+from ggf_cli.output.folder import RUN_LOG
+from ggf_cli.output.histogram import histogram
+from ggf_cli.output.record import Record, find_record, plain
+from ggf_cli.output.schema import short
+
+_ASCII = str.maketrans({"×": "x", "–": "-", "·": ","})
+
+
+def show(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="A run's folder, its run.json, or one of its images.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Tell which files of the run are missing or altered.")] = False,
+    repeat: Annotated[bool, typer.Option("--repeat", help="Run it again, into a new folder.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Output folder of --repeat.", show_default="runs/NAME-again")] = None,
+) -> None:  # fmt: skip
+    """Show what a run was; check its files; run it again.
+
+    ggf show runs/em
+
+    ggf show runs/em --check
+
+    ggf show grid.png --repeat --out runs/again
+    """
+    if check and repeat:
+        raise UsageError("--check and --repeat exclude each other")
+    if out is not None and not repeat:
+        raise UsageError("--out is the output folder of --repeat", hint="add --repeat")
+    record = find_record(run)
+    for note in record.notes:
+        console.note(note)
+    if check:
+        _check(record, as_json=json)
+    elif repeat:
+        _repeat(context, record, out, as_json=json)
+    elif json:
+        alone = {"command": record.command, "versions": record.versions}
+        console.result_json(record.log or alone)
+    else:
+        _tell(record)
+
+
+# --- checking and repeating ------------------------------------------------------------------------------
+
+
+def _check(record: Record, *, as_json: bool) -> None:
+    folder = record.path.parent
+    if record.log is None:
+        raise UsageError(
+            f"no {RUN_LOG} says what {record.path} must be", hint="--check needs the run's folder"
+        )
+    states = {file["path"]: _state(folder / file["path"], file) for file in record.log["files"]}
+    wrong = {name: state for name, state in states.items() if state != "intact"}
+    if as_json:
+        console.result_json({"folder": str(folder), "files": states})
+    else:
+        for name, state in wrong.items():
+            console.result(f"{state:10} {plain(name)}")
+        console.result(f"{len(states) - len(wrong)} of {len(states)} files intact")
+    if wrong:
+        raise OutputError(
+            f"{len(wrong)} of the {len(states)} files of {folder} are not what the run wrote",
+            hint=f"ggf show {shlex.quote(str(folder))} --repeat draws them again, elsewhere",
+        )
+
+
+def _state(path: Path, file: Mapping[str, str]) -> str:
+    try:
+        if not path.is_file():
+            return "altered" if path.exists() else "missing"
+        with path.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return "unreadable"
+    return "intact" if found == file["sha256"] else "altered"
+
+
+def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json: bool) -> None:
+    """Run the command in this process: parsed, never given to a shell, and only if it is `ggf sample`."""
+    try:
+        words = shlex.split(record.command)
+    except ValueError:  # a quotation that does not end
+        words = []
+    if words[:2] != ["ggf", "sample"]:
+        raise UsageError(
+            f"the command of {record.path} is not ggf sample: {short(record.command)}",
+            hint="only ggf sample can be repeated",
+        )
+    name = (record.path.absolute().parent.name if record.log else record.path.stem)[:80]
+    names = (f"{name}-again{i if i > 1 else ''}" for i in itertools.count(1))
+    folder = out or next(f for f in (Path("runs") / name for name in names) if not f.exists())
+    with suppress(OSError):  # not there yet, or told where it is opened
+        if any(folder.iterdir()):
+            raise OutputError(f"the folder {folder} is not empty", hint="give another with --out")
+    for name, then in record.versions.items():
+        if (now := _installed(name)) != then:
+            console.note(plain(f"{name} is {now}, it was {then}: the samples may differ"))
+    console.note(f"running {plain(record.command)}")
+    root: Any = context.find_root().command
+    sample = root.commands["sample"]
+    with sample.make_context("sample", words[2:], parent=context.parent) as inner:
+        # a command from strangers may ask for any --out, and for --force
+        inner.params.update(out=folder, force=False, quiet=False, json=as_json)
+        sample.invoke(inner)
+    again = find_record(folder).log
+    if record.log and again:
+        made = {(file["path"], file["sha256"]) for file in again["files"]}
+        same = sum((file["path"], file["sha256"]) in made for file in record.log["files"])
+        console.note(f"{same} of the {len(record.log['files'])} files of the run came out the same")
+        if again["model"]["sha256"] != record.log["model"]["sha256"]:
+            console.note("the weights of the model are not those of the run")
+
+
+def _installed(name: str) -> str:
+    try:
+        return platform.python_version() if name == "python" else version(name)
+    except (PackageNotFoundError, ValueError):
+        return "not installed"
+
+
+# --- telling ---------------------------------------------------------------------------------------------
+
+
+def _tell(record: Record) -> None:
+    log, encoding = record.log, getattr(sys.stdout, "encoding", None) or "utf-8"
+    ascii_only = "█▏" not in "█▏".encode(encoding, "replace").decode(encoding)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    facts = run_facts(log, record.image) if log else version_facts(record.versions)
+    for key, text in [("file", str(record.path)), *facts]:
+        table.add_row(key, Text(plain(text).translate(_ASCII if ascii_only else {})))
+    console.show(table)
+    if log and (nfe := [sample["nfe"] for sample in log["samples"]]):
+        width = max(10, min(60, shutil.get_terminal_size().columns - 30))
+        console.result(f"\nNFE of {len(nfe)} sample{'s' * (len(nfe) > 1)}")
+        console.result("\n".join(histogram(nfe, width=width, plain=ascii_only)))
+    console.result(f"\n{plain(record.command)}")

@@ -1,0 +1,100 @@
+"""A run as text: what to say of it. Pure functions of the data of `run.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ggf_cli.solvers.catalog import flag, read_catalog
+
+_SDES = {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}
+
+
+def run_facts(log: Mapping[str, Any], image: str | None = None) -> Iterator[tuple[str, str]]:
+    """What to say of a run, as (key, text).
+
+    Args:
+        log: The content of a `run.json` that fits its schema.
+        image: One of its files, to be told apart.
+    """
+    model, solver, nfe, timing = (log[key] for key in ("model", "solver", "nfe", "timing"))
+    accepted, rejected = log["steps"]["accepted"], log["steps"]["rejected"]
+    failed = [sample for sample in log["samples"] if sample["status"] != "done"]
+    done = len(log["samples"]) - len(failed)
+    for s in log["samples"] if image else ():
+        if s["file"] == image:
+            steps = f"{s['accepted']:,} accepted · {s['rejected']:,} rejected"
+            yield "image", f"sample {s['index']} · NFE {s['nfe']:,} · {steps}"
+    yield "run", f"{log['status']} · {log['started_at']} to {log['finished_at']}".replace("T", " ")
+    size = f" · {model['parameters']:,} parameters" if model["parameters"] else ""
+    yield "model", f"{model['name']} · {'×'.join(map(str, model['shape']))}{size}"
+    yield (
+        "weights",
+        f"{model['source'] or 'no file'} · sha256 {(model['sha256'] or 'unknown')[:16]}",
+    )
+    sde = {**model["sde"], "t_eps": log["t_eps"]}
+    parameters = [
+        f"{key} {value}" for key, value in sde.items() if key not in ("name", "data_range")
+    ]
+    yield "SDE", " · ".join([_SDES[sde["name"]], *parameters])
+    yield "solver", solver["name"]
+    yield from _options(solver, model["sde"]["data_range"])
+    yield (
+        "samples",
+        f"{done} of {log['num_samples']} · seed {log['seed']} · batch size {log['batch_size']}",
+    )
+    if failed:
+        some = [f"{s['index']} ({s['status']} after {s['nfe']} evaluations)" for s in failed[:4]]
+        some += [f"{len(failed) - 4} more"] if failed[4:] else []
+        yield "failed", f"{len(failed)}: {', '.join(some)}"
+    if log["samples"]:
+        yield "NFE", " · ".join(f"{k} {_round(v)}" for k, v in nfe.items() if v is not None)
+    share = f" ({rejected / (accepted + rejected):.1%})" if rejected else ""
+    yield "steps", f"{accepted:,} accepted · {rejected:,} rejected{share}"
+    calls = f"{log['network_calls']:,} calls · {log['rows_evaluated']:,} rows"
+    yield "network", f"{calls} · utilisation {log['utilisation']:.1%}"
+    rates = (_rate(timing[key]) for key in ("images_per_s", "evaluations_per_s"))
+    took = f"load {timing['load_s']:.1f} s · sampling {timing['sample_s']:.1f} s"
+    yield "time", "{} · {} images/s · {} evaluations/s".format(took, *rates)
+    memory = log["peak_memory_bytes"]
+    yield "memory", "unknown" if memory is None else f"{memory / 1e6:,.0f} MB at its peak"
+    yield "device", f"{log['device']} · {log['dtype']}"
+    yield from version_facts(log["versions"])
+
+
+def version_facts(versions: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What to say of {package: version}, as (key, text)."""
+    yield "versions", " · ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def _options(solver: Mapping[str, Any], data_range: list[float]) -> Iterator[tuple[str, str]]:
+    """The options of a solver, those that are not at their defaults apart."""
+    known = read_catalog().get(solver["name"], {"options": {}})["options"]
+    changed, same = [], []
+    for name, value in solver["options"].items():
+        default = known.get(name, {"default": value})["default"]
+        if name == "eps_abs" and default is None:
+            default = (max(data_range) - min(data_range)) / 256  # the paper's, as in SDE.eps_abs
+        if value == default:
+            same += [] if value is None else [_flag(name, value)]
+        else:
+            usual = "none" if default is None else _flag(name, default).split(" ")[-1]
+            changed.append(f"{_flag(name, value)} (default {usual})")
+    if changed:
+        yield "changed", " · ".join(changed)
+    if same:
+        yield "default", " · ".join(same)
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} {value}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _round(value: float) -> str:
+    return f"{value:,.1f}".removesuffix(".0")

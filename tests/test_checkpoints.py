@@ -51,11 +51,11 @@ def without(name):
 @pytest.mark.parametrize(
     ("tensors", "named"),
     [
-        (without("conv_in.weight"), r"lacks conv_in.weight \(32, 1, 3, 3\)"),
+        (without("conv_in.weight"), r"lacks conv_in.weight \(64, 4, 3, 3\)"),
         (lambda t: {**t, "conv_inn.weight": torch.zeros(2)}, r"unknown conv_inn.weight \(2,\)"),
         (
             lambda t: {**t, "conv_in.bias": torch.zeros(3)},
-            r"conv_in.bias of shape \(3,\), expected \(32,\)",
+            r"conv_in.bias of shape \(3,\), expected \(64,\)",
         ),
     ],
 )

@@ -164,7 +164,11 @@ def test_list_models():
     table = ggf("list-models").stdout
     documents = json.loads(ggf("list-models", "--json").stdout)
     assert [d["name"] for d in documents] == list(read_manifest())
-    assert [d["name"] for d in documents if d["here"]][:2] == ["fashion-vp", "mixture"]
+    assert [d["name"] for d in documents if d["here"]][:3] == [
+        "fashion-vp",
+        "fashion-ve",
+        "mixture",
+    ]
     for document in documents:
         for key in ("name", "dataset", "license"):
             assert document[key] in table

@@ -33,15 +33,24 @@ def fourier_embedding(x: Tensor, frequencies: Tensor) -> Tensor:
     return torch.cat([torch.sin(angle), torch.cos(angle)], dim=1)
 
 
-def pad_rows(label: Tensor) -> Tensor:
-    """Labels (B,), repeated to at least MIN_EMBEDDED: see there. Their first B embeddings are the rows'."""
-    missing = max(0, MIN_EMBEDDED - len(label))
-    return torch.cat([label, label[:1].expand(missing)]) if missing else label
+class RowLinear(nn.Linear):
+    """A linear layer for one vector a row, whose result for a row does not depend on the other rows.
 
+    On a CPU, matrix products take kernels by the number of rows, and these round differently. So they all have the
+    same number here.
+    """
 
-# Matrix products of a few rows take kernels that round differently, and a row must not depend on how many
-# neighbours it has. The time path, the only one with one vector a row, is therefore never shorter than this.
-MIN_EMBEDDED = 8
+    ROWS = 16
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) -> (B, outputs)."""
+        if x.device.type != "cpu":  # elsewhere convolutions depend on the batch just as well
+            return super().forward(x)
+        missing = -len(x) % self.ROWS
+        padded = torch.cat([x, x[:1].expand(missing, -1)]) if missing else x
+        return torch.cat(
+            [super(RowLinear, self).forward(p) for p in torch.split(padded, self.ROWS)]
+        )[: len(x)]
 
 
 def group_norm(channels: int, groups: int | None, eps: float) -> nn.GroupNorm:
@@ -77,7 +86,7 @@ class ResBlock(nn.Module):
         super().__init__()
         self.norm_1 = group_norm(inputs, groups, eps)
         self.conv_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.time = nn.Linear(time, outputs)
+        self.time = RowLinear(time, outputs)
         self.norm_2 = group_norm(outputs, groups, eps)
         self.conv_2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         same = inputs == outputs and resample is None
@@ -86,9 +95,9 @@ class ResBlock(nn.Module):
         self.scale = math.sqrt(0.5) if rescale else 1.0
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B, inputs, H, W), activated time embedding (B or more, time) -> (B, outputs, H', W')."""
+        """x (B, inputs, H, W), activated time embedding (B, time) -> (B, outputs, H', W')."""
         h = self.conv_1(self.resample(F.silu(self.norm_1(x))))
-        h = h + self.time(time)[: len(x), :, None, None]
+        h = h + self.time(time)[:, :, None, None]
         h = self.conv_2(F.silu(self.norm_2(h)))
         return add(self.shortcut(self.resample(x)), h, self.scale)
 

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.layers import (
     ResBlock,
+    RowLinear,
     SelfAttention,
     add,
     fourier_embedding,
     group_norm,
-    pad_rows,
     timestep_embedding,
 )
 from ggf_cli.networks.resampling import (
@@ -135,8 +135,8 @@ class NCSNpp(nn.Module):
         if fourier:
             # not trained, but counted with the parameters, as published counts do
             self.frequencies = nn.Parameter(torch.zeros(width), requires_grad=False)
-        self.time_in = nn.Linear(2 * width if fourier else width, time)
-        self.time_out = nn.Linear(time, time)
+        self.time_in = RowLinear(2 * width if fourier else width, time)
+        self.time_out = RowLinear(time, time)
         image = pyramid = c.image_channels * c.patch**2
         self.conv_in = nn.Conv2d(image, width, 3, padding=1)
 
@@ -210,8 +210,7 @@ class NCSNpp(nn.Module):
         return image.contiguous()
 
     def _time(self, label: Tensor, dtype: torch.dtype) -> Tensor:
-        """The activated time embedding, (B or more, 4 channels[0])."""
-        label = pad_rows(label)
+        """The activated time embedding, (B, 4 channels[0])."""
         if self._config.embedding == "fourier":
             # In the dtype of the network, as it was trained: the frequencies are high, and rounding shows.
             embedding = fourier_embedding(torch.log(label.to(dtype)), self.frequencies)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.layers import (
     ResBlock,
+    RowLinear,
     SelfAttention,
-    pad_rows,
     timestep_embedding,
 )
 from ggf_cli.networks.resampling import ConvDown, ConvUp
@@ -91,8 +91,8 @@ class UNet(nn.Module):
             heads = width // (c.head_channels or width)
             return SelfAttention(width, heads, c.groups, c.norm_eps) if wanted else nn.Identity()
 
-        self.time_in = nn.Linear(c.channels[0], time)
-        self.time_out = nn.Linear(time, time)
+        self.time_in = RowLinear(c.channels[0], time)
+        self.time_out = RowLinear(time, time)
         image = c.image_channels * c.patch**2
         self.conv_in = nn.Conv2d(image, c.channels[0], 3, padding=1)
 
@@ -132,7 +132,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         c = self._config
         embedding = timestep_embedding(
-            pad_rows(label),
+            label,
             c.channels[0],
             cosine_first=c.time_cosine_first,
             freq_shift=c.time_freq_shift,

@@ -18,8 +18,9 @@ import ggf_cli
 from ggf_cli.noise import Noise
 from ggf_cli.sde import VESDE, VPSDE
 from ggf_cli.solvers.ancestral import Ancestral
+from ggf_cli.solvers.base import forward_kernel
 from ggf_cli.solvers.predictor_corrector import PredictorCorrector
-from ggf_cli.solvers.reverse_diffusion import ReverseDiffusion, forward_kernel
+from ggf_cli.solvers.reverse_diffusion import ReverseDiffusion
 from problems import MEAN, STD, SUBVP, VE, VP, gaussian_model, gaussian_score
 
 SONG = json.loads((Path(__file__).parent / "data/song_samplers.json").read_text())

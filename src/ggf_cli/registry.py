@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from ggf_cli.errors import UsageError
 
+SDE_TITLES = {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}  # as people write them
+
 T = TypeVar("T")
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import HUB, ModelEntry, read_manifest
 from ggf_cli.cli import console
+from ggf_cli.registry import SDE_TITLES
 
 
 def list_models(
@@ -36,7 +37,7 @@ def list_models(
         table.add_row(
             entry.name,
             entry.dataset,
-            {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}[entry.sde["name"]],
+            SDE_TITLES[entry.sde["name"]],
             "×".join(map(str, entry.shape)),
             f"{entry.parameters:,}" if entry.parameters else "–",
             _size(entry, path),

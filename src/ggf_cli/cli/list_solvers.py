@@ -8,10 +8,8 @@ import typer
 from rich.table import Table
 
 from ggf_cli.cli import console
-from ggf_cli.registry import lookup
+from ggf_cli.registry import SDE_TITLES, lookup
 from ggf_cli.solvers.catalog import flag, read_catalog
-
-_SDES = {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}
 
 
 def list_solvers(
@@ -54,7 +52,7 @@ def _solvers(catalog: Any) -> Table:
             "adaptive" if about["adaptive"] else "fixed",
             about["evaluations"],
             str(about["nfe"] or "–"),
-            ", ".join(_SDES[sde] for sde in about["sdes"]),
+            ", ".join(SDE_TITLES[sde] for sde in about["sdes"]),
             about["summary"],
         )
     return table

@@ -19,7 +19,7 @@ from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.cli.progress import reporter
 from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import GGFError, OutputError, SolveError, UsageError
-from ggf_cli.solvers.catalog import read_catalog
+from ggf_cli.solvers.catalog import flag, read_catalog
 
 if TYPE_CHECKING:
     from ggf_cli.engine import Engine, Finished, Progress
@@ -238,11 +238,10 @@ def _command(engine: Engine, first: dict[str, Any], last: dict[str, Any]) -> str
     }
     words = ["ggf", "sample"]
     for name, value in arguments.items():
-        flag = name.replace("_", "-")
         if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
+            words.append(flag(name if value else f"no_{name}"))
         elif value is not None:
-            words += [f"--{flag}", str(value)]
+            words += [flag(name), str(value)]
     return shlex.join(words)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ggf_cli.registry import SDE_TITLES
 from ggf_cli.solvers.catalog import flag, read_catalog
-
-_SDES = {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}
 
 
 def run_facts(log: Mapping[str, Any], image: str | None = None) -> Iterator[tuple[str, str]]:
@@ -36,7 +35,7 @@ def run_facts(log: Mapping[str, Any], image: str | None = None) -> Iterator[tupl
     parameters = [
         f"{key} {value}" for key, value in sde.items() if key not in ("name", "data_range")
     ]
-    yield "SDE", " · ".join([_SDES[sde["name"]], *parameters])
+    yield "SDE", " · ".join([SDE_TITLES[sde["name"]], *parameters])
     yield "solver", solver["name"]
     yield from _options(solver, model["sde"]["data_range"])
     yield (

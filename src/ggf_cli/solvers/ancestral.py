@@ -26,9 +26,8 @@ import torch
 from torch import Tensor
 
 from ggf_cli.sde import SDE, expand_as_batch
-from ggf_cli.solvers.base import Rows, option
+from ggf_cli.solvers.base import Rows, forward_kernel, option
 from ggf_cli.solvers.fixed import FixedStep
-from ggf_cli.solvers.reverse_diffusion import forward_kernel
 
 
 @dataclass(frozen=True, kw_only=True)

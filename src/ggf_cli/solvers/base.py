@@ -31,6 +31,7 @@ from torch import Tensor
 from ggf_cli.errors import UsageError
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
+from ggf_cli.solvers.catalog import flag
 
 NoiseFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -81,17 +82,20 @@ class Rows:
 def fresh_rows(x: Tensor, index: Tensor, sde: SDE) -> dict[str, Tensor]:
     """The fields that all solvers start with: prior draws x (B, *) of the samples index (B,)."""
     zeros = torch.zeros_like(index)
-    # MPS has no float64; everywhere else time is kept in it.
-    time_dtype = torch.float32 if x.device.type == "mps" else torch.float64
     return {
         "index": index,
         "draws": torch.ones_like(index),
         "x": x,
-        "t": torch.full(index.shape, sde.T, dtype=time_dtype, device=x.device),
+        "t": torch.full(index.shape, sde.T, dtype=time_dtype(x.device), device=x.device),
         "accepted": zeros,
         "rejected": zeros,
         "done": torch.zeros_like(index, dtype=torch.bool),
     }
+
+
+def time_dtype(device: torch.device) -> torch.dtype:
+    """What times are kept in: float64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def option(
@@ -204,6 +208,23 @@ def reverse_increment(
     return expand_as_batch(noise_scale, x) * z - expand_as_batch(h, x) * drift
 
 
+def forward_kernel(sde: SDE, t: Tensor, t_next: Tensor) -> tuple[Tensor, Tensor]:
+    """The Gaussian that carries x(t_next) forward to x(t): x(t) ~ N(a x(t_next), v I).
+
+    Args:
+        sde: The forward SDE.
+        t: Time, (B,).
+        t_next: The cleaner time, (B,), <= t.
+
+    Returns:
+        The scale a, (B,), in (0, 1], and the variance v, (B,), >= 0.
+    """
+    a = sde.alpha(t) / sde.alpha(t_next)
+    # sigma_t^2 - a^2 sigma_s^2 without the difference of two near numbers
+    log_ratio = 2 * (sde.half_log_snr(t) - sde.half_log_snr(t_next))
+    return a, sde.sigma(t).square() * -torch.expm1(log_ratio)
+
+
 def where_rows(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """For each row, `yes` where the condition (B,) holds, else `no`; both (B, *)."""
     return torch.where(condition.reshape(-1, *(1,) * (yes.dim() - 1)), yes, no)
@@ -234,5 +255,4 @@ def _check_option(solver: str, name: str, value: Any, limits: Mapping[str, Any],
             and low <= value <= high
         )
     if not good:
-        flag = "--" + name.replace("_", "-")
-        raise UsageError(f"{flag} of solver '{solver}' is {value!r}, it must be {wanted}")
+        raise UsageError(f"{flag(name)} of solver '{solver}' is {value!r}, it must be {wanted}")

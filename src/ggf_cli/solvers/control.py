@@ -50,6 +50,11 @@ def root_mean_square(x: Tensor) -> Tensor:
     return x.flatten(1).square().mean(1).sqrt()
 
 
+def time_after(t: Tensor, h: Tensor, t_eps: float) -> Tensor:
+    """t - h, all (B,), but t_eps to the bit where the step reaches it."""
+    return torch.where(h >= t - t_eps, t_eps, t - h)
+
+
 def next_step_size(
     h: Tensor, error: Tensor, remaining: Tensor, *, safety: float, exponent: float
 ) -> Tensor:

@@ -25,16 +25,17 @@ sample_dpm_adaptive in crowsonkb/k-diffusion, there for the batch as a whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
-from ggf_cli.solvers.base import NoiseFunction, Rows, Solver, fresh_rows, option, where_rows
+from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
 from ggf_cli.solvers.control import pid_factor, put_stage, scaled_error
+from ggf_cli.solvers.tolerance import Tolerances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +58,11 @@ class DPMRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMAdaptive(Solver):
+class DPMAdaptive(Tolerances):
     """Adaptive DPM-Solver with a PID controller for the step size."""
 
     name: ClassVar[str] = "dpm-adaptive"
     kind: ClassVar[Literal["sde", "ode"]] = "ode"
-    adaptive: ClassVar[bool] = True
     order: ClassVar[float | None] = 3
     evaluations: ClassVar[str] = "3 (2 at order 2), one fewer for each rejection"
 
@@ -170,12 +170,6 @@ class DPMAdaptive(Solver):
             low_prev=where_rows(accepted, low, rows.low_prev),
             errors=where_rows(accepted, errors[:, :2], where_rows(rejected, past, rows.errors)),
         )
-
-    def resolved(self, sde: SDE) -> Self:
-        return replace(self, eps_abs=self._eps_abs(sde))
-
-    def _eps_abs(self, sde: SDE) -> float:
-        return sde.eps_abs if self.eps_abs is None else self.eps_abs
 
 
 def phi_minus_1(u: Tensor) -> Tensor:

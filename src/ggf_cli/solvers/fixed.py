@@ -11,7 +11,7 @@ A solver with several stages a step overrides `step` and keeps the stage in its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
@@ -52,8 +52,7 @@ class FixedStep(Solver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        default = next(f.default for f in fields(self) if f.name == "steps")
-        if self.nfe is not None and self.steps != default:
+        if self.nfe is not None and self.steps != type(self).steps:
             raise UsageError("--steps and --nfe exclude each other")
         if self.nfe is not None and self.nfe < self.nfe_of(1):
             raise UsageError(

@@ -26,7 +26,15 @@ from torch import Tensor
 
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
-from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
+from ggf_cli.solvers.base import (
+    NoiseFunction,
+    Rows,
+    forward_kernel,
+    fresh_rows,
+    option,
+    time_dtype,
+    where_rows,
+)
 from ggf_cli.solvers.fixed import FixedStep, schedule_option, steps_option
 from ggf_cli.solvers.schedule import time_grid
 
@@ -72,7 +80,9 @@ class HeunPath(FixedStep):
         t_from = torch.where(second | arrived, t, starts[number])
         if self.noisy:
             z = noise(rows.index, rows.draws)
-            x = where_rows(t_from > t, _renoise(sde, x, t, t_from, self.s_noise * z), x)
+            a, v = forward_kernel(sde, t_from, t)
+            noise_scale = expand_as_batch(self.s_noise * torch.sqrt(v), x)
+            x = where_rows(t_from > t, expand_as_batch(a, x) * x + noise_scale * z, x)
 
         # The one evaluation: at the Euler point in the second stage, else at (x, t).
         x_euler = _move(sde, x, t_from, t_next, rows.eps)
@@ -144,8 +154,7 @@ class Heun(HeunPath):
 def _path(solver: HeunPath, sde: SDE, device: torch.device) -> tuple[Tensor, Tensor]:
     grid = time_grid(sde, solver.resolved(sde).steps, solver.schedule, torch.device("cpu"))
     starts, ends = solver.path(sde, grid)
-    like = time_grid(sde, 1, "time", device)
-    return starts.to(like), ends.to(like)
+    return starts.to(device, time_dtype(device)), ends.to(device, time_dtype(device))
 
 
 def _move(sde: SDE, x: Tensor, t: Tensor, t_next: Tensor, eps: Tensor) -> Tensor:
@@ -153,11 +162,3 @@ def _move(sde: SDE, x: Tensor, t: Tensor, t_next: Tensor, eps: Tensor) -> Tensor
     alpha, alpha_next = sde.alpha(t), sde.alpha(t_next)
     ds = sde.sigma(t_next) / alpha_next - sde.sigma(t) / alpha
     return expand_as_batch(alpha_next / alpha, x) * x + expand_as_batch(alpha_next * ds, x) * eps
-
-
-def _renoise(sde: SDE, x: Tensor, t: Tensor, t_up: Tensor, z: Tensor) -> Tensor:
-    """The forward SDE from t to a later t_up >= t, exactly."""
-    alpha, alpha_up = sde.alpha(t), sde.alpha(t_up)
-    variance = (sde.sigma(t_up) / alpha_up).square() - (sde.sigma(t) / alpha).square()
-    scale = alpha_up * torch.sqrt(variance.clamp(min=0))
-    return expand_as_batch(alpha_up / alpha, x) * x + expand_as_batch(scale, x) * z

@@ -28,7 +28,13 @@ from torch import Tensor
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import NoiseFunction, Rows, Solver, fresh_rows, option, where_rows
-from ggf_cli.solvers.control import coefficients, put_stage, root_mean_square, weighted_sum
+from ggf_cli.solvers.control import (
+    coefficients,
+    put_stage,
+    root_mean_square,
+    time_after,
+    weighted_sum,
+)
 
 LAST, PROBE = 6, 7  # stages of a row: 0..6 are those of the attempt, PROBE comes once, after 0
 
@@ -97,8 +103,7 @@ class OdeRK45(Solver):
         start, last, probe = stage == 0, stage == LAST, stage == PROBE
 
         # The evaluation of this stage.
-        remaining = t - sde.t_eps
-        t_next = torch.where(h >= remaining, sde.t_eps, t - h)  # lands on t_eps exactly
+        t_next = time_after(t, h, sde.t_eps)
         t_stage = torch.where(last, t_next, t - coefficients(C, t)[stage, 0] * h)
         x_stage = x - expand_as_batch(h, x) * weighted_sum(coefficients(A, t)[stage], rows.k)
         answer = score(x_stage, t_stage)

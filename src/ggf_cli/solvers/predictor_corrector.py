@@ -30,9 +30,8 @@ from torch import Tensor
 
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
-from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
+from ggf_cli.solvers.base import NoiseFunction, Rows, forward_kernel, fresh_rows, option, where_rows
 from ggf_cli.solvers.fixed import FixedStep
-from ggf_cli.solvers.reverse_diffusion import forward_kernel
 
 SNR = 0.16  # Song's configurations for CIFAR-10; a model's registry entry may know better
 

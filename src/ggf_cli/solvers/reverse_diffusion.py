@@ -28,25 +28,8 @@ import torch
 from torch import Tensor
 
 from ggf_cli.sde import SDE, expand_as_batch
-from ggf_cli.solvers.base import Rows
+from ggf_cli.solvers.base import Rows, forward_kernel
 from ggf_cli.solvers.fixed import FixedStep
-
-
-def forward_kernel(sde: SDE, t: Tensor, t_next: Tensor) -> tuple[Tensor, Tensor]:
-    """The Gaussian that carries x(t_next) forward to x(t): x(t) ~ N(a x(t_next), v I).
-
-    Args:
-        sde: The forward SDE.
-        t: Time, (B,).
-        t_next: The cleaner time, (B,), <= t.
-
-    Returns:
-        The scale a, (B,), in (0, 1], and the variance v, (B,), >= 0.
-    """
-    a = sde.alpha(t) / sde.alpha(t_next)
-    # sigma_t^2 - a^2 sigma_s^2 without the difference of two near numbers
-    log_ratio = 2 * (sde.half_log_snr(t) - sde.half_log_snr(t_next))
-    return a, sde.sigma(t).square() * -torch.expm1(log_ratio)
 
 
 @dataclass(frozen=True, kw_only=True)

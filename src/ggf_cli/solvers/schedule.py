@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli.sde import SDE
+from ggf_cli.solvers.base import time_dtype
 
 SCHEDULES = ("time", "logsnr", "karras")
 
@@ -30,7 +31,7 @@ def time_grid(sde: SDE, steps: int, schedule: str, device: torch.device) -> Tens
         device: Where the rows are.
     """
     t = times_between(sde, sde.T, sde.t_eps, steps, schedule)
-    return t.to(device, torch.float32 if device.type == "mps" else torch.float64)
+    return t.to(device, time_dtype(device))
 
 
 def times_between(sde: SDE, start: float, end: float, steps: int, schedule: str) -> Tensor:

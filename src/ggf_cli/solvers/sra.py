@@ -27,15 +27,15 @@ Nie 2017, doi 10.3934/dcdsb.2017133, and sra.jl of SciML/StochasticDiffEq.jl.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple, Self
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE
-from ggf_cli.solvers.base import NoiseFunction, Rows, Solver, fresh_rows, option, where_rows
+from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
 from ggf_cli.solvers.brownian import Span, extend, times, where_span
 from ggf_cli.solvers.control import (
     Coefficients,
@@ -43,8 +43,10 @@ from ggf_cli.solvers.control import (
     next_step_size,
     put_stage,
     scaled_error,
+    time_after,
     weighted_sum,
 )
+from ggf_cli.solvers.tolerance import Tolerances
 
 EXPONENT = 2 / 3  # 1 / (order of the embedded scheme + 1/2)
 
@@ -83,16 +85,13 @@ class SRARows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SRA(Solver):
+class SRA(Tolerances):
     """An SRA scheme with adaptive steps; subclasses give the tableau."""
 
     kind: ClassVar[Literal["sde", "ode"]] = "sde"
-    adaptive: ClassVar[bool] = True
     order: ClassVar[float | None] = 1.5
     tableau: ClassVar[Tableau]
 
-    eps_rel: float = option(0.02, "relative tolerance", above=0, high=1e30)
-    eps_abs: float | None = option(None, "absolute tolerance, in units of x", above=0, high=1e30)
     h_init: float = option(0.01, "first step size, in units of t", above=0, high=1)
     safety: float = option(0.9, "theta: factor on every new step size", above=0, high=1)
     estimate: str = option(
@@ -117,8 +116,7 @@ class SRA(Solver):
     def step(self, rows: SRARows, score: ScoreFunction, noise: NoiseFunction, sde: SDE) -> SRARows:
         x, t, h, stage = rows.x, rows.t, rows.h, rows.stage
         first, last = stage == 0, stage == len(self.tableau.alpha) - 1
-        remaining = t - sde.t_eps
-        t_next = torch.where(h >= remaining, sde.t_eps, t - h)  # lands on t_eps exactly
+        t_next = time_after(t, h, sde.t_eps)
 
         # The path of the attempt, the same at all its stages.
         seen = Span(rows.seen_h, rows.seen_w, rows.seen_j)
@@ -181,12 +179,6 @@ class SRA(Solver):
             seen_w=left.w,
             seen_j=left.j,
         )
-
-    def resolved(self, sde: SDE) -> Self:
-        return replace(self, eps_abs=self._eps_abs(sde))
-
-    def _eps_abs(self, sde: SDE) -> float:
-        return sde.eps_abs if self.eps_abs is None else self.eps_abs
 
     @property
     def _error_weights(self) -> tuple[float, ...]:

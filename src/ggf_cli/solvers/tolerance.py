@@ -1,0 +1,25 @@
+"""What solvers with adaptive steps share that take the paper's pair of tolerances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from ggf_cli.sde import SDE
+from ggf_cli.solvers.base import Solver, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerances(Solver):
+    """A solver whose steps follow the error, relative and absolute; where eps_abs is open, the SDE decides it."""
+
+    adaptive: ClassVar[bool] = True
+
+    eps_rel: float = option(0.02, "relative tolerance", above=0, high=1e30)
+    eps_abs: float | None = option(None, "absolute tolerance, in units of x", above=0, high=1e30)
+
+    def resolved(self, sde: SDE) -> Self:
+        return replace(self, eps_abs=self._eps_abs(sde))
+
+    def _eps_abs(self, sde: SDE) -> float:
+        return sde.eps_abs if self.eps_abs is None else self.eps_abs

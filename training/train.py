@@ -4,11 +4,13 @@
 
 The same command runs on CPU and CUDA. One step:
 
-    t ~ low-discrepancy in [t_min, 1];  x = alpha x0 + sigma z;  loss = mean |sigma score(x, t) + z|^2
+    t ~ `noise_times`;  x = alpha x0 + sigma z;  loss = mean of w |sigma score(x, t) + z|^2,  w = min(1 + 2 (sigma / alpha)^2, 20)
 
-which weights all noise levels alike (Song et al. 2021, arXiv:2011.13456, eq. 7 with lambda = sigma^2). Adam, linear warm-up and
-cosine decay of the learning rate to 0, exponential moving average of the weights. The state is saved atomically every few
-minutes; `--resume` continues from it, with the data order and the noise that an uninterrupted run would have had.
+(Song et al. 2021, arXiv:2011.13456, eq. 7 with lambda = w sigma^2.) The weight is that of v-prediction for data of variance 1/2
+(Salimans and Ho 2022, arXiv:2202.00512), bounded as in Hang et al. 2023 (arXiv:2303.09556): an error in the noise of a very noisy
+image is a large error of the image. Muon, linear warm-up and cosine decay of the learning rate to 0, exponential moving average of
+the weights. The state is saved atomically every few minutes; `--resume` continues from it, with the data order and the noise
+that an uninterrupted run would have had.
 """
 
 import argparse
@@ -31,9 +33,11 @@ from ggf_cli.networks import NETWORKS
 from ggf_cli.output.folder import write_atomically
 from ggf_cli.score import PARAMETRIZATIONS
 from ggf_cli.sde import SDE, expand_as_batch, sde_from_dict
+from optimizer import MuonAdam
 
 ROOT = Path(__file__).parents[1]
 SAVE_EVERY_S = 300.0
+MAX_WEIGHT = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,7 @@ class Config:
         warmup: Steps of it.
         ema: Decay of the moving average.
         t_min: Smallest training time.
+        focus: Mean and standard deviation of ln(sigma / alpha) where most of the training goes: `noise_times`.
         init: A native checkpoint to start from, relative to the repository: its weights, another SDE.
         fourier_scale: Standard deviation of the random Fourier frequencies, where the network has some. Song's 16 suits
             trainings of a million steps; smooth features learn faster.
@@ -66,6 +71,7 @@ class Config:
     warmup: int = 500
     ema: float = 0.9995
     t_min: float = 1e-5
+    focus: tuple[float, float] = (0.5, 1.2)
     init: str = ""
     fourier_scale: float = 1.0
     flip: bool = False
@@ -83,7 +89,7 @@ def train(config: Config, out: Path, device: torch.device, hours: float, resume:
         network.load_state_dict({name: value.float() for name, value in tensors.items()})
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     score = PARAMETRIZATIONS[config.parametrization](network, sde)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
+    optimizer = MuonAdam(network, config.learning_rate)
     images = load()[0].to(device)
     low, high = sde.data_range
     images = (images + 1) / 2 * (high - low) + low
@@ -98,15 +104,13 @@ def train(config: Config, out: Path, device: torch.device, hours: float, resume:
 
     start = saved = time.monotonic()
     for step in range(done, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step, config)
-        x0, t, z = _batch(images, step, config, device)
+        x0, t, z = _batch(images, sde, step, config, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device)):
             loss = denoising_loss(score, sde, x0, t, z)
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
+        optimizer.step(config.learning_rate * _schedule(step, config))
         decay = min(config.ema, (1 + step) / (10 + step))
         weights = list(network.state_dict().values())
         torch._foreach_lerp_(list(average.values()), weights, 1 - decay)
@@ -137,14 +141,37 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 def denoising_loss(score: Any, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
-    """mean |sigma(t) score(alpha x0 + sigma z, t) + z|^2 over a batch; t (B,) float64, the rest (B, *)."""
+    """mean w |sigma(t) score(alpha x0 + sigma z, t) + z|^2 over a batch; t (B,) float64, the rest (B, *)."""
     mean, sigma = sde.marginal_prob(x0, t)
     scale = expand_as_batch(sigma, x0)
-    return (scale * score(mean + scale * z, t).float() + z).square().mean()
+    errors = (scale * score(mean + scale * z, t).float() + z).square()
+    weight = (1 + 2 * (sigma / sde.alpha(t)).square()).clamp(max=MAX_WEIGHT)
+    return (expand_as_batch(weight, x0) * errors).mean()
+
+
+def noise_times(
+    sde: SDE, n: int, t_min: float, focus: tuple[float, float], generator: torch.Generator
+) -> Tensor:
+    """Times of a batch in [t_min, 1], (n,) float64.
+
+    A quarter is uniform in t. For the others ln(sigma / alpha) is normal (Karras et al. 2022, arXiv:2206.00364, table 1):
+    where it is decided what the image shows. Half of a uniform t of the VP SDE would be spent on sigma > 3.4 alpha, and most of
+    log sigma of the VE SDE on less noise than matters.
+    """
+    uniform = n // 4
+    t = t_min + (1 - t_min) * _spread(uniform, generator)
+    mean, std = focus
+    noise_to_signal = mean + std * torch.special.ndtri(_spread(n - uniform, generator))
+    return torch.cat([t, sde.time_at(-noise_to_signal).clamp(t_min, 1)])
+
+
+def _spread(n: int, generator: torch.Generator) -> Tensor:
+    """One number in each of n equal parts of [0, 1]: their mean varies less than that of independent draws."""
+    return (torch.arange(n) + torch.rand(n, generator=generator).double()) / n
 
 
 def _batch(
-    images: Tensor, step: int, config: Config, device: torch.device
+    images: Tensor, sde: SDE, step: int, config: Config, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Images, times and noise of one step: a function of the seed and the step alone."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
@@ -153,9 +180,7 @@ def _batch(
     if config.flip:
         mirrored = torch.rand(n, generator=generator).to(device) < 0.5
         x0 = torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
-    # One time in each of n equal parts: the mean over t has less variance than n independent draws.
-    u = (torch.arange(n) + torch.rand(n, generator=generator).double()) / n
-    t = config.t_min + (1 - config.t_min) * u
+    t = noise_times(sde, n, config.t_min, config.focus, generator)
     z = torch.randn(x0.shape, generator=generator)
     return x0, t.to(device), z.to(device)
 

@@ -18,18 +18,20 @@ import torch
 
 import ggf_cli
 from embedded import parse_cell
-from ggf_cli.metrics.exact import exact_frechet, sliced_wasserstein
+from ggf_cli.metrics import make_judges
+from ggf_cli.metrics.judge import Judge
 from ggf_cli.output.folder import write_atomically
 from ggf_cli.output.runlog import nfe_statistics
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import SOLVERS
 from ggf_cli.solvers.base import Solver
 
-REFERENCE_SEED, FLOOR_SEED = 1, 2
 
-
-def measure(model: ScoreModel, solver: Solver, n: int, batch_size: int) -> dict[str, Any]:
-    """Draw n samples and judge those that reached the end."""
+def measure(
+    model: ScoreModel, solver: Solver, judges: list[Judge], n: int, batch_size: int
+) -> dict[str, Any]:
+    """Draw n samples and judge those that reached the end, by Fréchet and sliced Wasserstein distance."""
+    frechet, swd = judges
     start = monotonic()
     finished = list(ggf_cli.stream(model, range(n), solver=solver, batch_size=batch_size))
     seconds = monotonic() - start
@@ -40,14 +42,9 @@ def measure(model: ScoreModel, solver: Solver, n: int, batch_size: int) -> dict[
         "rejected": sum(f.rejected for f in finished),
         "failed": n - len(ended),
         "seconds": seconds,
-        "frechet": exact_frechet(x, model.distribution),
-        "sliced_wasserstein": sliced_wasserstein(x, exact(model, len(x), REFERENCE_SEED)),
+        "frechet": frechet.judge(x),
+        "sliced_wasserstein": swd.judge(x),
     }
-
-
-def exact(model: ScoreModel, n: int, seed: int) -> torch.Tensor:
-    """Exact samples."""
-    return model.distribution.sample(n, torch.Generator().manual_seed(seed))
 
 
 def main() -> None:
@@ -59,15 +56,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/exact"))
     args = parser.parse_args()
     model = ggf_cli.load_model(args.model)
+    judges = make_judges(["frechet", "swd"], model)
 
-    floor = exact(model, args.n, FLOOR_SEED)
-    reference = exact(model, args.n, REFERENCE_SEED)
     print(f"| {args.model}, {args.n} samples | NFE mean | p95 | Fréchet | sliced W | seconds |")
     print("|---|---|---|---|---|---|")
-    print(
-        f"| exact samples | – | – | {exact_frechet(floor, model.distribution):.3f}"
-        f" | {sliced_wasserstein(floor, reference):.4f} | – |"
-    )
+    floors = [judge.floor(args.n, 1).values[0] for judge in judges]
+    print(f"| exact samples | – | – | {floors[0]:.3f} | {floors[1]:.4f} | – |")
     for cell in args.cells:
         solver = parse_cell(cell)
         settings = {
@@ -78,7 +72,10 @@ def main() -> None:
         found = json.loads(path.read_text()) if path.is_file() else {}
         if found.get("settings") != settings:
             print(cell, file=sys.stderr, flush=True)
-            found = {"settings": settings, **measure(model, solver, args.n, args.batch_size)}
+            found = {
+                "settings": settings,
+                **measure(model, solver, judges, args.n, args.batch_size),
+            }
             write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
         print(
             f"| {cell} | {found['nfe']['mean']:.1f} | {found['nfe']['p95']:.0f} | {found['frechet']:.3f}"

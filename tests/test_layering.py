@@ -15,7 +15,7 @@ LAYERS = [
     ("cli", "__main__"),
     ("compare", "output", "sampling"),
     ("engine", "checkpoints"),
-    ("solvers", "networks", "metrics", "score", "noise", "sde", "devices"),
+    ("solvers", "networks", "metrics", "score", "noise", "sde", "devices", "precision"),
     ("errors", "registry"),
 ]
 FORBIDDEN = {
@@ -68,7 +68,7 @@ def test_no_file_is_long():
 @pytest.mark.parametrize(
     "argv",
     [["--help"], ["--version"], ["list-models"], ["list-models", "--json"], ["sample", "--help"],
-     ["convert", "--help"], ["download", "--help"], ["show", "--help"], ["list-solvers"], ["--show-completion"], ["sample", "--model", "nope"]],
+     ["compare", "--help"], ["convert", "--help"], ["download", "--help"], ["show", "--help"], ["list-solvers"], ["--show-completion"], ["sample", "--model", "nope"]],
     ids=" ".join,
 )  # fmt: skip
 def test_light_commands_import_nothing_heavy(argv):

@@ -1,6 +1,7 @@
 """Trains the small Fashion-MNIST classifier that images are compared in (FFD), and writes it with the reference statistics.
 
     python training/classifier.py src/ggf_cli/assets/fashion-features.safetensors [--epochs 8]
+    python training/classifier.py src/ggf_cli/assets/fashion-features.safetensors --features-only
 
 Cross-entropy on the 60,000 training images, shifted by up to a pixel at random; AdamW, one cycle of the learning rate. Images
 are not mirrored: shoes have a side, and the features must see when a sample has the wrong one. Test images are used for
@@ -8,10 +9,14 @@ nothing but the accuracy that is written into the file. About a minute an epoch 
 depends on the seed and, in its last bits, on the machine.
 
 The weights are rounded to float16, as they are stored, before accuracy and statistics are computed in float32.
+
+The features of the first 6,000 test images go into the file too: real images to compare with, where the data are not installed.
+The second form computes them again, and leaves weights and statistics of the file as they are.
 """
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fashion_mnist import load
-from ggf_cli.metrics.classifier import Classifier, FeatureSpace, round_weights, to_bytes
+from ggf_cli.metrics.classifier import (
+    FEATURES,
+    Classifier,
+    TrainedClassifier,
+    round_weights,
+    to_bytes,
+)
+from ggf_cli.metrics.classifier import load as load_classifier
 from ggf_cli.metrics.frechet import moments
 from ggf_cli.output.folder import write_atomically
 from train import fast_bf16
@@ -28,6 +40,7 @@ BATCH_SIZE = 128
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 SHIFT = 1  # pixel
+TEST_FEATURES = 6000
 
 
 def fit(images: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], epochs: int) -> Classifier:
@@ -78,40 +91,68 @@ def accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
     return float((classes == labels).double().mean())
 
 
+@torch.no_grad()
+def features_of(network: Classifier, images: Tensor) -> Tensor:
+    """(N, 1, 28, 28) in [0, 1] -> (N, 64)."""
+    return torch.cat([network(part)[0] for part in images.split(500)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--features-only", action="store_true", help="keep the network in the file")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
 
-    images, labels = load()
     test_images, test_labels = load(train=False)
-    images, test_images = ((part + 1) / 2 for part in (images, test_images))
-    network = fit(images, labels, (test_images, test_labels), args.epochs)
+    test_images = (test_images + 1) / 2
+    if args.features_only:
+        trained = load_classifier(args.out)
+    else:
+        trained = train(test_images, test_labels, args.epochs, args.seed)
+    trained = replace(
+        trained, test_features=features_of(trained.network, test_images[:TEST_FEATURES])
+    )
+    write_atomically(args.out, to_bytes(trained))
+    print(
+        f"test accuracy of the stored weights {trained.document['provenance']['test_accuracy']:.4f}"
+    )
+    print(
+        "standard deviations of the features:",
+        trained.covariance.diagonal().sqrt().numpy().round(3),
+    )
+
+
+def train(test_images: Tensor, test_labels: Tensor, epochs: int, seed: int) -> TrainedClassifier:
+    """The network and its statistics; test images (N, 1, 28, 28) in [0, 1]."""
+    images, labels = load()
+    images = (images + 1) / 2
+    network = fit(images, labels, (test_images, test_labels), epochs)
 
     round_weights(network)
-    features = torch.cat([network(part)[0] for part in images.split(500)])
-    mean, covariance = moments(features)
-    test_accuracy = accuracy(network, test_images, test_labels)
+    mean, covariance = moments(features_of(network, images))
     document = {
         "reference": {"images": len(images), "of": "the Fashion-MNIST training set"},
         "provenance": {
             "source": "training/classifier.py, on the 60,000 Fashion-MNIST training images (MIT)",
             "license": "MIT",
-            "test_accuracy": test_accuracy,
+            "test_accuracy": accuracy(network, test_images, test_labels),
             "config": {
-                "epochs": args.epochs, "seed": args.seed, "batch_size": BATCH_SIZE, "shift": SHIFT,
+                "epochs": epochs, "seed": seed, "batch_size": BATCH_SIZE, "shift": SHIFT,
                 "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY,
             },
             "torch": torch.__version__,
         },
     }  # fmt: skip
-    space = FeatureSpace(network=network, mean=mean, covariance=covariance, document=document)
-    write_atomically(args.out, to_bytes(space))
-    print(f"test accuracy of the stored weights {test_accuracy:.4f}")
-    print("standard deviations of the features:", covariance.diagonal().sqrt().numpy().round(3))
+    return TrainedClassifier(
+        network=network,
+        mean=mean,
+        covariance=covariance,
+        test_features=torch.empty(0, FEATURES),
+        document=document,
+    )
 
 
 if __name__ == "__main__":

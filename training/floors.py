@@ -1,4 +1,4 @@
-"""Prints what FFD and the nearest-image distance say of real images, as markdown: the floors to read samples against.
+"""Prints what the metrics of the embedded models say of real and of damaged images, as markdown: what to read samples against.
 
     python training/floors.py [--seeds 10]
 
@@ -7,15 +7,19 @@ Of docs/metrics.md. About 5 minutes on one CPU core.
 
 import argparse
 import statistics
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fashion_mnist import load
+from ggf_cli.metrics import make_judges
+from ggf_cli.metrics.classifier import SHAPE
 from ggf_cli.metrics.ffd import FFD
 from ggf_cli.metrics.nearest import nearest_distances
 
+SHIPPED = 6000  # test images whose features are in the package, to compare with
 SIZES = (250, 500, 1000, 2000, 5000, 10_000)
 
 
@@ -47,6 +51,24 @@ def damaged(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
+def shares(images: Tensor, labels: Tensor, n: int) -> None:
+    """Print precision, recall and coverage of n test images, none of them among those shipped, and of damaged ones."""
+    model = SimpleNamespace(name="fashion", shape=SHAPE, distribution=None)
+    judges = make_judges(["precision", "recall", "coverage"], model)
+    print(
+        f"\n| {n} test images | {' | '.join(judge.title for judge in judges)} |\n|---|---|---|---|"
+    )
+    floors = [judge.floor(n, 5).values for judge in judges]
+    cells = [f"{statistics.mean(f):.3f} ± {statistics.stdev(f):.3f}" for f in floors]
+    print(f"| as they are | {' | '.join(cells)} |")
+    images, labels = images[SHIPPED:], labels[SHIPPED:]
+    for name, worse in damaged(images, labels).items():
+        order = torch.randperm(len(worse), generator=torch.Generator().manual_seed(0))
+        if len(worse) >= n:
+            cells = [f"{judge.judge(worse[order[:n]]):.3f}" for judge in judges]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
@@ -74,6 +96,8 @@ def main() -> None:
     print("\n| test images | FFD |\n|---|---|")
     for name, images in damaged(test, labels).items():
         print(f"| {name} | {ffd(images):.2f} |", flush=True)
+
+    shares(test, labels, 300)
 
     accuracy = float((described.classes == labels).double().mean())
     print(f"\nClasses seen in the test images, 1,000 of each (accuracy {accuracy:.4f}):\n")

@@ -71,6 +71,7 @@ class Progress:
     Attributes:
         finished: Samples that have left the batch.
         nfe_finished: Evaluations they took, in all.
+        running: Sample index of each running sample.
         running_nfe: Evaluations so far of each running sample.
         running_t: Time of each running sample, from T down to t_eps.
         accepted: Steps taken, in all.
@@ -81,6 +82,7 @@ class Progress:
 
     finished: int
     nfe_finished: int
+    running: tuple[int, ...]
     running_nfe: tuple[int, ...]
     running_t: tuple[float, ...]
     accepted: int
@@ -165,10 +167,12 @@ class Engine:
     @property
     def progress(self) -> Progress:
         """Where the run stands."""
-        running = [slot for slot, index in enumerate(self._slots) if index is not None]
+        indices = {slot: index for slot, index in enumerate(self._slots) if index is not None}
+        running = list(indices)
         return Progress(
             finished=self._finished,
             nfe_finished=self._nfe_finished,
+            running=tuple(indices.values()),
             running_nfe=tuple(int(self._score.nfe[slot]) for slot in running),
             running_t=tuple(self._state[slot][0] for slot in running),
             accepted=self._accepted + sum(self._state[slot][1] for slot in running),

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from ggf_cli import __version__
 from ggf_cli.cli import console
+from ggf_cli.cli.compare import compare
 from ggf_cli.cli.convert import convert
 from ggf_cli.cli.download import download
 from ggf_cli.cli.list_models import list_models
@@ -52,6 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("sample")(sample)
+app.command("compare")(compare)
 app.command("show")(show)
 app.command("list-models")(list_models)
 app.command("list-solvers")(list_solvers)

@@ -1,9 +1,10 @@
 """The small Fashion-MNIST classifier whose features images are compared in, and the file it is shipped in.
 
 One `.safetensors` file has the network's tensors, the statistics of the training images ("reference.mean",
-"reference.covariance", float64), and under the metadata key "ggf" one JSON document:
+"reference.covariance", float64), features of test images ("test.features", float16), and under the metadata key "ggf" one JSON
+document:
 
-    schema        "ggf-features/1"
+    schema        "ggf-features/2"
     features      D
     classes       names of the classes, in the order of the logits
     reference     how many images the statistics are of, and which
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from ggf_cli.errors import CheckpointError
 
-SCHEMA = "ggf-features/1"
+SCHEMA = "ggf-features/2"
 ASSET = Path(__file__).parents[1] / "assets" / "fashion-features.safetensors"
 SHAPE = (1, 28, 28)
 FEATURES = 64
@@ -77,24 +78,26 @@ class Residual(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureSpace:
-    """A trained classifier and the statistics of its features over the reference images.
+class TrainedClassifier:
+    """A trained classifier, the statistics of its features over the training images, and the features of test images.
 
     Attributes:
         network: In evaluation mode, float32, without gradients.
-        mean: Of the features, (D,) float64.
-        covariance: Of the features, (D, D) float64.
+        mean: Of the features of the training images, (D,) float64.
+        covariance: Of the features of the training images, (D, D) float64.
+        test_features: Of the first M test images, (M, D) float32, rounded to float16.
         document: What the file says of itself.
     """
 
     network: Classifier
     mean: Tensor
     covariance: Tensor
+    test_features: Tensor
     document: dict[str, Any]
 
 
-def load(path: Path = ASSET, *, device: torch.device | str = "cpu") -> FeatureSpace:
-    """Read the file; the statistics stay on the CPU.
+def load(path: Path = ASSET, *, device: torch.device | str = "cpu") -> TrainedClassifier:
+    """Read the file; all but the network stays on the CPU.
 
     Raises:
         CheckpointError: Missing, corrupt, or not such a file.
@@ -109,6 +112,7 @@ def load(path: Path = ASSET, *, device: torch.device | str = "cpu") -> FeatureSp
                 hint="it is written by training/classifier.py",
             )
         mean, covariance = tensors.pop("reference.mean"), tensors.pop("reference.covariance")
+        test_features = tensors.pop("test.features")
         network = Classifier()
         if tensors.keys() != _stored(network).keys():
             raise KeyError(*(tensors.keys() ^ _stored(network).keys()))
@@ -118,19 +122,21 @@ def load(path: Path = ASSET, *, device: torch.device | str = "cpu") -> FeatureSp
         raise CheckpointError(
             f"the features {path} are missing or corrupt: {error}", hint="reinstall ggf-cli"
         ) from error
-    return FeatureSpace(
+    return TrainedClassifier(
         network=network.to(device).eval().requires_grad_(False),
         mean=mean.double(),
         covariance=covariance.double(),
+        test_features=test_features.float(),
         document=document,
     )
 
 
-def to_bytes(space: FeatureSpace) -> bytes:
-    """The content of such a file: weights in float16 (see `round_weights`), statistics in float64."""
-    tensors = {name: value.half() for name, value in _stored(space.network).items()}
-    tensors |= {"reference.mean": space.mean, "reference.covariance": space.covariance}
-    document = {"schema": SCHEMA, "features": FEATURES, "classes": CLASSES, **space.document}
+def to_bytes(trained: TrainedClassifier) -> bytes:
+    """The content of such a file: weights (see `round_weights`) and features in float16, statistics in float64."""
+    tensors = {name: value.half() for name, value in _stored(trained.network).items()}
+    tensors |= {"reference.mean": trained.mean, "reference.covariance": trained.covariance}
+    tensors["test.features"] = trained.test_features.half()
+    document = {**trained.document, "schema": SCHEMA, "features": FEATURES, "classes": CLASSES}
     return save(
         {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
         metadata={"ggf": json.dumps(document)},

@@ -12,6 +12,11 @@ import torch
 from torch import Tensor
 
 
+def frechet(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
+    """The distance of the moments of features (N, D), N >= 2, to a mean (D,) and covariance (D, D)."""
+    return frechet_distance(*moments(features), mean, covariance)
+
+
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D) of features (N, D), N >= 2, in float64; the covariance is divided by N - 1."""
     features = features.double()

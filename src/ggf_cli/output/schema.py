@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_TYPES: Mapping[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "null": type(None)}  # fmt: skip
+_TYPES: Mapping[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool, "null": type(None)}  # fmt: skip
 LIMITS = {"minimum": operator.ge, "exclusiveMinimum": operator.gt, "maximum": operator.le, "exclusiveMaximum": operator.lt}  # fmt: skip
 
 
@@ -20,10 +20,10 @@ def misfits(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[str]:
     Keys that the schema does not know are let through: a later version may say more.
     """
     kinds = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
-    if kinds and (isinstance(value, bool) or not any(isinstance(value, _TYPES[k]) for k in kinds)):
+    if kinds and not any(_is(value, kind) for kind in kinds):
         yield f"{where} is {short(value)}, not {' or '.join(kinds)}"
     elif "enum" in schema and value not in schema["enum"]:
-        yield f"{where} is {short(value)}, not one of {', '.join(schema['enum'])}"
+        yield f"{where} is {short(value)}, not one of {', '.join(map(str, schema['enum']))}"
     elif isinstance(value, str):
         if not re.search(schema.get("pattern", ""), value):
             yield f"{where} is {short(value)}"
@@ -43,6 +43,11 @@ def misfits(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[str]:
         for key, item in value.items():
             inside = key if where == "it" else f"{where}.{key}"
             yield from misfits(item, schema.get("properties", {}).get(key, others), inside)
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Python's True is an int, JSON's is not."""
+    return isinstance(value, _TYPES[kind]) and isinstance(value, bool) == (kind == "boolean")
 
 
 def short(value: object) -> str:

@@ -1,0 +1,155 @@
+"""`ggf compare`"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from ggf_cli.checkpoints.manifest import ModelEntry, find_model
+from ggf_cli.cli import compare_options as own
+from ggf_cli.cli import console, options
+from ggf_cli.cli.interrupt import graceful_interrupt
+from ggf_cli.compare.budget import parse_duration
+from ggf_cli.compare.lineup import DEFAULT, EPS_REL, MATCH, parse_contender
+from ggf_cli.compare.presets import find_preset
+from ggf_cli.compare.wish import Wish, decide
+from ggf_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from ggf_cli.compare.run import Comparison, Request
+
+T = TypeVar("T")
+
+
+def compare(
+    solvers: own.Solvers = None,
+    model: options.Model = "fashion-vp",
+    eps_rel: own.EpsRel = None,
+    nfe: own.Nfe = MATCH,
+    preset: own.PresetName = None,
+    n: own.NumSamples = None,
+    budget: own.Budget = None,
+    repeats: own.Repeats = None,
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = "auto",
+    device: options.Device = "auto",
+    precision: own.Precision = "auto",
+    metric: own.Metric = None,
+    reference: own.Reference = None,
+    out: own.Out = None,
+    quiet: options.Quiet = False,
+    json: own.Json = False,
+) -> None:
+    """Compare solvers on the same samples: quality, cost, and which one to take.
+
+    Sample i starts from the same prior noise in every cell. After Ctrl-C or a crash the same command goes on.
+
+    ggf compare em adaptive
+
+    ggf compare adaptive dpmpp-2m-sde:nfe=30 heun --model fashion-mixture --budget 2m
+
+    ggf compare --preset paper-cifar10 --model cifar10-vp --reference cifar10-train/
+    """
+    # Cheap checks first: none of these needs torch.
+    if n is not None and budget is not None:
+        raise UsageError("--n and --budget exclude each other")
+    if preset and n is None and budget is None and model in find_preset(preset).published:
+        n, repeats = find_preset(preset).n, repeats or 1  # as published
+    wish = Wish(
+        contenders=tuple(map(parse_contender, solvers or (() if preset else DEFAULT))),
+        model=model,
+        eps_rel=_list("--eps-rel", eps_rel, float) or EPS_REL,
+        nfe=None if nfe == MATCH else _list("--nfe", nfe, int),
+        preset=preset,
+        n=n,
+        budget_s=_seconds(budget or own.BUDGET),
+        repeats=repeats,
+        seed=seed,
+        metrics=_list("--metric", metric, str),
+        reference=reference,
+    )
+    rows = options.parse_batch_size(batch_size)
+    entry = find_model(model)
+    folder = out or Path("runs") / _folder_name(wish)
+    with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
+        from ggf_cli.checkpoints.load import load_model
+        from ggf_cli.compare.run import Comparison
+        from ggf_cli.devices import full_precision
+        from ggf_cli.metrics import default_metrics, make_judges
+        from ggf_cli.output.comparison import table, write_outputs
+        from ggf_cli.precision import in_precision
+    if interrupted():
+        raise typer.Exit(130)
+
+    full_precision()
+    what, arithmetic = in_precision(load_model(model, device=device, quiet=quiet), precision)
+    names = wish.metrics or default_metrics(what, reference)
+    if not names:
+        raise UsageError(
+            f"there is nothing to compare samples of {model} with",
+            hint="give a folder of real images with --reference (it takes ggf-cli[fid])",
+        )
+    judges = make_judges(names, what, reference=reference, device=what.device)
+    request = decide(
+        wish,
+        what,
+        judges,
+        folder,
+        precision=arithmetic,
+        batch_size=rows,
+        summary=entry.summary if isinstance(entry, ModelEntry) else None,
+    )
+    comparison = Comparison(request)
+    result = _run(comparison, request, quiet=quiet)
+    result = write_outputs(result, comparison.pictures(), folder)
+
+    if json:
+        console.result_json(result)
+    elif quiet:
+        console.result(str(folder))
+    else:
+        console.show(table(result))
+        for line in [*result["notes"], *result["findings"]]:
+            console.result(line)
+        if result["recommendation"]:
+            console.result(f"Recommendation: {result['recommendation']['text']}")
+        console.result(str(folder / "report.html"))
+    if result["status"] == "interrupted":
+        console.note(f"interrupted: the same command goes on from {folder}")
+        raise typer.Exit(130)
+
+
+def _run(comparison: Comparison, request: Request, *, quiet: bool) -> dict[str, Any]:
+    """Draw, until the end or Ctrl-C."""
+    from ggf_cli.cli.compare_progress import watcher
+
+    with graceful_interrupt() as interrupted, watcher(request, quiet=quiet) as watch:
+        try:
+            return comparison.run(watch, stop=interrupted)
+        except KeyboardInterrupt:
+            return comparison.result()
+
+
+def _list(name: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...]:
+    """ "0.02,0.05" -> the values, each once."""
+    try:
+        return tuple(dict.fromkeys(kind(part.strip()) for part in text.split(","))) if text else ()
+    except ValueError as error:
+        raise UsageError(f"{name} is {text!r}, it must be numbers with commas between") from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--budget is {text!r}, it must be a time like 90s, 10m or 2h") from error
+
+
+def _folder_name(wish: Wish) -> str:
+    """The same for the same wish, so that its command continues it."""
+    digest = hashlib.sha256(wish.words().encode()).hexdigest()
+    return f"compare-{Path(wish.model).stem}-{digest[:8]}"

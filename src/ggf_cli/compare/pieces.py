@@ -1,0 +1,136 @@
+"""The samples of a cell, drawn in pieces of n, one a repeat. Piece r has the sample indices r n .. r n + n - 1 in every cell.
+
+A piece is kept in a file of its own as soon as it is drawn, with what it was drawn with; a piece that is there is not drawn again.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ggf_cli.compare.steps import StepTrace
+from ggf_cli.engine import Engine, Finished, Outcome, Progress
+from ggf_cli.output.folder import write_atomically
+from ggf_cli.output.runlog import peak_memory
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Samples in the order of their indices, and what they cost.
+
+    Attributes:
+        images: Those that reached the end, (M, C, H, W) uint8.
+        x: The same as the solver left them, (M, C, H, W); empty unless they were asked for.
+        nfe: Of every sample, (N,) int64.
+        lost: How many did not reach the end.
+        accepted: Steps, in all.
+        rejected: Attempts thrown away, in all.
+        network_calls: Network calls.
+        rows_evaluated: Rows over all calls.
+        seconds: Wall time.
+        peak_memory: Bytes, -1 where nobody knows.
+        step_t: Times at which some of the samples made a step, (K,).
+        step_h: And its size, (K,).
+    """
+
+    images: Tensor
+    x: Tensor
+    nfe: Tensor
+    lost: int
+    accepted: int
+    rejected: int
+    network_calls: int
+    rows_evaluated: int
+    seconds: float
+    peak_memory: int
+    step_t: Tensor
+    step_h: Tensor
+
+
+def draw(engine: Engine, indices: range, *, keep_x: bool, on_tick: Report) -> Piece:
+    """Draw the samples of these indices.
+
+    Args:
+        engine: Fresh: its accounts become those of the piece.
+        indices: Which.
+        keep_x: Keep the states too, for metrics that compare them with an exact distribution.
+        on_tick: Called after every tick; what it raises ends the drawing.
+    """
+    device = torch.device(engine.model.device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    trace = StepTrace(indices)
+
+    def tick(progress: Progress) -> None:
+        trace.see(progress)
+        on_tick(progress)
+
+    start = perf_counter()
+    finished: list[Finished] = []
+    for sample in engine.run(indices, tick):
+        trace.end(sample)
+        finished.append(sample)
+    seconds = perf_counter() - start
+    finished.sort(key=lambda sample: sample.index)
+    done = [sample for sample in finished if sample.outcome is Outcome.DONE]
+    shape = (0, *engine.model.shape)
+    images = [(sample.image * 255).round().to(torch.uint8) for sample in done]
+    step_t, step_h = trace.steps()
+    return Piece(
+        images=torch.stack(images) if done else torch.zeros(shape, dtype=torch.uint8),
+        x=torch.stack([s.x.float() for s in done]) if done and keep_x else torch.zeros(shape),
+        nfe=torch.tensor([sample.nfe for sample in finished]),
+        lost=len(finished) - len(done),
+        accepted=sum(sample.accepted for sample in finished),
+        rejected=sum(sample.rejected for sample in finished),
+        network_calls=engine.progress.network_calls,
+        rows_evaluated=engine.progress.rows_evaluated,
+        seconds=seconds,
+        peak_memory=peak_memory(device) or -1,
+        step_t=step_t,
+        step_h=step_h,
+    )
+
+
+def keep(path: Path, piece: Piece, settings: dict[str, Any]) -> None:
+    """Write a piece with the settings that it was drawn with (JSON data).
+
+    Raises:
+        OutputError: Disk full, or not writable.
+    """
+    arrays: dict[str, Any] = {f.name: np.asarray(getattr(piece, f.name)) for f in fields(Piece)}
+    buffer = BytesIO()
+    np.savez_compressed(buffer, settings=np.array(_canonical(settings)), **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def kept(path: Path, settings: dict[str, Any]) -> Piece | None:
+    """The piece that was drawn with these very settings, if it is there and whole."""
+    try:
+        with np.load(BytesIO(path.read_bytes())) as file:
+            if str(file["settings"]) != _canonical(settings):
+                return None
+            arrays = {f.name: file[f.name] for f in fields(Piece)}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        return None
+    values: dict[str, Any] = {
+        name: torch.from_numpy(array) if array.ndim else array.item()
+        for name, array in arrays.items()
+    }
+    return Piece(**values)
+
+
+def _canonical(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)

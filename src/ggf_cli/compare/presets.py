@@ -1,0 +1,142 @@
+"""The tables of the paper as line-ups, beside what it published.
+
+Settings are those of the official experiments (AlexiaJM/score_sde_fast_sampling, experiments.sh at 5da8f3f): t_eps of the model,
+eps_abs = (y_max - y_min) / 256, baselines at the NFE of each tolerance, Euler–Maruyama and the predictor-corrector as references.
+Published numbers are those that the authors' repository states (the notebook with the paper's results, at 29c01ea) or that public
+benchmark sites quote; a cell for which neither does has none. The published NFE of `adaptive` is that of the slowest sample of a batch
+without the denoising evaluation, so ours is lower at the same setting.
+
+On a model that is not in the paper the same line-up runs without published numbers, as large as the time allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ggf_cli.compare.lineup import EPS_REL, Cell, Contender
+from ggf_cli.registry import lookup
+
+Numbers = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A table of the paper.
+
+    Attributes:
+        summary: One line for people.
+        n: Samples of the published numbers.
+        reference: Solver and options.
+        contenders: The rows, for any model.
+        snr: Of the Langevin corrector, by model, where the published numbers had another than the registry recommends.
+        published: {model: {row: numbers}}; a row is "adaptive 0.02", "em 0.02" (at the NFE of that tolerance), or a solver.
+    """
+
+    summary: str
+    n: int
+    reference: tuple[str, Mapping[str, Any]]
+    contenders: tuple[Contender, ...]
+    snr: Mapping[str, float]
+    published: Mapping[str, Mapping[str, Numbers]]
+
+    def line_up(self, model: str) -> list[Contender]:
+        """The contenders for a model."""
+        if model not in self.snr:
+            return list(self.contenders)
+        return [
+            Contender(solver=c.solver, given={**c.given, "snr": self.snr[model]})
+            if c.solver == "pc"
+            else c
+            for c in self.contenders
+        ]
+
+    def numbers(self, model: str, cells: list[Cell]) -> dict[str, Numbers]:
+        """What was published of each cell, by its id."""
+        rows = self.published.get(model, {})
+        return {cell.id: rows[row] for cell in cells if (row := _row(cell, cells)) in rows}
+
+
+def find_preset(name: str) -> Preset:
+    """Raises `UsageError` for a name that is none."""
+    return lookup(PRESETS, name, "preset", f"presets: {', '.join(PRESETS)}")
+
+
+def _row(cell: Cell, cells: list[Cell]) -> str:
+    if cell.role == "reference":
+        return f"{cell.solver} reference"
+    model = next((c for c in cells if c.id == cell.matches), cell)
+    eps_rel = model.given.get("eps_rel")
+    return cell.solver if eps_rel is None else f"{cell.solver} {eps_rel:g}"
+
+
+def _column(**cells: tuple[float, ...]) -> dict[str, Numbers]:
+    """NFE and FID at each tolerance: adaptive=(329, 2.70, 274, 2.74, ...), and single rows."""
+    rows: dict[str, Numbers] = {}
+    for name, numbers in cells.items():
+        pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+        if len(pairs) == len(EPS_REL):
+            keys = [f"{name} {eps_rel:g}" for eps_rel in EPS_REL]
+        else:
+            keys = [{"reference": "em reference", "ode": "ode-rk45"}.get(name, name)]
+        rows |= {key: {"nfe": nfe, "fid": fid} for key, (nfe, fid) in zip(keys, pairs, strict=True)}
+    return rows
+
+
+_ADAPTIVE, _EM = Contender(solver="adaptive", given={}), Contender(solver="em", given={})
+_ODE = Contender(solver="ode-rk45", given={})
+
+PRESETS: dict[str, Preset] = {
+    "paper-cifar10": Preset(
+        summary="table 1: CIFAR-10, FID of 50,000 samples",
+        n=50_000,
+        reference=("em", {"nfe": 1000}),
+        contenders=(_ADAPTIVE, _EM, _ODE, Contender(solver="pc", given={"nfe": 1999})),
+        snr={"cifar10-vp": 0.16, "cifar10-vp-deep": 0.16},
+        published={
+            "cifar10-vp": _column(
+                pc=(1999, 4.27), reference=(1000, 2.55), ode=(142, 3.11),
+                adaptive=(329, 2.70, 274, 2.74, 179, 2.59, 147, 2.95),
+                em=(329, 10.28, 274, 14.18, 179, 25.49, 147, 31.38),
+            ),
+            "cifar10-vp-deep": _column(
+                pc=(1999, 4.69), reference=(1000, 2.49), ode=(145, 2.86),
+                adaptive=(330, 2.56, 274, 2.60, 180, 2.44, 151, 2.73),
+                em=(330, 10.00, 274, 13.67, 180, 25.05, 151, 31.93),
+            ),
+            "cifar10-ve": _column(
+                pc=(1999, 2.40), ode=(183, 7.64),
+                adaptive=(738, 2.91, 490, 2.87, 271, 3.23, 170, 8.85),
+                em=(738, 2.99, 490, 3.05, 271, 3.48, 170, 5.12),
+            ),
+            "cifar10-ve-deep": _column(
+                pc=(1999, 2.21), reference=(1000, 3.14), ode=(181, 5.53),
+                adaptive=(736, 3.06, 488, 2.99, 270, 3.40, 170, 10.15),
+                em=(736, 3.17, 488, 3.21, 270, 3.76, 170, 5.56),
+            ),
+        },
+    ),
+    "paper-256": Preset(
+        summary="table 2: 256 x 256 pixels, FID of 5,000 samples",
+        n=5_000,
+        reference=("em", {"nfe": 2000}),
+        contenders=(_ADAPTIVE, _EM, _ODE, Contender(solver="pc", given={"steps": 2000})),
+        snr={},
+        published={
+            # of most cells only the NFE is known from a source
+            "church": {
+                "adaptive 0.01": {"nfe": 1104}, "adaptive 0.02": {"nfe": 1030, "fid": 26.46},
+                "adaptive 0.05": {"nfe": 648}, "adaptive 0.1": {"nfe": 201},
+                "em 0.01": {"nfe": 1104}, "em 0.02": {"nfe": 1030}, "em 0.05": {"nfe": 648},
+                "em 0.1": {"nfe": 201},
+            },
+            "ffhq-256": {
+                "adaptive 0.01": {"nfe": 1020}, "adaptive 0.02": {"nfe": 643, "fid": 15.67},
+                "adaptive 0.05": {"nfe": 336}, "adaptive 0.1": {"nfe": 198},
+                "em 0.01": {"nfe": 1020}, "em 0.02": {"nfe": 643}, "em 0.05": {"nfe": 336},
+                "em 0.1": {"nfe": 198},
+            },
+        },
+    ),
+}  # fmt: skip

@@ -1,0 +1,333 @@
+"""A comparison from the first piece to the last: drawn, kept, judged, written down.
+
+Repeat by repeat, every cell gets its next piece. So a comparison that is stopped has all its cells, with fewer repeats. After each
+piece the document is written anew: at any moment the folder has what was drawn so far, and the same request goes on from
+there. A cell that fails is a row that says why, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ggf_cli.compare import document, pieces
+from ggf_cli.compare.lineup import Cell, as_option
+from ggf_cli.compare.pieces import Piece
+from ggf_cli.compare.verdict import summarise
+from ggf_cli.engine import Engine, Progress
+from ggf_cli.errors import GGFError, OutputError, SolveError
+from ggf_cli.output.folder import write_atomically
+from ggf_cli.score import ScoreModel
+from ggf_cli.solvers import make_solver
+from ggf_cli.solvers.catalog import read_catalog
+
+DOCUMENT = "compare.json"
+SAMPLES = "samples"
+PICTURES = 16  # samples of each cell that are drawn side by side
+FLOOR_DRAWS = 5
+# What makes it another comparison if it differs.
+IDENTITY = ("model", "precision", "seed", "n", "repeats")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is compared, everything decided.
+
+    Attributes:
+        model: In its precision.
+        precision: Of the network: "fp32" or "bf16".
+        cells: In the order in which they are drawn.
+        judges: The metrics; the first one decides.
+        n: Samples a repeat.
+        repeats: Repeats.
+        seed: Sample indices 0 .. n repeats - 1 belong to it.
+        batch_size: Rows per network call.
+        folder: Where everything goes.
+        command: Repeats the comparison.
+        model_argument: What `ggf sample --model` takes.
+        expected_nfe: Evaluations a sample of each cell will take, about.
+        budget_s: The time budget that `n` was chosen by, if any.
+        preset: Its name, if any.
+        published: {cell id: {"nfe", "fid"}} of the paper.
+        summary: One line about the model.
+        notes: What was decided before, for people.
+    """
+
+    model: ScoreModel
+    precision: str
+    cells: Sequence[Cell]
+    judges: Sequence[Any]
+    n: int
+    repeats: int
+    seed: int
+    batch_size: int
+    folder: Path
+    command: str
+    model_argument: str
+    expected_nfe: Mapping[str, float] = field(default_factory=dict)
+    budget_s: float | None = None
+    preset: str | None = None
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    summary: str | None = None
+    notes: Sequence[str] = ()
+
+
+class Watcher:
+    """Is told how a comparison goes on; the one here does not care."""
+
+    def piece(self, cell: Cell, label: str, repeat: int, kept: bool) -> None:
+        """The next piece; kept: it was drawn before."""
+
+    def tick(self, progress: Progress) -> None:
+        """The piece moves on."""
+
+    def ended(self, cell: Cell, nfe: float | None) -> None:
+        """The piece has ended, at so many evaluations a sample; None if the cell has failed."""
+
+
+class Comparison:
+    """Draws what a request wants.
+
+    Args:
+        request: What.
+
+    Raises:
+        UsageError: An option is out of range, or a solver cannot solve the model's SDE.
+        OutputError: The folder holds another comparison, or cannot be written to.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._watcher = Watcher()
+        self._stop: Callable[[], bool] | None = None
+        self._started = datetime.now().astimezone()
+        self._pieces: dict[str, list[Piece]] = {cell.id: [] for cell in request.cells}
+        self._values: dict[str, list[dict[str, float]]] = {cell.id: [] for cell in request.cells}
+        self._errors: dict[str, str] = {}
+        self._settled: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # given, all options
+        self._check()
+        self._frame = self._describe()
+        self._same_as_before()
+
+    def run(
+        self, watcher: Watcher | None = None, stop: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
+        """Draw all pieces; the comparison.
+
+        Args:
+            watcher: Is told how it goes on.
+            stop: Asked at every tick whether to end here.
+
+        Raises:
+            KeyboardInterrupt: It was to end; `result` has what there is.
+        """
+        self._watcher, self._stop = watcher or self._watcher, stop
+        for repeat in range(self._request.repeats):
+            for cell in self._request.cells:
+                if cell.id not in self._errors:
+                    self._next_piece(cell, repeat)
+                    self._write(self.result())
+        return self.result()
+
+    def result(self) -> dict[str, Any]:
+        """The document as it stands."""
+        cells = [self._cell(cell) for cell in self._request.cells]
+        ended = all(cell["error"] or cell["pieces"] == self._request.repeats for cell in cells)
+        return document.conclude(
+            self._frame
+            | {
+                "status": "completed" if ended else "interrupted",
+                "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "cells": cells,
+            }
+        )
+
+    def pictures(self) -> dict[str, Any]:
+        """The first few samples of each cell, {cell id: (k, C, H, W) float32 in [0, 1]}."""
+        first = {name: drawn[0].images[:PICTURES] for name, drawn in self._pieces.items() if drawn}
+        return {name: images.float() / 255 for name, images in first.items()}
+
+    # --- drawing -----------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Meet what is wrong with an option before anything is drawn."""
+        for cell in self._request.cells:
+            Engine(self._request.model, make_solver(cell.solver, dict(cell.given)))
+
+    def _next_piece(self, cell: Cell, repeat: int) -> None:
+        """Draw and judge one piece, or take it from its file; what fails is told in the cell's row."""
+        try:
+            piece = self._draw(cell, repeat)
+            self._pieces[cell.id].append(piece)
+            if piece.lost == len(piece.nfe):
+                raise SolveError(f"none of {piece.lost} samples reached the end")
+            self._values[cell.id].append(
+                {
+                    judge.name: judge.judge(piece.x if judge.wants == "x" else piece.images)
+                    for judge in self._request.judges
+                }
+            )
+        except OutputError:  # a full disk spoils all cells alike
+            raise
+        except (GGFError, RuntimeError, MemoryError) as error:
+            self._errors[cell.id] = str(error).splitlines()[0] if str(error) else repr(error)
+            self._watcher.ended(cell, None)
+        else:
+            self._watcher.ended(cell, float(piece.nfe.double().mean()))
+
+    def _draw(self, cell: Cell, repeat: int) -> Piece:
+        request, given = self._request, self._given(cell)
+        solver = make_solver(cell.solver, given)
+        engine = Engine(request.model, solver, seed=request.seed, batch_size=request.batch_size)
+        self._settled[cell.id] = given, engine.solver.options()
+        indices = range(repeat * request.n, (repeat + 1) * request.n)
+        settings = {
+            "model": self._frame["model"]["sha256"] or request.model.name,
+            "sde": request.model.sde.to_dict(),
+            "solver": solver.name,
+            "options": engine.solver.options(),
+            "precision": request.precision,
+            "seed": request.seed,
+            "indices": [indices.start, indices.stop],
+        }
+        path = request.folder / SAMPLES / f"{cell.id}-{repeat}.npz"
+        piece = pieces.kept(path, settings)
+        self._watcher.piece(cell, self._label(cell), repeat, kept=piece is not None)
+        if piece is None:
+            wants_x = any(judge.wants == "x" for judge in request.judges)
+            piece = pieces.draw(engine, indices, keep_x=wants_x, on_tick=self._tick)
+            pieces.keep(path, piece, settings)
+        return piece
+
+    def _tick(self, progress: Progress) -> None:
+        self._watcher.tick(progress)
+        if self._stop is not None and self._stop():
+            raise KeyboardInterrupt
+
+    def _given(self, cell: Cell) -> dict[str, Any]:
+        """The options, with the NFE of the cell that it matches, as the first piece of that has it."""
+        if cell.matches is None:
+            return dict(cell.given)
+        drawn = self._pieces[cell.matches]
+        if not drawn:
+            raise SolveError(f"{cell.matches}, whose NFE it was to have, has failed")
+        return {**cell.given, "nfe": round(float(drawn[0].nfe.double().mean()))}
+
+    # --- telling -----------------------------------------------------------------------------------------
+
+    def _describe(self) -> dict[str, Any]:
+        """What the document says whatever comes of the drawing."""
+        request = self._request
+        return {
+            "schema": document.SCHEMA,
+            "command": request.command,
+            "started_at": self._started.isoformat(timespec="seconds"),
+            "model": document.about_model(request.model, request.summary),
+            **document.about_machine(request.model),
+            "precision": request.precision,
+            "batch_size": request.batch_size,
+            "seed": request.seed,
+            "n": request.n,
+            "repeats": request.repeats,
+            "budget_s": request.budget_s,
+            "preset": request.preset,
+            "notes": list(request.notes),
+            "metrics": [
+                document.about_metric(judge, request.n, self._floor(judge))
+                for judge in request.judges
+            ],
+            "files": [],
+        }
+
+    def _floor(self, judge: Any) -> dict[str, Any] | None:
+        floor = judge.floor(self._request.n, FLOOR_DRAWS)
+        return floor and {**summarise(floor.values), "what": floor.what}
+
+    def _cell(self, cell: Cell) -> dict[str, Any]:
+        drawn, values = self._pieces[cell.id], self._values[cell.id]
+        error = self._errors.get(cell.id)
+        quality = {name: summarise([v[name] for v in values]) for name in (values or [{}])[0]}
+        given, options = self._settled.get(cell.id, (None, None))
+        return document.about_cell(
+            cell,
+            drawn,
+            quality,
+            label=self._label(cell),
+            options=options,
+            adaptive=bool(read_catalog()[cell.solver]["adaptive"]),
+            status="failed" if error else "done" if drawn else "pending",
+            error=error,
+            command=None if given is None else self._sample_command(cell, given),
+            published=dict(self._request.published.get(cell.id, {})) or None,
+        )
+
+    def _label(self, cell: Cell) -> str:
+        """ "adaptive eps-rel 0.05"; a matched one says at how many evaluations."""
+        words = [f"{key.replace('_', '-')} {_spoken(value)}" for key, value in cell.given.items()]
+        if cell.matches is not None and (drawn := self._pieces[cell.matches]):
+            words.append(f"nfe {float(drawn[0].nfe.double().mean()):.0f}")
+        return " ".join([cell.solver, *words])
+
+    def _sample_command(self, cell: Cell, given: Mapping[str, Any]) -> str:
+        words = ["ggf", "sample", "--model", self._request.model_argument]
+        return shlex.join([*words, "--solver", cell.solver, *as_option(given)])
+
+    # --- the folder --------------------------------------------------------------------------------------
+
+    def _same_as_before(self) -> None:
+        """Refuse to mix two comparisons in one folder."""
+        before = read_document(self._request.folder)
+        if before is None:
+            return
+        now = self._frame
+        differs = [key for key in IDENTITY if before.get(key) != now[key]]
+        if [_identity(c) for c in before["cells"]] != [
+            _identity(self._cell(c)) for c in self._request.cells
+        ]:
+            differs.append("cells")
+        if differs:
+            raise OutputError(
+                f"{self._request.folder} holds another comparison: it differs in {', '.join(differs)}",
+                hint="give another folder with --out",
+            )
+        self._frame = self._frame | {"started_at": before["started_at"]}
+
+    def _write(self, result: dict[str, Any]) -> None:
+        write_atomically(
+            self._request.folder / DOCUMENT, (json.dumps(result, indent=1) + "\n").encode()
+        )
+
+
+def read_document(folder: Path) -> dict[str, Any] | None:
+    """The comparison in a folder, if there is one.
+
+    Raises:
+        OutputError: There is a document, but not one of ours.
+    """
+    path = folder / DOCUMENT
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputError(f"cannot read {path}: {error}") from error
+    try:
+        found = json.loads(text)
+        if found["schema"] == document.SCHEMA and isinstance(found["cells"], list):
+            return dict(found)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise OutputError(f"{path} is damaged or no comparison", hint="give another folder with --out")
+
+
+def _identity(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(cell.get(key) for key in ("id", "solver", "given", "matches"))
+
+
+def _spoken(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

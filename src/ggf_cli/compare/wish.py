@@ -1,0 +1,188 @@
+"""What the user asks for, and how it becomes a `Request` in which everything is decided."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ggf_cli.compare.budget import afford
+from ggf_cli.compare.lineup import EPS_REL, MATCH, REFERENCE, Cell, Contender, make_cells
+from ggf_cli.compare.presets import Preset, find_preset
+from ggf_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from ggf_cli.compare.run import Request
+    from ggf_cli.score import ScoreModel
+
+REPEATS = 3
+MAX_SAMPLES = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the user asks for; nothing has been loaded yet.
+
+    Attributes:
+        contenders: Solvers, as `parse_contender` reads them; none with a preset.
+        model: What --model says.
+        eps_rel: Tolerances of adaptive stochastic solvers.
+        nfe: Budgets of fixed-step solvers; None matches them to the adaptive ones.
+        preset: The name of a table of the paper.
+        n: Samples a repeat; None leaves it to the budget.
+        budget_s: Seconds.
+        repeats: Repeats.
+        seed: Of the samples.
+        metrics: Names of metrics; none leaves them to the model.
+        reference: Real images or their statistics.
+
+    Raises:
+        UsageError: Out of range, exclude each other, or nothing to compare.
+    """
+
+    contenders: tuple[Contender, ...]
+    model: str
+    eps_rel: tuple[float, ...]
+    nfe: tuple[int, ...] | None
+    preset: str | None
+    n: int | None
+    budget_s: float
+    repeats: int | None
+    seed: int
+    metrics: tuple[str, ...]
+    reference: Path | None
+
+    def __post_init__(self) -> None:
+        if self.n is not None and not 2 <= self.n <= MAX_SAMPLES:
+            raise UsageError(f"--n is {self.n}, it must lie in 2..{MAX_SAMPLES:,}")
+        if self.repeats is not None and not 1 <= self.repeats <= 1000:
+            raise UsageError(f"--repeats is {self.repeats}, it must lie in 1..1000")
+        if self.nfe is not None and min(self.nfe, default=1) < 1:
+            raise UsageError(f"--nfe {','.join(map(str, self.nfe))}: a budget is 1 at least")
+        if self.preset and (self.contenders or self.eps_rel != EPS_REL or self.nfe):
+            raise UsageError(
+                f"--preset {self.preset} brings its own solvers and settings",
+                hint="leave out the solvers, --eps-rel and --nfe",
+            )
+        self.cells()
+
+    @property
+    def table(self) -> Preset | None:
+        """The preset itself."""
+        return find_preset(self.preset) if self.preset else None
+
+    def cells(self) -> list[Cell]:
+        """All cells that are wanted."""
+        table = self.table
+        return make_cells(
+            table.line_up(self.model) if table else self.contenders,
+            eps_rel=self.eps_rel,
+            nfe=self.nfe,
+            reference=table.reference if table else REFERENCE,
+        )
+
+    def words(self) -> str:
+        """The same for the same wish."""
+        return repr(asdict(self))
+
+
+def decide(
+    wish: Wish,
+    model: ScoreModel,
+    judges: Sequence[Any],
+    folder: Path,
+    *,
+    precision: str,
+    batch_size: int | None,
+    summary: str | None,
+) -> Request:
+    """Decide what the wish leaves open: samples, repeats, settings, batch size.
+
+    What a comparison in the folder had decided holds on.
+
+    Args:
+        wish: What the user asks for.
+        model: In its precision.
+        judges: The metrics.
+        folder: Where to.
+        precision: Of the model.
+        batch_size: Rows per network call; None chooses.
+        summary: One line about the model.
+    """
+    from ggf_cli.compare.pilot import expected_nfe, measure_rate
+    from ggf_cli.compare.run import Request, read_document
+    from ggf_cli.sampling import choose_batch_size
+
+    cells, n, repeats, notes = wish.cells(), wish.n, wish.repeats, list[str]()
+    table, before = wish.table, read_document(folder)
+    rows = batch_size or choose_batch_size(model, n or MAX_SAMPLES)
+    if table and wish.model in table.published:
+        notes.append(f"published numbers: {table.summary}, on the authors' machines")
+    budget_s = wish.budget_s if n is None else None
+    if before is not None and n is None:
+        n, repeats, notes = before["n"], before["repeats"], before["notes"]
+        kept = {cell["id"] for cell in before["cells"]}
+        cells = [cell for cell in cells if cell.id in kept]
+        budget_s = before["budget_s"]
+    expected = expected_nfe(cells)
+    if n is None:
+        expected = expected_nfe(cells, model, seed=wish.seed)
+        plan = afford(
+            cells,
+            expected,
+            rate=measure_rate(model, rows),
+            seconds=wish.budget_s,
+            repeats=repeats or REPEATS,
+            min_samples=max((judge.min_samples for judge in judges), default=2),
+        )
+        cells, n, repeats = plan.cells, plan.n, plan.repeats
+        notes += plan.notes
+    rows = min(rows, n)
+    return Request(
+        model=model,
+        precision=precision,
+        cells=cells,
+        judges=judges,
+        n=n,
+        repeats=repeats or REPEATS,
+        seed=wish.seed,
+        batch_size=rows,
+        folder=folder,
+        command=_command(wish, cells, n, repeats or REPEATS, judges, precision, rows, model),
+        model_argument=wish.model,
+        expected_nfe=expected,
+        budget_s=budget_s,
+        preset=wish.preset,
+        published=table.numbers(wish.model, cells) if table else {},
+        summary=summary,
+        notes=notes,
+    )
+
+
+def _command(
+    wish: Wish,
+    cells: Sequence[Cell],
+    n: int,
+    repeats: int,
+    judges: Sequence[Any],
+    precision: str,
+    rows: int,
+    model: ScoreModel,
+) -> str:
+    """The command line that repeats the comparison, every default spelled out."""
+    words = ["ggf", "compare", *map(str, wish.contenders), "--model", wish.model]
+    if wish.preset:
+        words += ["--preset", wish.preset]
+    else:
+        left = {cell.given.get("eps_rel") for cell in cells}
+        if tolerances := [f"{eps_rel:g}" for eps_rel in wish.eps_rel if eps_rel in left]:
+            words += ["--eps-rel", ",".join(tolerances)]
+        words += ["--nfe", ",".join(map(str, wish.nfe)) if wish.nfe else MATCH]
+    words += ["--n", str(n), "--repeats", str(repeats), "--seed", str(wish.seed)]
+    words += ["--metric", ",".join(judge.name for judge in judges)]
+    if wish.reference:
+        words += ["--reference", str(wish.reference)]
+    words += ["--precision", precision, "--batch-size", str(rows), "--device", str(model.device)]
+    return shlex.join(words)

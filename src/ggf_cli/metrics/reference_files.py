@@ -1,0 +1,132 @@
+"""What `--reference` names: a folder of images, or a `.npz` file of statistics. Knows nothing of features' meaning."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ggf_cli.errors import UsageError
+
+SUFFIXES = {".png", ".jpg", ".jpeg"}
+_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+FEWEST = 10  # below, not even the nearest neighbours of an image mean anything
+
+
+class ImageFolder:
+    """All PNG and JPEG images in a folder and the folders in it, by name; hidden files are left out.
+
+    The size of every image is looked at at once, its content only when its batch is taken.
+
+    Args:
+        path: The folder.
+        shape: What the images must have the size of, (C, H, W).
+
+    Raises:
+        UsageError: Too few images, one that cannot be read, or one of another size.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path, self.size = path, (shape[2], shape[1])
+        self.files = sorted(
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+        )
+        if len(self.files) < FEWEST:
+            raise UsageError(
+                f"the reference {path} has {len(self.files)} PNG or JPEG images, at least {FEWEST} are needed",
+                hint="10,000 images or more of what the model was trained on",
+            )
+        self._check_sizes()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(self, batch_size: int) -> Iterator[Tensor]:
+        """(B, 3, H, W) uint8, B <= batch_size; transparency is dropped.
+
+        Raises:
+            UsageError: An image cannot be read.
+        """
+        for start in range(0, len(self.files), batch_size):
+            images = [self._read(file) for file in self.files[start : start + batch_size]]
+            yield torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+    def _read(self, file: Path) -> np.ndarray:
+        try:
+            with Image.open(file) as image:
+                return np.asarray(image.convert("RGB"))
+        except _PILLOW_ERRORS as error:
+            raise _unreadable(file, error) from error
+
+    def _check_sizes(self) -> None:
+        first: tuple[int, int] | None = None
+        for file in self.files:
+            try:
+                with Image.open(file) as image:
+                    size = image.size
+            except _PILLOW_ERRORS as error:
+                raise _unreadable(file, error) from error
+            first = first or size
+            if size != first:
+                raise UsageError(
+                    f"the images of {self.path} differ in size: {self.files[0].name} is {_by(first)},"
+                    f" {file.relative_to(self.path)} is {_by(size)}",
+                    hint=f"crop or resize all to {_by(self.size)}, the size of the model's samples",
+                )
+        if first != self.size:
+            raise UsageError(
+                f"the images of {self.path} are {_by(first or (0, 0))}, the model's samples are {_by(self.size)}",
+                hint=f"resize them to {_by(self.size)}, as the training images of the model were",
+            )
+
+
+def read_statistics(path: Path, size: int) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D), float64, as pytorch-fid, clean-fid and EDM write them: "mu" and "sigma".
+
+    Args:
+        path: A `.npz` file.
+        size: D.
+
+    Raises:
+        UsageError: Not such a file, or of other features.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            missing = {"mu", "sigma"} - set(file.files)
+            if missing:
+                raise UsageError(
+                    f"{path} has no {' and no '.join(sorted(missing))}, it has {', '.join(file.files) or 'nothing'}",
+                    hint="a file of statistics has the mean as mu and the covariance as sigma",
+                )
+            mean, covariance = np.asarray(file["mu"], float), np.asarray(file["sigma"], float)
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"the statistics {path} cannot be read: {error}", hint="is it a whole .npz file?"
+        ) from error
+    if mean.shape != (size,) or covariance.shape != (size, size):
+        raise UsageError(
+            f"{path} has statistics of shape {mean.shape} and {covariance.shape}, not ({size},) and ({size}, {size})",
+            hint="they must be of the same network's features",
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise UsageError(f"{path} has numbers that are not finite")
+    if not np.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6):
+        raise UsageError(f"sigma in {path} is not symmetric, so it is no covariance")
+    return torch.from_numpy(mean), torch.from_numpy(covariance)
+
+
+def _unreadable(file: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"the reference image {file} cannot be read: {error}", hint="mend or remove the file"
+    )
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,210 @@
+"""`ggf compare` as its users meet it."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.resources import files
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from ggf_cli.cli.app import app
+from ggf_cli.compare.presets import PRESETS
+
+SCHEMA = json.loads((files("ggf_cli") / "schemas/compare-1.json").read_text())
+# on an exact model of few dimensions a comparison takes seconds
+QUICK = [
+    "--model",
+    "mixture",
+    "--n",
+    8,
+    "--repeats",
+    2,
+    "--nfe",
+    "10,20",
+    "--eps-rel",
+    "0.5",
+    "--metric",
+    "swd",
+]
+
+
+def compare(*args):
+    return CliRunner().invoke(app, ["compare", *(str(a) for a in args)])
+
+
+def read(folder):
+    document = json.loads((folder / "compare.json").read_text())
+    jsonschema.validate(document, SCHEMA)
+    return document
+
+
+def test_compare_writes_table_figures_and_report(tmp_path):
+    done = compare("adaptive", "em", *QUICK[:-2], "--out", tmp_path / "a")
+    assert done.exit_code == 0, done.output
+    document = read(tmp_path / "a")
+    assert document["status"] == "completed"
+    assert [cell["id"] for cell in document["cells"]] == ["adaptive-eps_rel=0.5", "em-nfe=10", "em-nfe=20"]  # fmt: skip
+    assert [m["name"] for m in document["metrics"]] == ["frechet", "swd"]
+    for name in ("compare.csv", "report.html", "quality-vs-nfe.png", "nfe-histogram.png", "step-sizes.png", "grids.png"):  # fmt: skip
+        assert (tmp_path / "a" / name).stat().st_size > 500
+    assert "Recommendation: " in done.stdout
+    assert done.stdout.rstrip().endswith("report.html")
+
+    # its command makes the same comparison
+    words = document["command"].split()[2:]
+    again = compare(*words, "--out", tmp_path / "b", "--json")
+    other = json.loads(again.stdout)
+    assert other == read(tmp_path / "b")
+    for one, two in zip(document["cells"], other["cells"], strict=True):
+        assert one["quality"] == two["quality"]
+        assert one["command"] == two["command"]
+
+
+def test_the_same_words_go_on_in_the_same_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = compare("em", *QUICK, "-q")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert first.stdout.strip() == f"runs/{folder.name}"
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("samples/*")}
+    assert compare("em", *QUICK, "-q").stdout == first.stdout
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("samples/*")} == kept
+    compare("em", *QUICK, "--seed", 1, "-q")
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_a_budget_decides_how_many_samples_and_holds_when_it_goes_on(tmp_path):
+    words = [
+        "adaptive:eps-rel=0.5",
+        "em:steps=10",
+        "em:steps=20",
+        "--model",
+        "mixture",
+        "--nfe",
+        "5",
+    ]
+    done = compare(*words, "--budget", "4s", "--metric", "swd", "--out", tmp_path / "a")
+    assert done.exit_code == 0, done.output
+    document = read(tmp_path / "a")
+    assert document["budget_s"] == 4
+    assert document["n"] >= 2
+    assert document["repeats"] == 3
+    assert f"--n {document['n']} " in document["command"]
+    again = compare(*words, "--budget", "4s", "--metric", "swd", "--out", tmp_path / "a", "--json")
+    assert json.loads(again.stdout)["n"] == document["n"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
+    preset, tmp_path, monkeypatch
+):
+    """The line-up of the paper, with steps that a test can pay."""
+    from dataclasses import replace
+
+    from ggf_cli.compare import presets
+
+    small = [c if "nfe" not in c.given and "steps" not in c.given else replace(c, given={"nfe": 21}) for c in PRESETS[preset].contenders]  # fmt: skip
+    table = replace(PRESETS[preset], contenders=tuple(small), reference=("em", {"nfe": 30}))
+    monkeypatch.setitem(presets.PRESETS, preset, table)
+    monkeypatch.setattr("ggf_cli.compare.lineup.EPS_REL", (0.2, 0.5))
+    done = compare("--preset", preset, "--model", "mixture", "--n", 4, "--repeats", 1, "--metric", "swd", "--out", tmp_path)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    document = read(tmp_path)
+    assert document["preset"] == preset
+    assert all(cell["published"] is None for cell in document["cells"])
+    assert {cell["solver"] for cell in document["cells"]} == {"adaptive", "em", "ode-rk45", "pc"}
+    assert all(cell["status"] == "done" for cell in document["cells"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["emm"], r"unknown solver 'emm'.*did you mean 'em'"),
+        (["em:steps=0", "adaptive"], r"--steps.*em"),
+        (["em:speed=9"], "no option 'speed'"),
+        (["em", "--nfe", "1000,x"], "numbers with commas"),
+        (["em", "--nfe", "0,5"], "1 at least"),
+        (["em:steps=1000"], "alone cannot be compared"),
+        (["em", "adaptive", "--metric", "sdw"], r"unknown metric 'sdw'.*did you mean 'swd'"),
+        (["em", "adaptive", "--metric", "ffd"], r"'ffd' needs.*metrics for mixture: frechet, swd"),
+        (["em", "adaptive", "--metric", "fid"], "'fid' needs"),
+        (["em", "adaptive", "--n", "5", "--budget", "1m"], "exclude each other"),
+        (["em", "adaptive", "--n", "1"], "--n is 1"),
+        (["em", "adaptive", "--budget", "soon"], "a time like 90s"),
+        (["em", "adaptive", "--repeats", "0"], "--repeats is 0"),
+        (["em", "adaptive", "--precision", "fp8"], "auto, fp32 or bf16"),
+        (["em", "--preset", "paper-cifar10"], "brings its own solvers"),
+        (["--preset", "paper-cifar"], "did you mean 'paper-cifar10'"),
+        (["em", "adaptive", "--model", "nope"], "unknown model 'nope'"),
+        (["em", "adaptive", "--reference", "nowhere"], "nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(words, says, tmp_path):
+    model = [] if "--model" in words else ["--model", "mixture"]
+    done = compare(*words, *model, "--out", tmp_path / "out")
+    assert done.exit_code == 2, done.output
+    assert re.search(says, " ".join(done.stderr.split()))
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_comparison_in_the_folder_is_left_alone(tmp_path):
+    assert compare("em", *QUICK, "--out", tmp_path).exit_code == 0
+    before = (tmp_path / "compare.json").read_bytes()
+    done = compare("em", *QUICK, "--seed", 5, "--out", tmp_path)
+    assert done.exit_code == 5
+    assert "differs in seed" in done.stderr
+    assert (tmp_path / "compare.json").read_bytes() == before
+
+
+class ColourMoments:
+    """Stands in for Inception: 8 numbers of each image."""
+
+    size = 8
+
+    def __call__(self, images):
+        x = images.float() / 255
+        return __import__("torch").stack(
+            [x.mean((1, 2, 3)), x.std((1, 2, 3)), *x.mean((2, 3)).T, *x.std((2, 3)).T], dim=1
+        )
+
+
+def test_fid_against_a_folder_of_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "ggf_cli.metrics.inception.load_network", lambda *args, **more: ColourMoments()
+    )
+    rng = np.random.default_rng(0)
+    (tmp_path / "real").mkdir()
+    for i in range(60):
+        pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "real" / f"{i}.png")
+    done = compare("em", *QUICK[:2], "--n", 24, "--repeats", 1, "--nfe", "5,10", "--reference", tmp_path / "real", "--metric", "fid,kid", "--out", tmp_path / "out")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    document = read(tmp_path / "out")
+    assert [m["name"] for m in document["metrics"]] == ["fid", "kid"]
+    assert "24 samples" in " ".join(document["metrics"][0]["notes"])
+    assert all(len(cell["quality"]["fid"]["values"]) == 1 for cell in document["cells"])
+
+
+def test_ctrl_c_keeps_what_is_drawn_and_the_same_command_goes_on(tmp_path):
+    words = ["em", "--nfe", "20,4000", "--model", "mixture", "--n", "64", "--repeats", "1", "--out", str(tmp_path)]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ggf_cli", "compare", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "compare.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert "the same command goes on" in stderr
+    document = read(tmp_path)
+    assert [cell["status"] for cell in document["cells"]] == ["done", "pending"]
+    assert (tmp_path / "report.html").exists()

@@ -80,6 +80,13 @@ def test_budgets_and_options_of_their_own_are_left_alone():
     assert cells[-1].series == "adaptive:norm=linf"
 
 
+def test_solvers_can_be_taken_as_they_come():
+    cells = cells_of("em", "adaptive", "heun", eps_rel=(0.02,), nfe="default")
+    assert [(c.id, c.role) for c in cells] == [
+        ("adaptive-eps_rel=0.02", "contender"), ("heun", "contender"), ("em-steps=1000", "reference"),
+    ]  # fmt: skip
+
+
 def test_the_same_cell_counts_once_and_one_alone_is_nothing_to_compare():
     assert len(cells_of("em:steps=1000", "em:steps=1000", "adaptive:eps-rel=0.1")) == 2
     assert cells_of("em:steps=1000", "heun")[-1].role == "reference"

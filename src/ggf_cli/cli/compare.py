@@ -14,7 +14,7 @@ from ggf_cli.cli import compare_options as own
 from ggf_cli.cli import console, options
 from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.compare.budget import parse_duration
-from ggf_cli.compare.lineup import DEFAULT, EPS_REL, MATCH, parse_contender
+from ggf_cli.compare.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
 from ggf_cli.compare.presets import find_preset
 from ggf_cli.compare.wish import Wish, decide
 from ggf_cli.errors import UsageError
@@ -63,7 +63,7 @@ def compare(
         contenders=tuple(map(parse_contender, solvers or (() if preset else DEFAULT))),
         model=model,
         eps_rel=_list("--eps-rel", eps_rel, float) or EPS_REL,
-        nfe=None if nfe == MATCH else _list("--nfe", nfe, int),
+        nfe=nfe if nfe in (MATCH, DEFAULTS) else _list("--nfe", nfe, int),
         preset=preset,
         n=n,
         budget_s=_seconds(budget or own.BUDGET),

@@ -33,8 +33,8 @@ EpsRel = Annotated[
 Nfe = Annotated[
     str,
     typer.Option(
-        "--nfe", metavar="match|LIST", rich_help_panel=_WHAT,
-        help="Budgets of fixed-step solvers; match: what each tolerance took, beside em with 1000 steps.",
+        "--nfe", metavar="match|default|LIST", rich_help_panel=_WHAT,
+        help="Budgets of fixed-step solvers; match: what each tolerance took, beside em with 1000 steps; default: their own.",
     ),
 ]  # fmt: skip
 PresetName = Annotated[

@@ -1,7 +1,8 @@
 """What is compared: the solvers that the user names, each at one setting or several.
 
     adaptive                       at each tolerance of --eps-rel
-    em                             at the NFE that each of those took (--nfe match), or at each of --nfe 50,100
+    em                             at the NFE that each of those took (--nfe match), at each of --nfe 50,100, or as it
+                                   comes (--nfe default)
     dpmpp-2m-sde:nfe=50            at this setting alone
     adaptive:norm=linf             with this option, at each tolerance
 
@@ -22,7 +23,7 @@ from ggf_cli.solvers.catalog import flag, read_catalog
 DEFAULT = ("adaptive", "em", "dpmpp-2m-sde:nfe=50")
 EPS_REL = (0.01, 0.02, 0.05, 0.1)
 REFERENCE = ("em", {"steps": 1000})
-MATCH = "match"
+MATCH, DEFAULTS = "match", "default"
 ORDER = ("contender", "matched", "reference")
 BUDGETS = ("steps", "nfe")  # options that set what a sample costs
 
@@ -118,7 +119,7 @@ def make_cells(
     contenders: Sequence[Contender],
     *,
     eps_rel: Sequence[float] = EPS_REL,
-    nfe: Sequence[int] | None = None,
+    nfe: Sequence[int] | str = MATCH,
     reference: tuple[str, Mapping[str, Any]] = REFERENCE,
 ) -> list[Cell]:
     """The cells of a comparison, in the order in which they are drawn.
@@ -126,9 +127,9 @@ def make_cells(
     Args:
         contenders: What the user names; those that say the same count once.
         eps_rel: Tolerances of adaptive stochastic solvers that bring none of their own.
-        nfe: Budgets of fixed-step solvers that bring none; None is `--nfe match`: the mean NFE of each cell of
-            the first adaptive solver, or without one their default.
-        reference: Left out with `nfe`, and if it is among the cells anyway.
+        nfe: Budgets of fixed-step solvers that bring none; "match": the mean NFE of each cell of the first adaptive
+            solver; "default", or without an adaptive one: their own.
+        reference: Left out where budgets are given, and if it is among the cells anyway.
 
     Raises:
         UsageError: Nothing to compare: one cell alone.
@@ -141,16 +142,20 @@ def make_cells(
         own = any(option in contender.given for option in (swept, *BUDGETS))
         if about["adaptive"] and about["kind"] == "sde" and not own:
             cells += [_cell(contender, swept, value) for value in eps_rel]
-        elif not about["adaptive"] and not own and nfe is not None:
+        elif not about["adaptive"] and not own and not isinstance(nfe, str):
             cells += [_cell(contender, swept, value) for value in nfe]
         else:
             cells.append(_cell(contender))
-    if nfe is None:
-        cells = _match(cells, contenders)
+    if nfe == MATCH:
+        cells = _match(cells)
+    if isinstance(nfe, str):
         cells.append(_reference(*reference))
     unique: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
-        key = (cell.solver, tuple(sorted(cell.given.items())), cell.matches)
+        options = {
+            name: about["default"] for name, about in catalog[cell.solver]["options"].items()
+        }
+        key = (cell.solver, tuple((options | dict(cell.given)).items()), cell.matches)
         unique.setdefault(key, cell)
         if cell.role == "reference":  # whoever named it, it is the reference
             unique[key] = cell
@@ -175,7 +180,7 @@ def _cell(contender: Contender, option: str = "", value: Any = None) -> Cell:
     )
 
 
-def _match(cells: list[Cell], contenders: Sequence[Contender]) -> list[Cell]:
+def _match(cells: list[Cell]) -> list[Cell]:
     """Fixed-step solvers without a budget, at the NFE of each cell of the first adaptive series."""
     catalog = read_catalog()
     adaptive = [cell for cell in cells if catalog[cell.solver]["adaptive"]]

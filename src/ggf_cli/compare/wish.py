@@ -29,7 +29,7 @@ class Wish:
         contenders: Solvers, as `parse_contender` reads them; none with a preset.
         model: What --model says.
         eps_rel: Tolerances of adaptive stochastic solvers.
-        nfe: Budgets of fixed-step solvers; None matches them to the adaptive ones.
+        nfe: Budgets of fixed-step solvers, "match" or "default": as `make_cells`.
         preset: The name of a table of the paper.
         n: Samples a repeat; None leaves it to the budget.
         budget_s: Seconds.
@@ -45,7 +45,7 @@ class Wish:
     contenders: tuple[Contender, ...]
     model: str
     eps_rel: tuple[float, ...]
-    nfe: tuple[int, ...] | None
+    nfe: tuple[int, ...] | str
     preset: str | None
     n: int | None
     budget_s: float
@@ -59,9 +59,11 @@ class Wish:
             raise UsageError(f"--n is {self.n}, it must lie in 2..{MAX_SAMPLES:,}")
         if self.repeats is not None and not 1 <= self.repeats <= 1000:
             raise UsageError(f"--repeats is {self.repeats}, it must lie in 1..1000")
-        if self.nfe is not None and min(self.nfe, default=1) < 1:
-            raise UsageError(f"--nfe {','.join(map(str, self.nfe))}: a budget is 1 at least")
-        if self.preset and (self.contenders or self.eps_rel != EPS_REL or self.nfe):
+        if not isinstance(self.nfe, str) and min(self.nfe, default=0) < 1:
+            raise UsageError(
+                f"--nfe is {_budgets(self.nfe) or 'empty'}, a budget must be 1 at least"
+            )
+        if self.preset and (self.contenders or self.eps_rel != EPS_REL or self.nfe != MATCH):
             raise UsageError(
                 f"--preset {self.preset} brings its own solvers and settings",
                 hint="leave out the solvers, --eps-rel and --nfe",
@@ -161,6 +163,10 @@ def decide(
     )
 
 
+def _budgets(nfe: tuple[int, ...] | str) -> str:
+    return nfe if isinstance(nfe, str) else ",".join(map(str, nfe))
+
+
 def _command(
     wish: Wish,
     cells: Sequence[Cell],
@@ -179,7 +185,7 @@ def _command(
         left = {cell.given.get("eps_rel") for cell in cells}
         if tolerances := [f"{eps_rel:g}" for eps_rel in wish.eps_rel if eps_rel in left]:
             words += ["--eps-rel", ",".join(tolerances)]
-        words += ["--nfe", ",".join(map(str, wish.nfe)) if wish.nfe else MATCH]
+        words += ["--nfe", _budgets(wish.nfe)]
     words += ["--n", str(n), "--repeats", str(repeats), "--seed", str(wish.seed)]
     words += ["--metric", ",".join(judge.name for judge in judges)]
     if wish.reference:

@@ -384,6 +384,33 @@ def test_findings_are_plain_about_what_cannot_be_told():
     said = Verdict(METRIC, [adaptive, worse, equal, reference]).findings()
     assert said[0].startswith("adaptive is better of adaptive and em-at at the same NFE")
     assert "cannot be told apart" in said[1]
-    assert "10.0 times fewer evaluations" in said[2]
+    assert said[2].startswith("adaptive is as good as em-1000, with 10.0 times fewer evaluations")
+    rough = cell("adaptive", 50, 13.0, 10.0, 16.0, adaptive=True)
+    assert "cannot be told apart from em-1000" in Verdict(METRIC, [rough, reference]).findings()[0]
+    good = cell("adaptive", 50, 9.0, 8.95, 9.1, adaptive=True)
+    assert "is better than em-1000" in Verdict(METRIC, [good, reference]).findings()[0]
     alone = Verdict(METRIC, [cell("adaptive", 9, 99.0, 98.0, adaptive=True), reference]).findings()
     assert alone == ["No setting of adaptive reaches em-1000 (D 10.08 ± 0.04) here."]
+
+
+# --- progress --------------------------------------------------------------------------------------------
+
+
+def test_the_forecast_counts_evaluations_and_learns():
+    from ggf_cli.cli.compare_progress import Forecast
+
+    cells = cells_of("adaptive:eps-rel=0.1", "em", eps_rel=(0.1,), reference=("em", {"steps": 99}))
+    nfe = {"adaptive-eps_rel=0.1": 250, "em-at-adaptive-eps_rel=0.1": 250, "em-steps=99": 100}
+    forecast = Forecast(cells, nfe, 10, 2)
+    assert forecast.remaining == 2 * 10 * 600
+    forecast.begin("adaptive-eps_rel=0.1", kept=False)
+    forecast.tick(1250)
+    assert forecast.piece == 0.5
+    assert forecast.remaining == 2 * 10 * 600 - 1250
+    forecast.end("adaptive-eps_rel=0.1", 50.0)  # and so does the cell that it is matched by
+    assert forecast.remaining == 10 * 50 + 2 * 10 * (50 + 100)
+    assert forecast.ended == 1
+    forecast.begin("em-steps=99", kept=False)
+    forecast.end("em-steps=99", None)  # failed: nothing of it is left
+    assert forecast.remaining == 10 * 50 + 2 * 10 * 50
+    assert forecast.ended == 3

@@ -40,10 +40,12 @@ class Forecast:
         self._spent = self._current = 0.0  # evaluations, of what was drawn in this run
         self._time, self._since = 0.0, monotonic()
         self._measured: set[str] = set()
+        self._cell = ""
         self._drawing = False
 
-    def begin(self, kept: bool) -> None:
-        """A piece begins."""
+    def begin(self, cell: str, kept: bool) -> None:
+        """A piece of this cell begins."""
+        self._cell = cell
         self._since, self._current, self._drawing = monotonic(), 0.0, not kept
 
     def tick(self, rows_evaluated: int) -> None:
@@ -73,6 +75,11 @@ class Forecast:
         """Evaluations that are still to be made."""
         whole = sum(left * self._n * self._nfe[cell] for cell, left in self._left.items())
         return max(0.0, whole - self._current)
+
+    @property
+    def piece(self) -> float:
+        """How much of the present piece is done, about."""
+        return min(1.0, self._current / max(1.0, self._n * self._nfe.get(self._cell, 1.0)))
 
     @property
     def fraction(self) -> float:
@@ -115,7 +122,7 @@ def watcher(request: Request, *, quiet: bool) -> Iterator[Watcher]:
             console=target, expand=True, transient=True,
         ) as bar:  # fmt: skip
             whole = bar.add_task("comparing", total=1.0, left="")
-            part = bar.add_task("", total=n, left="")
+            part = bar.add_task("", total=1.0, left="")
             yield _Bars(forecast, n, repeats, bar, whole, part)
 
 
@@ -130,7 +137,7 @@ class _Told(Watcher):
 
     def piece(self, cell: Cell, label: str, repeat: int, kept: bool) -> None:
         self.what, self.finished = f"repeat {repeat + 1}/{self.repeats} · {label}", 0
-        self.forecast.begin(kept)
+        self.forecast.begin(cell.id, kept)
 
     def tick(self, progress: EngineProgress) -> None:
         self.finished = progress.finished
@@ -173,7 +180,7 @@ class _Bars(_Told):
         )
         self._bar.update(
             self._part,
-            completed=self.finished,
+            completed=forecast.piece,
             description=self.what,
             left=f"{self.finished}/{self.n} · {console.per_second(forecast.rate)} evaluations/s",
         )

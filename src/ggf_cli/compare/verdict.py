@@ -115,10 +115,19 @@ class Verdict:
                 continue
             cell = equal[0]
             times = reference["nfe"]["mean"] / cell["nfe"]["mean"]
+            values = f"{self._metric['title']} {self._say(cell)} and {self._say(reference)}"
+            same = not apart(self._values(cell), self._values(reference))
+            near = self._near(cell, reference)
+            relation = {
+                (True, True): "is as good as {}",
+                (True, False): "cannot be told apart from {}",
+                (False, True): "is within 5 % of {}",
+            }[same, near]
+            if not same and self._loss(cell) < self._loss(reference):
+                relation = "is better than {}"
             said.append(
-                f"{cell['label']} is as good as {reference['label']}"
-                f" ({self._metric['title']} {self._say(cell)} and {self._say(reference)}:"
-                f" {self._relation(cell, reference)}) with {times:.1f} times fewer evaluations."
+                f"{cell['label']} {relation.format(reference['label'])}, with {times:.1f} times fewer"
+                f" evaluations: {values}."
             )
         return said
 
@@ -134,11 +143,6 @@ class Verdict:
             return f"{names} cannot be told apart: {values}, {interval}."
         first = a if (mean < 0) == self._metric["lower_is_better"] else b
         return f"{first['label']} is better of {names}: {values}, {interval}."
-
-    def _relation(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-        if not apart(self._values(a), self._values(b)):
-            return "they cannot be told apart"
-        return "it is better" if self._loss(a) < self._loss(b) else "within 5 %"
 
     def _cheapest(self, cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The one with the fewest evaluations within 5 % of the best of these."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
 
 from ggf_cli.compare import pieces
 from ggf_cli.compare.budget import afford, parse_duration
@@ -280,6 +281,22 @@ def test_a_folder_of_another_comparison_is_refused(tmp_path):
     (tmp_path / "compare.json").write_text('{"schema": "other"}')
     with pytest.raises(OutputError, match="no comparison"):
         Comparison(request(tmp_path, repeats=1))
+
+
+def test_a_folder_is_taken_by_one_and_only_if_it_may_be(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(OutputError, match="not empty and has no comparison"):
+        Comparison(request(tmp_path / "mine"))
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file.*[Nn]ot a directory|exists"):
+        Comparison(request(tmp_path / "file")).run()
+    taken = Comparison(request(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir()
+    lock = FileLock(tmp_path / "shared" / ".lock")
+    with lock, pytest.raises(OutputError, match="another comparison is writing"):
+        taken.run()
+    assert taken.run()["status"] == "completed"
 
 
 def test_a_cell_that_fails_says_why_and_the_rest_goes_on(tmp_path):

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ggf_cli.compare import document, pieces
 from ggf_cli.compare.lineup import Cell, as_option
@@ -27,6 +30,7 @@ from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.catalog import read_catalog
 
 DOCUMENT = "compare.json"
+LOCK = ".lock"
 SAMPLES = "samples"
 PICTURES = 16  # samples of each cell that are drawn side by side
 FLOOR_DRAWS = 5
@@ -127,11 +131,13 @@ class Comparison:
             KeyboardInterrupt: It was to end; `result` has what there is.
         """
         self._watcher, self._stop = watcher or self._watcher, stop
-        for repeat in range(self._request.repeats):
-            for cell in self._request.cells:
-                if cell.id not in self._errors:
-                    self._next_piece(cell, repeat)
-                    self._write(self.result())
+        with _claimed(self._request.folder):
+            self._write(self.result())
+            for repeat in range(self._request.repeats):
+                for cell in self._request.cells:
+                    if cell.id not in self._errors:
+                        self._next_piece(cell, repeat)
+                        self._write(self.result())
         return self.result()
 
     def result(self) -> dict[str, Any]:
@@ -283,6 +289,11 @@ class Comparison:
         """Refuse to mix two comparisons in one folder."""
         before = read_document(self._request.folder)
         if before is None:
+            if any(self._request.folder.glob("[!.]*")):
+                raise OutputError(
+                    f"the folder {self._request.folder} is not empty and has no comparison",
+                    hint="give another folder with --out",
+                )
             return
         now = self._frame
         differs = [key for key in IDENTITY if before.get(key) != now[key]]
@@ -301,6 +312,25 @@ class Comparison:
         write_atomically(
             self._request.folder / DOCUMENT, (json.dumps(result, indent=1) + "\n").encode()
         )
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Have a folder to oneself; a process that dies lets it go.
+
+    Raises:
+        OutputError: It cannot be written to, or another comparison does.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise OutputError(
+            f"another comparison is writing to {folder}", hint="give another folder with --out"
+        ) from error
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def read_document(folder: Path) -> dict[str, Any] | None:

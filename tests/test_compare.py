@@ -9,10 +9,11 @@ from filelock import FileLock
 
 from ggf_cli.compare import pieces
 from ggf_cli.compare.budget import afford, parse_duration
+from ggf_cli.compare.folder import read_document
 from ggf_cli.compare.lineup import Contender, make_cells, parse_contender, spell
 from ggf_cli.compare.pilot import expected_nfe
 from ggf_cli.compare.presets import PRESETS
-from ggf_cli.compare.run import Comparison, Request, read_document
+from ggf_cli.compare.run import Comparison, Request
 from ggf_cli.compare.steps import summary
 from ggf_cli.compare.verdict import T_975, Verdict, apart, difference, summarise
 from ggf_cli.engine import Engine
@@ -129,16 +130,16 @@ def test_a_budget_buys_as_many_samples_as_fit():
     rich = plan(10_000)
     assert len(rich.cells) == 3
     assert rich.repeats == 3
-    assert 0.8 * 600 < rich.seconds <= 600
+    assert 0.85 * 600 < rich.seconds <= 0.9 * 600
     assert plan(20_000).n == pytest.approx(2 * rich.n, abs=2)
     assert not rich.notes
 
 
 def test_a_small_budget_gives_up_settings_then_repeats_then_time():
-    poor = plan(800)  # 1281 evaluations a sample: 106 samples, fewer than wanted
+    poor = plan(700)  # 1281 evaluations a sample: 98 samples
     assert [c.id for c in poor.cells] == ["adaptive-eps_rel=0.1", "em-steps=1000"]
     assert "adaptive-eps_rel=0.02 is left out" in poor.notes[0]
-    poorer = plan(500)
+    poorer = plan(450)
     assert poorer.repeats == 2
     assert poorer.n >= 100
     poorest = plan(10)

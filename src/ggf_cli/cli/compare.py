@@ -94,6 +94,8 @@ def compare(
             hint="give a folder of real images with --reference (it takes ggf-cli[fid])",
         )
     judges = make_judges(names, what, reference=reference, device=what.device)
+    if n is None and not quiet:
+        console.note("measuring evaluations and speed for a few seconds, to plan the time")
     request = decide(
         wish,
         what,

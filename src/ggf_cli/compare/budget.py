@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 from ggf_cli.compare.lineup import Cell
 
-OVERHEAD = 0.85  # of the time is left for drawing; the rest goes into judging and plots
-# A Fréchet distance of as few samples as there are features is mostly its own bias: twice that many are
-# the least that is taken, and so many times the least are aimed at before settings are given up.
-WANTED = 1.25
+DRAWING = 0.9  # of the time; the rest goes into judging and plots
 FEWEST_REPEATS = 2
 
 
@@ -56,9 +53,9 @@ def afford(
 
     def affordable() -> int:
         per_sample = sum(nfe[cell.id] for cell in chosen)
-        return int(OVERHEAD * seconds * rate / (per_sample * repeats))
+        return int(DRAWING * seconds * rate / (per_sample * repeats))
 
-    while affordable() < WANTED * min_samples and (dearest := _dearest(chosen, nfe)):
+    while affordable() < min_samples and (dearest := _dearest(chosen, nfe)):
         chosen = [cell for cell in chosen if dearest.id not in (cell.id, cell.matches)]
         notes.append(f"{dearest.id} is left out: the time does not suffice for it")
     while affordable() < min_samples and repeats > FEWEST_REPEATS:

@@ -18,7 +18,6 @@ from ggf_cli.compare.verdict import Verdict
 from ggf_cli.output.runlog import describe_device, nfe_statistics
 from ggf_cli.score import ScoreModel
 
-SCHEMA = "ggf-compare/1"
 MEASURED = (
     "nfe", "nfe_counts", "steps", "lost", "utilisation", "rows_evaluated", "network_calls", "seconds",
     "images_per_s", "evaluations_per_s", "peak_memory_bytes", "step_sizes",

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ggf_cli.compare import document, pieces
+from ggf_cli.compare.folder import DOCUMENT, SCHEMA, claimed, read_document
 from ggf_cli.compare.lineup import Cell, as_option
 from ggf_cli.compare.pieces import Piece
 from ggf_cli.compare.verdict import summarise
@@ -29,8 +27,6 @@ from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.catalog import read_catalog
 
-DOCUMENT = "compare.json"
-LOCK = ".lock"
 SAMPLES = "samples"
 PICTURES = 16  # samples of each cell that are drawn side by side
 FLOOR_DRAWS = 5
@@ -131,7 +127,7 @@ class Comparison:
             KeyboardInterrupt: It was to end; `result` has what there is.
         """
         self._watcher, self._stop = watcher or self._watcher, stop
-        with _claimed(self._request.folder):
+        with claimed(self._request.folder):
             self._write(self.result())
             for repeat in range(self._request.repeats):
                 for cell in self._request.cells:
@@ -230,7 +226,7 @@ class Comparison:
         """What the document says whatever comes of the drawing."""
         request = self._request
         return {
-            "schema": document.SCHEMA,
+            "schema": SCHEMA,
             "command": request.command,
             "started_at": self._started.isoformat(timespec="seconds"),
             "model": document.about_model(request.model, request.summary),
@@ -312,47 +308,6 @@ class Comparison:
         write_atomically(
             self._request.folder / DOCUMENT, (json.dumps(result, indent=1) + "\n").encode()
         )
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Have a folder to oneself; a process that dies lets it go.
-
-    Raises:
-        OutputError: It cannot be written to, or another comparison does.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout as error:
-        raise OutputError(
-            f"another comparison is writing to {folder}", hint="give another folder with --out"
-        ) from error
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
-
-
-def read_document(folder: Path) -> dict[str, Any] | None:
-    """The comparison in a folder, if there is one.
-
-    Raises:
-        OutputError: There is a document, but not one of ours.
-    """
-    path = folder / DOCUMENT
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OutputError(f"cannot read {path}: {error}") from error
-    try:
-        found = json.loads(text)
-        if found["schema"] == document.SCHEMA and isinstance(found["cells"], list):
-            return dict(found)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise OutputError(f"{path} is damaged or no comparison", hint="give another folder with --out")
 
 
 def _identity(cell: Mapping[str, Any]) -> tuple[Any, ...]:

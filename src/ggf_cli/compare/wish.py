@@ -113,8 +113,9 @@ def decide(
         batch_size: Rows per network call; None chooses.
         summary: One line about the model.
     """
+    from ggf_cli.compare.folder import read_document
     from ggf_cli.compare.pilot import expected_nfe, measure_rate
-    from ggf_cli.compare.run import Request, read_document
+    from ggf_cli.compare.run import Request
     from ggf_cli.sampling import choose_batch_size
 
     cells, n, repeats, notes = wish.cells(), wish.n, wish.repeats, list[str]()

@@ -16,6 +16,10 @@ SOLVERS: dict[str, Entry] = {
         "ggf_cli.solvers.adaptive:Adaptive",
         "the paper's adaptive step-size solver, error control for each sample",
     ),
+    "adaptive-multistep": Entry(
+        "ggf_cli.solvers.adaptive_multistep:AdaptiveMultistep",
+        "adaptive steps at one evaluation each, none rejected",
+    ),
     "em": Entry(
         "ggf_cli.solvers.euler_maruyama:EulerMaruyama",
         "Euler–Maruyama, the fixed-step baseline",

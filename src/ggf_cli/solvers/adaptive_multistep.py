@@ -1,0 +1,176 @@
+"""Adaptive steps at one evaluation each: an exponential multistep method for the reverse SDE that rejects nothing.
+
+With y = x / alpha, l = sigma / alpha, lambda = -log l and the data prediction D(y, lambda) = E[x(0) | x(t)], the reverse
+SDE (eta = 1), the probability flow (eta = 0) and what lies between are
+
+    dy = (1 + eta) (D - y) dlambda + sqrt(2 eta) l dw
+
+All but D is linear and solved exactly. From s to the next t, h = lambda_t - lambda_s > 0, K = 1 + eta:
+
+    predict   y_t <- e^(-K h) y_s + (1 - e^(-K h)) D_s + l_t sqrt(1 - e^(-2 eta h)) z
+    evaluate  D_t <- D(y_t)
+    correct   d   <- w (D_t - D_s),   w = k / (1 - J k),   k = 1 - (1 - e^(-K h)) / (K h)
+              y_t <- y_t + d,   D_t <- D_t + J d
+
+The prediction keeps D constant: along the reverse SDE the data prediction is a martingale, so its past says nothing of where it
+goes next, and e^(-2h) y + (1 - e^(-2h)) D is the exact mean of y_t. What it lacks is variance, that of D on its way from D_s
+to D_t. The correction puts it back when the evaluation shows it: k (D_t - D_s) is the integral of the line between the two
+(Adams–Moulton). D_t belongs to the predicted y_t; at the corrected one it is larger by J d, with J the Jacobian of D along d,
+and that makes the correction implicit: d = k (D_t + J d - D_s). No evaluation is spent on it: a constant stands for J.
+
+The size of the next step follows from the last correction, in units of the tolerance:
+
+    delta = max(eps_abs, eps_rel (high - low))                     of the data range
+    S     = sqrt(numbers in a sample) (high - low) / 4             how far images differ from each other
+    error = S² / (S² + l_t²) RMS(k (D_t - D_s)) / delta            one number a row
+    h <- min(h_max, h clamp(safety error^-exponent, shrink, growth))
+
+The factor before RMS is how much of an error in y the data prediction, and with it the image, can still see under the noise.
+The step depends on the past alone and none is taken back, so noise is never chosen. The last D is the denoised image.
+
+docs/adaptive-multistep.md derives this, and has the measurements behind every constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ggf_cli.score import ScoreFunction
+from ggf_cli.sde import SDE, expand_as_batch
+from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
+from ggf_cli.solvers.control import root_mean_square, time_after
+from ggf_cli.solvers.tolerance import Tolerances
+
+JACOBIAN = 0.8
+H_FIRST, SAFETY, EXPONENT, SHRINK, GROWTH = 0.3, 0.9, 0.6, 0.3, 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveMultistepRows(Rows):
+    """What a row of the solver remembers.
+
+    Attributes:
+        h: The largest step that may come next, in units of t, (B,).
+        width: The last step, in units of lambda, (B,); 0 before the first.
+        data: The corrected data prediction where it began, (B, *).
+    """
+
+    h: Tensor
+    width: Tensor
+    data: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveMultistep(Tolerances):
+    """Adaptive exponential multistep solver: one evaluation a step, no step rejected."""
+
+    name: ClassVar[str] = "adaptive-multistep"
+    kind: ClassVar[Literal["sde", "ode"]] = "sde"
+    order: ClassVar[float | None] = 1
+    evaluations: ClassVar[str] = "1"
+
+    eta: float = option(1.0, "noise: 1 the reverse SDE, 0 the probability flow", low=0, high=100)
+    h_max: float = option(1.0, "largest step, in units of log(alpha / sigma)", above=0, high=100)
+    denoise: bool = option(True, "end with Tweedie's formula at t_eps")
+
+    def start(self, x: Tensor, index: Tensor, sde: SDE) -> AdaptiveMultistepRows:
+        rows = fresh_rows(x, index, sde)
+        t = rows["t"]
+        return AdaptiveMultistepRows(
+            **rows,
+            h=_in_time(sde, t, torch.full_like(t, min(H_FIRST, self.h_max))),
+            width=torch.zeros_like(t),
+            data=torch.zeros_like(x),
+        )
+
+    def step(
+        self, rows: AdaptiveMultistepRows, score: ScoreFunction, noise: NoiseFunction, sde: SDE
+    ) -> AdaptiveMultistepRows:
+        t, arrived = rows.t, rows.t <= sde.t_eps
+        answer = sde.tweedie_denoise(rows.x, t, score(rows.x, t))
+
+        # Correct the step that led here; a fresh row has made none, its k is 0.
+        k = missed_share((1 + self.eta) * rows.width)
+        change = answer - rows.data
+        missed = root_mean_square(change).to(t.dtype) * k
+        error = missed * _visible(sde, t, change[0].numel()) / self._tolerance(sde)
+        shift = expand_as_batch(k / (1 - JACOBIAN * k), change) * change
+        x = rows.x + expand_as_batch(sde.alpha(t), shift) * shift
+        data = answer + JACOBIAN * shift
+
+        # Predict. A row that has arrived takes a step of size 0, discarded below.
+        t_next, width = self._next(rows, error, sde)
+        z = noise(rows.index, rows.draws)
+        moved = self._predict(x, data, t, t_next, width, z, sde)
+
+        h = _in_time(sde, t_next, (GROWTH * width).clamp(max=self.h_max))
+        accepted = rows.accepted + ~arrived
+        return AdaptiveMultistepRows(
+            index=rows.index,
+            draws=rows.draws + ~arrived,
+            x=where_rows(arrived, answer, moved),
+            t=t_next,
+            accepted=accepted,
+            rejected=rows.rejected,
+            done=arrived if self.denoise else t_next <= sde.t_eps,
+            h=h,
+            width=width,
+            data=data,
+        )
+
+    def _next(self, rows: AdaptiveMultistepRows, error: Tensor, sde: SDE) -> tuple[Tensor, Tensor]:
+        """The time that each row goes to, and how far that is in lambda, both (B,)."""
+        here = sde.half_log_snr(rows.t)
+        limit = sde.half_log_snr(time_after(rows.t, rows.h, sde.t_eps)) - here
+        # exp and log, not pow: see ggf_cli.noise. An error of 0 asks for an infinite step.
+        factor = (SAFETY * torch.exp(-EXPONENT * torch.log(error))).clamp(SHRINK, GROWTH)
+        width = torch.where(rows.accepted == 0, limit, torch.minimum(limit, factor * rows.width))
+
+        left = sde.half_log_snr(torch.full_like(rows.t, sde.t_eps)) - here
+        last = width >= (1 - 1e-9) * left  # to the bit, not to round-off
+        t_next = torch.where(last, sde.t_eps, sde.time_at(here + width))
+        return t_next, torch.where(last, left, width)
+
+    def _predict(
+        self, x: Tensor, data: Tensor, t: Tensor, t_next: Tensor, width: Tensor, z: Tensor, sde: SDE
+    ) -> Tensor:
+        """x at t_next if the data prediction did not change on the way, (B, *)."""
+        sigma = sde.sigma(t_next)
+        keep = sigma / sde.sigma(t) * torch.exp(-self.eta * width)
+        gain = sde.alpha(t_next) * -torch.expm1(-(1 + self.eta) * width)
+        spread = sigma * torch.sqrt(-torch.expm1(-2 * self.eta * width))
+        return (
+            expand_as_batch(keep, x) * x
+            + expand_as_batch(gain, x) * data
+            + expand_as_batch(spread, x) * z
+        )
+
+    def _tolerance(self, sde: SDE) -> float:
+        """delta, in units of the data."""
+        low, high = sde.data_range
+        return max(self._eps_abs(sde), self.eps_rel * (high - low))
+
+
+def missed_share(u: Tensor) -> Tensor:
+    """k = 1 - (1 - e^-u) / u, (B,) -> (B,) in [0, 1), u >= 0.
+
+    The share of a change of D, even over a step, that a step with D held constant leaves out.
+    """
+    exact = 1 + torch.expm1(-u) / u.clamp(min=1e-4)
+    return torch.where(u < 1e-4, u / 2, exact)
+
+
+def _visible(sde: SDE, t: Tensor, numbers: int) -> Tensor:
+    """S² / (S² + l²), (B,): the Jacobian of D where data spread by S, for samples of so many numbers."""
+    low, high = sde.data_range
+    spread = numbers * ((high - low) / 4) ** 2
+    return spread / (spread + torch.exp(-2 * sde.half_log_snr(t)))
+
+
+def _in_time(sde: SDE, t: Tensor, width: Tensor) -> Tensor:
+    """A step from t of so much in lambda, in units of t; all (B,)."""
+    return t - sde.time_at(sde.half_log_snr(t) + width)

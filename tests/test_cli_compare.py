@@ -199,7 +199,8 @@ def test_ctrl_c_keeps_what_is_drawn_and_the_same_command_goes_on(tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not (tmp_path / "compare.json").exists() and time.monotonic() < deadline:
+    document = tmp_path / "compare.json"
+    while time.monotonic() < deadline and '"done"' not in (document.read_text() if document.exists() else ""):  # fmt: skip
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)

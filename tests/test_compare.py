@@ -258,7 +258,12 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path):
     comparison = Comparison(request(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         comparison.run(stop=stop)
-    assert comparison.result()["status"] == "interrupted"
+    stopped = comparison.result()
+    assert stopped["status"] == "interrupted"
+    assert {"done", "pending"} == {cell["status"] for cell in stopped["cells"]}
+    for cell in stopped["cells"]:  # known of what was not drawn, too
+        assert cell["options"].keys() == read_catalog()[cell["solver"]]["options"].keys()
+        assert cell["command"].startswith("ggf sample --model gaussian --solver")
     before = drawn(tmp_path)
     assert 0 < len(before) < 10
 

@@ -44,7 +44,7 @@ def compare(
     quiet: options.Quiet = False,
     json: own.Json = False,
 ) -> None:
-    """Compare solvers on the same samples: quality, cost, and which one to take.
+    """Compare solvers on the same samples, and recommend a setting.
 
     Sample i starts from the same prior noise in every cell. After Ctrl-C or a crash the same command goes on.
 

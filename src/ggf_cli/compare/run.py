@@ -254,7 +254,10 @@ class Comparison:
         drawn, values = self._pieces[cell.id], self._values[cell.id]
         error = self._errors.get(cell.id)
         quality = {name: summarise([v[name] for v in values]) for name in (values or [{}])[0]}
-        given, options = self._settled.get(cell.id, (None, None))
+        given, options = self._settled.get(cell.id) or (
+            dict(cell.given),
+            make_solver(cell.solver, dict(cell.given)).options(),
+        )
         return document.about_cell(
             cell,
             drawn,
@@ -264,7 +267,7 @@ class Comparison:
             adaptive=bool(read_catalog()[cell.solver]["adaptive"]),
             status="failed" if error else "done" if drawn else "pending",
             error=error,
-            command=None if given is None else self._sample_command(cell, given),
+            command=self._sample_command(cell, given),
             published=dict(self._request.published.get(cell.id, {})) or None,
         )
 

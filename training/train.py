@@ -31,6 +31,7 @@ from ggf_cli.checkpoints.native import Checkpoint, read, to_bytes
 from ggf_cli.devices import resolve_device
 from ggf_cli.networks import NETWORKS
 from ggf_cli.output.folder import write_atomically
+from ggf_cli.precision import fast_bf16
 from ggf_cli.score import PARAMETRIZATIONS
 from ggf_cli.sde import SDE, expand_as_batch, sde_from_dict
 from optimizer import MuonAdam
@@ -131,13 +132,6 @@ def train(config: Config, out: Path, device: torch.device, hours: float, resume:
             _save(out, state, config, sde, images.shape[1:])
         if over:
             break
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 faster than float32."""
-    return device.type == "cuda" or (
-        device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
-    )
 
 
 def denoising_loss(score: Any, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:

@@ -97,11 +97,9 @@ class Forecast:
         """ "3:20 left, until 14:05"."""
         if not self._spent + self._current:
             return ""
-        seconds = round(self.remaining / self.rate)
-        minutes, rest = divmod(seconds, 60)
-        hours, minutes = divmod(minutes, 60)
-        clock = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-        return f"~{clock} left, until {datetime.now() + timedelta(seconds=seconds):%H:%M}"
+        seconds = self.remaining / self.rate
+        until = datetime.now() + timedelta(seconds=round(seconds))
+        return f"{console.time_left(seconds)}, until {until:%H:%M}"
 
 
 @contextmanager

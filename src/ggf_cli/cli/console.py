@@ -64,6 +64,14 @@ def per_second(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
+def time_left(seconds: float) -> str:
+    """A duration for people: "~0:42 left", "~1:05:00 left"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"~{clock} left"
+
+
 def show_error(message: str, hint: str | None) -> None:
     """An expected failure: what, and one hint."""
     console = stderr()

@@ -111,11 +111,7 @@ class Forecast:
 
     def left(self) -> str:
         """ "0:42 left"."""
-        seconds = round(self._remaining / max(self.rate, 1e-6))
-        minutes, seconds = divmod(seconds, 60)
-        hours, minutes = divmod(minutes, 60)
-        clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-        return f"~{clock} left"
+        return console.time_left(self._remaining / max(self.rate, 1e-6))
 
     def details(self, progress: Progress) -> str:
         """Mean NFE, speed, where the rows stand, and how many attempts are accepted."""

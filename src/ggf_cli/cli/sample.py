@@ -19,7 +19,7 @@ from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.cli.progress import reporter
 from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import GGFError, OutputError, SolveError, UsageError
-from ggf_cli.solvers.catalog import flag, read_catalog
+from ggf_cli.solvers.catalog import as_words, read_catalog
 
 if TYPE_CHECKING:
     from ggf_cli.engine import Engine, Finished, Progress
@@ -236,13 +236,7 @@ def _command(engine: Engine, first: dict[str, Any], last: dict[str, Any]) -> str
         "max-nfe": engine.max_nfe,
         **last,
     }
-    words = ["ggf", "sample"]
-    for name, value in arguments.items():
-        if isinstance(value, bool):
-            words.append(flag(name if value else f"no_{name}"))
-        elif value is not None:
-            words += [flag(name), str(value)]
-    return shlex.join(words)
+    return shlex.join(["ggf", "sample", *as_words(arguments)])
 
 
 def _summarise(log: dict[str, Any], folder: Path) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
-import ggf_cli
 from ggf_cli.compare.lineup import Cell
 from ggf_cli.compare.pieces import Piece
 from ggf_cli.compare.steps import summary
 from ggf_cli.compare.verdict import Verdict
-from ggf_cli.output.runlog import describe_device, nfe_statistics
+from ggf_cli.output.runlog import describe_device, describe_model, nfe_statistics, versions
 from ggf_cli.score import ScoreModel
 
 MEASURED = (
@@ -26,28 +23,15 @@ MEASURED = (
 
 def about_model(model: ScoreModel, summary: str | None) -> dict[str, Any]:
     """What the document says of the model."""
-    provenance = model.provenance or {}
-    return {
-        "name": model.name,
-        "source": provenance.get("file"),
-        "sha256": provenance.get("sha256"),
-        "sde": model.sde.to_dict(),
-        "shape": list(model.shape),
-        "parameters": provenance.get("parameters"),
-        "exact": model.distribution is not None,
-        "summary": summary,
-    }
+    exact = model.distribution is not None
+    return describe_model(model) | {"exact": exact, "summary": summary}
 
 
 def about_machine(model: ScoreModel) -> dict[str, Any]:
     """Device and versions."""
     return {
         "device": describe_device(torch.device(model.device)),
-        "versions": {
-            "ggf-cli": ggf_cli.__version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "numpy", "matplotlib")},
-        },
+        "versions": versions("torch", "numpy", "matplotlib"),
     }
 
 
@@ -98,7 +82,7 @@ def _measured(pieces: Sequence[Piece]) -> dict[str, Any]:
     nfe = [int(value) for piece in pieces for value in piece.nfe]
     seconds = sum(piece.seconds for piece in pieces)
     rows = sum(piece.rows_evaluated for piece in pieces)
-    done = sum(len(piece.images) for piece in pieces)
+    done = sum(len(piece.nfe) - piece.lost for piece in pieces)
     memory = max(piece.peak_memory for piece in pieces)
     return {
         "nfe": nfe_statistics(nfe),

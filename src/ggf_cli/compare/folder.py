@@ -11,9 +11,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ggf_cli.errors import OutputError
+from ggf_cli.output.comparison import COMPARISON
 
 SCHEMA = "ggf-compare/1"
-DOCUMENT = "compare.json"
 LOCK = ".lock"
 
 
@@ -42,7 +42,7 @@ def read_document(folder: Path) -> dict[str, Any] | None:
     Raises:
         OutputError: There is a document, but not one of ours.
     """
-    path = folder / DOCUMENT
+    path = folder / COMPARISON
     try:
         text = path.read_text()
     except FileNotFoundError:

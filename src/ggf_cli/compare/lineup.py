@@ -13,12 +13,12 @@ Euler–Maruyama with 1000 steps is the reference beside which the paper measure
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ggf_cli.errors import UsageError
 from ggf_cli.registry import did_you_mean, lookup
-from ggf_cli.solvers.catalog import flag, read_catalog
+from ggf_cli.solvers.catalog import read_catalog
 
 DEFAULT = ("adaptive", "em", "dpmpp-2m-sde:nfe=50")
 EPS_REL = (0.01, 0.02, 0.05, 0.1)
@@ -192,14 +192,7 @@ def _match(cells: list[Cell]) -> list[Cell]:
             result.append(cell)
             continue
         result += [
-            Cell(
-                id=f"{cell.id}-at-{model.id}",
-                series=cell.series,
-                solver=cell.solver,
-                given=cell.given,
-                role="matched",
-                matches=model.id,
-            )
+            replace(cell, id=f"{cell.id}-at-{model.id}", role="matched", matches=model.id)
             for model in models
         ]
     return result
@@ -214,14 +207,3 @@ def _reference(solver: str, given: Mapping[str, Any]) -> Cell:
 def _slug(solver: str, given: Mapping[str, Any]) -> str:
     words = [f"{key}={value}" for key, value in given.items()]
     return "-".join([solver, *words]).replace("/", "_").replace(":", "_")
-
-
-def as_option(given: Mapping[str, Any]) -> list[str]:
-    """Options as `ggf sample` takes them: ["--eps-rel", "0.05"]."""
-    words: list[str] = []
-    for key, value in given.items():
-        if isinstance(value, bool):
-            words.append(flag(key if value else f"no_{key}"))
-        else:
-            words += [flag(key), str(value)]
-    return words

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from io import BytesIO
 from pathlib import Path
 from time import perf_counter
@@ -57,6 +57,10 @@ class Piece:
     peak_memory: int
     step_t: Tensor
     step_h: Tensor
+
+    def first(self, count: int) -> Piece:
+        """The same account with the images of the first few samples, and without their states."""
+        return replace(self, images=self.images[:count].clone(), x=self.x[:0].clone())
 
 
 def draw(engine: Engine, indices: range, *, keep_x: bool, on_tick: Report) -> Piece:

@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.compare import document, pieces
-from ggf_cli.compare.folder import DOCUMENT, SCHEMA, claimed, read_document
-from ggf_cli.compare.lineup import Cell, as_option
+from ggf_cli.compare.folder import SCHEMA, claimed, read_document
+from ggf_cli.compare.lineup import Cell
 from ggf_cli.compare.pieces import Piece
 from ggf_cli.compare.verdict import summarise
 from ggf_cli.engine import Engine, Progress
 from ggf_cli.errors import GGFError, OutputError, SolveError
+from ggf_cli.output.comparison import COMPARISON
 from ggf_cli.output.folder import write_atomically
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
-from ggf_cli.solvers.catalog import read_catalog
+from ggf_cli.solvers.catalog import as_words, read_catalog
 
 SAMPLES = "samples"
 PICTURES = 16  # samples of each cell that are drawn side by side
@@ -151,7 +152,7 @@ class Comparison:
 
     def pictures(self) -> dict[str, Any]:
         """The first few samples of each cell, {cell id: (k, C, H, W) float32 in [0, 1]}."""
-        first = {name: drawn[0].images[:PICTURES] for name, drawn in self._pieces.items() if drawn}
+        first = {name: drawn[0].images for name, drawn in self._pieces.items() if drawn}
         return {name: images.float() / 255 for name, images in first.items()}
 
     # --- drawing -----------------------------------------------------------------------------------------
@@ -165,7 +166,8 @@ class Comparison:
         """Draw and judge one piece, or take it from its file; what fails is told in the cell's row."""
         try:
             piece = self._draw(cell, repeat)
-            self._pieces[cell.id].append(piece)
+            # The samples are on disk: memory must not grow with their number.
+            self._pieces[cell.id].append(piece.first(PICTURES))
             if piece.lost == len(piece.nfe):
                 raise SolveError(f"none of {piece.lost} samples reached the end")
             self._values[cell.id].append(
@@ -280,7 +282,7 @@ class Comparison:
 
     def _sample_command(self, cell: Cell, given: Mapping[str, Any]) -> str:
         words = ["ggf", "sample", "--model", self._request.model_argument]
-        return shlex.join([*words, "--solver", cell.solver, *as_option(given)])
+        return shlex.join([*words, "--solver", cell.solver, *as_words(given)])
 
     # --- the folder --------------------------------------------------------------------------------------
 
@@ -309,7 +311,7 @@ class Comparison:
 
     def _write(self, result: dict[str, Any]) -> None:
         write_atomically(
-            self._request.folder / DOCUMENT, (json.dumps(result, indent=1) + "\n").encode()
+            self._request.folder / COMPARISON, (json.dumps(result, indent=1) + "\n").encode()
         )
 
 

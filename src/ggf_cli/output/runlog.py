@@ -17,6 +17,7 @@ import torch
 
 import ggf_cli
 from ggf_cli.engine import Engine
+from ggf_cli.score import ScoreModel
 
 SCHEMA = "ggf-run/1"
 
@@ -35,7 +36,6 @@ def run_log(
 ) -> dict[str, Any]:
     """Assemble the document; see the schema for what each key means."""
     model, solver, progress = engine.model, engine.solver, engine.progress
-    provenance = model.provenance or {}
     done = sum(sample["status"] == "done" for sample in samples)
     return {
         "schema": SCHEMA,
@@ -43,14 +43,7 @@ def run_log(
         "command": command,
         "started_at": started_at.isoformat(timespec="seconds"),
         "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "model": {
-            "name": model.name,
-            "source": provenance.get("file"),
-            "sha256": provenance.get("sha256"),
-            "sde": model.sde.to_dict(),
-            "shape": list(model.shape),
-            "parameters": provenance.get("parameters"),
-        },
+        "model": describe_model(model),
         "solver": {"name": solver.name, "options": solver.options()},
         "t_eps": model.sde.t_eps,
         "seed": engine.seed,
@@ -58,11 +51,7 @@ def run_log(
         "batch_size": engine.batch_size,
         "device": describe_device(torch.device(model.device)),
         "dtype": str(model.dtype).removeprefix("torch."),
-        "versions": {
-            "ggf-cli": ggf_cli.__version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "numpy", "pillow", "safetensors")},
-        },
+        "versions": versions("torch", "numpy", "pillow", "safetensors"),
         "nfe": nfe_statistics([sample["nfe"] for sample in samples]),
         "steps": {
             "accepted": sum(sample["accepted"] for sample in samples),
@@ -80,6 +69,28 @@ def run_log(
         "peak_memory_bytes": peak_memory(torch.device(model.device)),
         "samples": list(samples),
         "files": sorted(files, key=lambda file: file["path"]),
+    }
+
+
+def describe_model(model: ScoreModel) -> dict[str, Any]:
+    """What a log says of a model."""
+    provenance = model.provenance or {}
+    return {
+        "name": model.name,
+        "source": provenance.get("file"),
+        "sha256": provenance.get("sha256"),
+        "sde": model.sde.to_dict(),
+        "shape": list(model.shape),
+        "parameters": provenance.get("parameters"),
+    }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Of this program, of Python, and of packages."""
+    return {
+        "ggf-cli": ggf_cli.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
     }
 
 

@@ -41,6 +41,17 @@ def flag(option: str) -> str:
     return "--" + option.replace("_", "-")
 
 
+def as_words(options: Mapping[str, Any]) -> list[str]:
+    """Options as words of a command line: ["--eps-rel", "0.05", "--no-denoise"]; those that are None are left out."""
+    words: list[str] = []
+    for name, value in options.items():
+        if isinstance(value, bool):
+            words.append(flag(name if value else f"no_{name}"))
+        elif value is not None:
+            words += [flag(name), str(value)]
+    return words
+
+
 def describe() -> dict[str, dict[str, Any]]:
     """The catalog, from the classes."""
     return {name: _solver(entry.summary, entry.load()) for name, entry in SOLVERS.items()}

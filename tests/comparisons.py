@@ -85,7 +85,7 @@ def comparison(cells, metrics, *, repeats=3, **changes):
         "model": {"name": "fashion-vp", "source": "fashion-vp.safetensors", "sha256": DIGEST,
                   "sde": {"name": "vp", "beta_min": 0.1, "beta_max": 20.0, "t_eps": 1e-3, "data_range": [-1.0, 1.0]},
                   "shape": [1, 28, 28], "parameters": 1_234_567, "exact": False, "summary": "Fashion-MNIST, 28 × 28, shipped with ggf"},
-        "device": "cpu (2 threads)", "precision": "bf16", "batch_size": 64,
+        "device": "cpu (2 threads)", "precision": "bf16", "compiled": False, "batch_size": 64,
         "versions": {"ggf-cli": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "numpy": "2.3.1"},
         "seed": 0, "n": 300, "repeats": repeats, "budget_s": 600.0, "preset": None,
         "notes": ["300 samples a repeat are what 10 minutes afford at 714 evaluations/s.",

@@ -176,7 +176,6 @@ class MeanError:
 def request(folder, *contenders, model=None, **changes):
     wanted = Request(
         model=model or gaussian_model(VP, dtype=torch.float32),
-        precision="fp32",
         cells=cells_of(
             *contenders or ("adaptive", "em"), eps_rel=(0.1, 0.5), reference=("em", {"steps": 60})
         ),

@@ -15,7 +15,17 @@ LAYERS = [
     ("cli", "__main__"),
     ("compare", "output", "sampling"),
     ("engine", "checkpoints"),
-    ("solvers", "networks", "metrics", "score", "noise", "sde", "devices", "precision"),
+    (
+        "solvers",
+        "networks",
+        "metrics",
+        "score",
+        "noise",
+        "sde",
+        "devices",
+        "precision",
+        "compilation",
+    ),
     ("errors", "registry"),
 ]
 FORBIDDEN = {

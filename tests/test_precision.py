@@ -12,8 +12,8 @@ from problems import VP, gaussian_model
 
 
 def test_bfloat16_changes_the_network_alone_and_little(fashion):
-    model, name = in_precision(fashion, "bf16")
-    assert name == "bf16"
+    model = in_precision(fashion, "bf16")
+    assert (fashion.precision, model.precision) == ("fp32", "bf16")
     x, t = torch.randn(4, 1, 28, 28), torch.full((4,), 0.5, dtype=torch.float64)
     with torch.no_grad():
         faster, plain = model.score(x, t), fashion.score(x, t)
@@ -24,8 +24,8 @@ def test_bfloat16_changes_the_network_alone_and_little(fashion):
 
 
 def test_exact_scores_and_fp32_are_left_alone(fashion, mixture):
-    assert in_precision(mixture, "bf16") == (mixture, "fp32")
-    assert in_precision(fashion, "fp32") == (fashion, "fp32")
+    assert in_precision(mixture, "bf16") is mixture
+    assert in_precision(fashion, "fp32") is fashion
     with pytest.raises(UsageError, match="auto, fp32 or bf16"):
         in_precision(fashion, "fp16")
 
@@ -40,8 +40,8 @@ def test_auto_takes_bfloat16_only_where_it_is_fast_and_agrees(monkeypatch):
 
     rough = replace(plain, score=difference_of_near_numbers)
     monkeypatch.setattr(precision, "fast_bf16", lambda device: True)
-    assert in_precision(rough, "auto")[1] == "fp32"
-    assert in_precision(rough, "bf16")[1] == "bf16"
-    assert in_precision(plain, "auto")[1] == "bf16"
+    assert in_precision(rough, "auto").precision == "fp32"
+    assert in_precision(rough, "bf16").precision == "bf16"
+    assert in_precision(plain, "auto").precision == "bf16"
     monkeypatch.setattr(precision, "fast_bf16", lambda device: False)
-    assert in_precision(plain, "auto")[1] == "fp32"
+    assert in_precision(plain, "auto").precision == "fp32"

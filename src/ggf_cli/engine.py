@@ -18,6 +18,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ggf_cli.compilation import batch_sizes
 from ggf_cli.errors import UsageError
 from ggf_cli.noise import Noise
 from ggf_cli.score import CountedScore, ScoreModel
@@ -25,10 +26,11 @@ from ggf_cli.solvers.base import Rows, Solver
 
 MAX_NFE = 10_000
 
-# On a CPU, convolutions give a row the same bits in any batch of two rows or more (tests/test_engine.py checks
-# the embedded network); a batch of one takes other kernels. The last row of a run therefore keeps a finished
-# neighbour, so that a sample is the same to the bit in any subset drawn at the same batch size.
-MIN_CALL = 2
+# On a CPU, float32 convolutions on one or two threads give a row the same bits in any batch of an even number of rows
+# (tests/test_engine.py checks the embedded network); other batches take other kernels or divide the work within a row. So
+# the last rows of a run keep a finished neighbour, and a sample is the same to the bit in any subset drawn at the same batch size.
+# More threads divide a row even so; bfloat16 convolutions never do.
+EVEN = 2
 
 
 class Outcome(StrEnum):
@@ -136,6 +138,7 @@ class Engine:
         self.seed = seed
         self.batch_size = batch_size
         self.max_nfe = max_nfe or solver.expected_nfe() or MAX_NFE
+        self._sizes = batch_sizes(model, batch_size)
         self._device = torch.device(model.device)
         self._noise = Noise(seed=seed, shape=model.shape, dtype=model.dtype)
         self._score = CountedScore(model.score)
@@ -186,7 +189,7 @@ class Engine:
         first = list(islice(waiting, self.batch_size))
         if not first:
             return None
-        padding = min(self.batch_size, MIN_CALL) - len(first)
+        padding = self._rows_for(len(first)) - len(first)
         rows = self._start(first + first[:1] * padding)
         self._slots = [*first, *[None] * padding]
         self._state = [(self.model.sde.T, 0, 0)] * len(rows)
@@ -202,6 +205,12 @@ class Engine:
         sde = self.model.sde
         x = sde.prior_sampling(self._noise(index, torch.zeros_like(index)))
         return self.solver.start(x, index, sde)
+
+    def _rows_for(self, running: int) -> int:
+        """Rows of a call that so many running samples need."""
+        if self.model.compiled:
+            return next(size for size in self._sizes if size >= running)
+        return max(running, min(self.batch_size, running + running % EVEN))
 
     @torch.no_grad()
     def _tick(self, rows: Rows) -> Rows:
@@ -275,7 +284,7 @@ class Engine:
         if not running:
             return None
         parked = [slot for slot, index in enumerate(self._slots) if index is None]
-        padding = max(0, min(self.batch_size, MIN_CALL) - len(running))
+        padding = self._rows_for(len(running)) - len(running)
         keep = sorted(running + parked[:padding])
         slots = torch.tensor(keep)
         self._score.keep_slots(slots)

@@ -16,8 +16,8 @@ LEVELS = 8
 TOLERANCE = 0.05
 
 
-def in_precision(model: ScoreModel, precision: str) -> tuple[ScoreModel, str]:
-    """The model with its network in a precision, and which that is.
+def in_precision(model: ScoreModel, precision: str) -> ScoreModel:
+    """The model with its network in a precision.
 
     State, times, noise and score stay what they are; torch.autocast evaluates convolutions and products in bfloat16. A score that
     is computed exactly is left alone.
@@ -34,18 +34,18 @@ def in_precision(model: ScoreModel, precision: str) -> tuple[ScoreModel, str]:
         raise UsageError(f"precision is {precision!r}, it must be auto, fp32 or bf16")
     device = torch.device(model.device)
     if precision == FP32 or model.distribution is not None:
-        return model, FP32
+        return model
     if precision == AUTO and not fast_bf16(device):
-        return model, FP32
+        return model
 
     def score(x: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16):
             return model.score(x, t).float()
 
-    faster = replace(model, score=score)
+    faster = replace(model, score=score, precision=BF16)
     if precision == AUTO and deviation(model, faster) > TOLERANCE:
-        return model, FP32
-    return faster, BF16
+        return model
+    return faster
 
 
 @torch.no_grad()

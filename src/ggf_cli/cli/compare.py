@@ -37,7 +37,8 @@ def compare(
     seed: options.Seed = 0,
     batch_size: options.BatchSize = "auto",
     device: options.Device = "auto",
-    precision: own.Precision = "auto",
+    precision: options.Precision = "auto",
+    compile: options.Compile = False,
     metric: own.Metric = None,
     reference: own.Reference = None,
     out: own.Out = None,
@@ -76,17 +77,14 @@ def compare(
     entry = find_model(model)
     folder = out or Path("runs") / _folder_name(wish)
     with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
-        from ggf_cli.checkpoints.load import load_model
+        from ggf_cli.cli.model import prepare, warm_up
         from ggf_cli.compare.run import Comparison
-        from ggf_cli.devices import full_precision
         from ggf_cli.metrics import default_metrics, make_judges
         from ggf_cli.output.comparison import table, write_outputs
-        from ggf_cli.precision import in_precision
     if interrupted():
         raise typer.Exit(130)
 
-    full_precision()
-    what, arithmetic = in_precision(load_model(model, device=device, quiet=quiet), precision)
+    what = prepare(model, device=device, precision=precision, compile=compile, quiet=quiet)
     names = wish.metrics or default_metrics(what, reference)
     if not names:
         raise UsageError(
@@ -101,11 +99,11 @@ def compare(
         what,
         judges,
         folder,
-        precision=arithmetic,
         batch_size=rows,
         summary=entry.summary if isinstance(entry, ModelEntry) else None,
     )
     comparison = Comparison(request)
+    warm_up(what, request.batch_size, quiet=quiet)
     result = _run(comparison, request, quiet=quiet)
     result = write_outputs(result, comparison.pictures(), folder)
 

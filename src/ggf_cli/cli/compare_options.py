@@ -77,13 +77,6 @@ Reference = Annotated[
         help="Real images, or their Inception statistics, for fid and kid (needs ggf-cli[fid]).",
     ),
 ]  # fmt: skip
-Precision = Annotated[
-    str,
-    typer.Option(
-        "--precision", metavar="auto|fp32|bf16", help="Of the network; auto: bf16 where it is fast and agrees.",
-        rich_help_panel=_HOW,
-    ),
-]  # fmt: skip
 Out = Annotated[
     Path | None,
     typer.Option(

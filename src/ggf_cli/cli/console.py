@@ -6,6 +6,8 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,20 @@ def show(renderable: RenderableType) -> None:
 def note(text: str) -> None:
     """A remark on stderr."""
     stderr().print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def busy(what: str, *, quiet: bool) -> Iterator[None]:
+    """Say that something takes a while: a spinner on a terminal, else a line."""
+    console = stderr()
+    if quiet:
+        yield
+    elif console.is_terminal:
+        with console.status(what):
+            yield
+    else:
+        note(what)
+        yield
 
 
 def per_second(rate: float) -> str:

@@ -85,6 +85,19 @@ Device = Annotated[
         "--device", metavar="auto|cpu|cuda|mps", help="Where to run.", rich_help_panel=_RUN
     ),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision", metavar="auto|fp32|bf16", help="Of the network; auto: bf16 where it is fast and agrees.",
+        rich_help_panel=_RUN,
+    ),
+]  # fmt: skip
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile/--no-compile", help="Compile the network: a minute once, then each evaluation is cheaper.", rich_help_panel=_RUN
+    ),
+]  # fmt: skip
 Out = Annotated[
     Path | None,
     typer.Option(

@@ -36,6 +36,8 @@ def sample(
     seed: options.Seed = 0,
     batch_size: options.BatchSize = "auto",
     device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    compile: options.Compile = False,
     solver: options.Solver = "adaptive",
     t_eps: options.TEps = None,
     max_nfe: options.MaxNFE = None,
@@ -66,8 +68,7 @@ def sample(
     find_model(model)
     started_at, clock = datetime.now().astimezone(), perf_counter()
     with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
-        from ggf_cli.checkpoints.load import load_model
-        from ggf_cli.devices import full_precision
+        from ggf_cli.cli.model import prepare, warm_up
         from ggf_cli.engine import Engine
         from ggf_cli.output.folder import OutputFolder
         from ggf_cli.output.run import RunWriter, check_request
@@ -76,9 +77,8 @@ def sample(
     if interrupted():
         raise typer.Exit(130)
 
-    full_precision()
     how = make_solver(solver, solver_options)
-    what = load_model(model, device=device, quiet=quiet)
+    what = prepare(model, device=device, precision=precision, compile=compile, quiet=quiet)
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))
     engine = Engine(
@@ -98,6 +98,7 @@ def sample(
         {"model": model, **({"n": len(wanted)} if indices is None else {"indices": indices})},
         {"grid": grid, "format": format.value},
     )
+    warm_up(what, engine.batch_size, quiet=quiet)
     load_s = perf_counter() - clock
 
     log, failure = _run(
@@ -230,6 +231,8 @@ def _command(engine: Engine, first: dict[str, Any], last: dict[str, Any]) -> str
         "seed": engine.seed,
         "batch-size": engine.batch_size,
         "device": engine.model.device,
+        "precision": engine.model.precision,
+        "compile": engine.model.compiled,
         "solver": engine.solver.name,
         **engine.solver.options(),
         "t-eps": engine.model.sde.t_eps,

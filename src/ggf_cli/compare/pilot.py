@@ -30,7 +30,11 @@ def measure_rate(model: ScoreModel, batch_size: int) -> float:
 
 
 def expected_nfe(
-    cells: Sequence[Cell], model: ScoreModel | None = None, *, seed: int = 0
+    cells: Sequence[Cell],
+    model: ScoreModel | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = SAMPLES,
 ) -> dict[str, float]:
     """Evaluations a sample of each cell, by id. Without a model, adaptive ones are guessed."""
     result: dict[str, float] = {}
@@ -42,7 +46,7 @@ def expected_nfe(
         known = solver.expected_nfe()
         result[cell.id] = known or UNKNOWN
         if known is None and model is not None:
-            engine = Engine(model, solver, seed=seed, batch_size=SAMPLES)
+            engine = Engine(model, solver, seed=seed, batch_size=batch_size)
             try:
                 counts = [sample.nfe for sample in engine.run(range(SAMPLES))]
             except (GGFError, RuntimeError):  # its row will say so

@@ -32,7 +32,7 @@ SAMPLES = "samples"
 PICTURES = 16  # samples of each cell that are drawn side by side
 FLOOR_DRAWS = 5
 # What makes it another comparison if it differs.
-IDENTITY = ("model", "precision", "seed", "n", "repeats")
+IDENTITY = ("model", "precision", "compiled", "seed", "n", "repeats")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,6 @@ class Request:
 
     Attributes:
         model: In its precision.
-        precision: Of the network: "fp32" or "bf16".
         cells: In the order in which they are drawn.
         judges: The metrics; the first one decides.
         n: Samples a repeat.
@@ -60,7 +59,6 @@ class Request:
     """
 
     model: ScoreModel
-    precision: str
     cells: Sequence[Cell]
     judges: Sequence[Any]
     n: int
@@ -195,7 +193,8 @@ class Comparison:
             "sde": request.model.sde.to_dict(),
             "solver": solver.name,
             "options": engine.solver.options(),
-            "precision": request.precision,
+            "precision": request.model.precision,
+            "compiled": request.model.compiled,
             "seed": request.seed,
             "indices": [indices.start, indices.stop],
         }
@@ -233,7 +232,8 @@ class Comparison:
             "started_at": self._started.isoformat(timespec="seconds"),
             "model": document.about_model(request.model, request.summary),
             **document.about_machine(request.model),
-            "precision": request.precision,
+            "precision": request.model.precision,
+            "compiled": request.model.compiled,
             "batch_size": request.batch_size,
             "seed": request.seed,
             "n": request.n,

@@ -96,7 +96,6 @@ def decide(
     judges: Sequence[Any],
     folder: Path,
     *,
-    precision: str,
     batch_size: int | None,
     summary: str | None,
 ) -> Request:
@@ -109,7 +108,6 @@ def decide(
         model: In its precision.
         judges: The metrics.
         folder: Where to.
-        precision: Of the model.
         batch_size: Rows per network call; None chooses.
         summary: One line about the model.
     """
@@ -131,7 +129,7 @@ def decide(
         budget_s = before["budget_s"]
     expected = expected_nfe(cells)
     if n is None:
-        expected = expected_nfe(cells, model, seed=wish.seed)
+        expected = expected_nfe(cells, model, seed=wish.seed, batch_size=rows)
         plan = afford(
             cells,
             expected,
@@ -145,7 +143,6 @@ def decide(
     rows = min(rows, n)
     return Request(
         model=model,
-        precision=precision,
         cells=cells,
         judges=judges,
         n=n,
@@ -153,7 +150,7 @@ def decide(
         seed=wish.seed,
         batch_size=rows,
         folder=folder,
-        command=_command(wish, cells, n, repeats or REPEATS, judges, precision, rows, model),
+        command=_command(wish, cells, n, repeats or REPEATS, judges, rows, model),
         model_argument=wish.model,
         expected_nfe=expected,
         budget_s=budget_s,
@@ -174,7 +171,6 @@ def _command(
     n: int,
     repeats: int,
     judges: Sequence[Any],
-    precision: str,
     rows: int,
     model: ScoreModel,
 ) -> str:
@@ -191,5 +187,6 @@ def _command(
     words += ["--metric", ",".join(judge.name for judge in judges)]
     if wish.reference:
         words += ["--reference", str(wish.reference)]
-    words += ["--precision", precision, "--batch-size", str(rows), "--device", str(model.device)]
+    words += ["--precision", model.precision, *(["--compile"] if model.compiled else [])]
+    words += ["--batch-size", str(rows), "--device", str(model.device)]
     return shlex.join(words)

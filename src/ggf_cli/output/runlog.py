@@ -51,6 +51,8 @@ def run_log(
         "batch_size": engine.batch_size,
         "device": describe_device(torch.device(model.device)),
         "dtype": str(model.dtype).removeprefix("torch."),
+        "precision": model.precision,
+        "compiled": model.compiled,
         "versions": versions("torch", "numpy", "pillow", "safetensors"),
         "nfe": nfe_statistics([sample["nfe"] for sample in samples]),
         "steps": {

@@ -98,7 +98,8 @@ def _settings(comparison: Comparison) -> Iterator[tuple[str, str]]:
     )
     yield "samples", f"{samples} · seed {comparison['seed']}"
     yield "batch size", str(comparison["batch_size"])
-    yield "device", f"{comparison['device']} · {comparison['precision']}"
+    arithmetic = comparison["precision"] + ", compiled" * comparison["compiled"]
+    yield "device", f"{comparison['device']} · {arithmetic}"
     if comparison["budget_s"] is not None:
         yield "time budget", f"{comparison['budget_s'] / 60:.3g} minutes"
     if comparison["preset"]:

@@ -5,7 +5,8 @@ import torch
 
 from ggf_cli.errors import UsageError
 from ggf_cli.metrics import make_judges
-from ggf_cli.metrics.frechet import frechet
+from ggf_cli.metrics.frechet import frechet, frechet_distance, influence, moments
+from ggf_cli.metrics.judge import GROUPS
 from ggf_cli.metrics.sliced import sliced_wasserstein
 from ggf_cli.networks.mixture import two_dimensional
 
@@ -20,6 +21,48 @@ def test_exact_samples_are_at_distance_zero_and_others_at_theirs():
     x = mixture.sample(100_000, torch.Generator().manual_seed(0))
     assert frechet(x, *mixture.moments()) < 1e-4
     assert frechet(x + 0.5, *mixture.moments()) == pytest.approx(2 * 0.25, abs=5e-3)
+
+
+@pytest.mark.parametrize(("mean", "scale"), [(0.0, 0.5), (0.4, 1.0)], ids=["covariance", "mean"])
+def test_the_standard_error_of_a_frechet_distance_is_that_of_its_groups(mean, scale):
+    """The spread of the distances of 300 sets, beside what the influence of the samples of one set says."""
+    reference = moments(two_dimensional().sample(50_000, torch.Generator().manual_seed(0)))
+    sets = [
+        scale * two_dimensional().sample(400, torch.Generator().manual_seed(seed)) + mean
+        for seed in range(1, 301)
+    ]
+    spread = torch.tensor([frechet(x, *reference) for x in sets]).std()
+    influences = [influence(x, *reference) for x in sets[:50]]
+    errors = torch.stack([values.std() / math.sqrt(400) for values in influences])
+    assert float(errors.mean()) == pytest.approx(float(spread), rel=0.12)
+    assert float(influences[0].mean()) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_influence_of_a_sample_is_what_it_changes():
+    """A sample of weight 1 + e: the derivative of the distance of the weighted moments."""
+    x = normal(60, 4) * torch.tensor([1.0, 2.0, 0.5, 1.5])
+    reference = moments(normal(500, 4, mean=0.3, seed=1))
+    weights = torch.full((60,), 1 / 60, dtype=torch.float64)
+
+    def distance(w):
+        w = w / w.sum()
+        mean = w @ x
+        centred = x - mean
+        return frechet_distance(mean, centred.T @ (w[:, None] * centred), *reference)
+
+    changed = weights.clone()
+    changed[7] += 1e-6
+    slope = (distance(changed) - distance(weights)) / 1e-6
+    assert float(influence(x, *reference)[7]) == pytest.approx(slope, rel=0.05)
+
+
+def test_groups_have_the_value_as_their_mean(mixture):
+    judges = make_judges(["frechet", "swd"], mixture)
+    x = mixture.distribution.sample(500, torch.Generator().manual_seed(7))
+    groups = judges[0].groups(x)
+    assert len(groups) == GROUPS
+    assert sum(groups) / GROUPS == pytest.approx(judges[0].judge(x), rel=1e-9)
+    assert judges[1].groups(x) == [judges[1].judge(x)]
 
 
 def test_judges_of_an_exact_model_take_samples_as_they_are(mixture):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ggf_cli.compare.lineup import Cell
 
 DRAWING = 0.9  # of the time; the rest goes into judging and plots
-FEWEST_REPEATS = 2
+FEWEST_REPEATS = 1
 
 
 @dataclass(frozen=True, kw_only=True)

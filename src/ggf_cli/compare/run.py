@@ -12,7 +12,9 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ggf_cli.compare import document, pieces
@@ -106,7 +108,8 @@ class Comparison:
         self._stop: Callable[[], bool] | None = None
         self._started = datetime.now().astimezone()
         self._pieces: dict[str, list[Piece]] = {cell.id: [] for cell in request.cells}
-        self._values: dict[str, list[dict[str, float]]] = {cell.id: [] for cell in request.cells}
+        # of each piece: {metric: its groups}
+        self._groups: dict[str, list[dict[str, list[float]]]] = {c.id: [] for c in request.cells}
         self._errors: dict[str, str] = {}
         self._settled: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # given, all options
         self._check()
@@ -168,9 +171,9 @@ class Comparison:
             self._pieces[cell.id].append(piece.first(PICTURES))
             if piece.lost == len(piece.nfe):
                 raise SolveError(f"none of {piece.lost} samples reached the end")
-            self._values[cell.id].append(
+            self._groups[cell.id].append(
                 {
-                    judge.name: judge.judge(piece.x if judge.wants == "x" else piece.images)
+                    judge.name: judge.groups(piece.x if judge.wants == "x" else piece.images)
                     for judge in self._request.judges
                 }
             )
@@ -250,12 +253,20 @@ class Comparison:
 
     def _floor(self, judge: Any) -> dict[str, Any] | None:
         floor = judge.floor(self._request.n, FLOOR_DRAWS)
-        return floor and {**summarise(floor.values), "what": floor.what}
+        if floor is None:
+            return None
+        said = summarise(floor.values)
+        return {key: said[key] for key in ("values", "mean", "se")} | {"what": floor.what}
 
     def _cell(self, cell: Cell) -> dict[str, Any]:
-        drawn, values = self._pieces[cell.id], self._values[cell.id]
+        drawn, groups = self._pieces[cell.id], self._groups[cell.id]
         error = self._errors.get(cell.id)
-        quality = {name: summarise([v[name] for v in values]) for name in (values or [{}])[0]}
+        quality = {
+            name: summarise(
+                [fmean(g[name]) for g in groups], list(chain.from_iterable(g[name] for g in groups))
+            )
+            for name in (groups or [{}])[0]
+        }
         given, options = self._settled.get(cell.id) or (
             dict(cell.given),
             make_solver(cell.solver, dict(cell.given)).options(),

@@ -1,7 +1,8 @@
 """What a comparison shows: which differences are more than chance, and which setting to take.
 
-Repeat r has the same samples' prior noise in every cell, so two cells are compared by the differences of their values repeat
-by repeat: Student's t, two-sided, at 95 %. With one repeat nothing can be told apart.
+A value comes with groups: numbers for some samples each, of which it is the mean (`ggf_cli.metrics.judge.Judge.groups`). A
+group has the same samples' prior noise in every cell, so two cells are compared by the differences of their groups:
+Student's t, two-sided, at 95 %. Where a metric has one group a repeat, one repeat tells nothing apart.
 """
 
 from __future__ import annotations
@@ -15,18 +16,27 @@ WITHIN = 0.05
 # Student's t, 97.5 %, by degrees of freedom; beyond the table the next smaller entry errs on the safe side
 T_975 = {
     1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262,
-    10: 2.228, 15: 2.131, 20: 2.086, 30: 2.042, 60: 2.000, 120: 1.980,
+    10: 2.228, 15: 2.131, 19: 2.093, 30: 2.042, 39: 2.023, 59: 2.001, 79: 1.990, 119: 1.980,
 }  # fmt: skip
 
 
-def summarise(values: Sequence[float]) -> dict[str, Any]:
-    """{"values", "mean", "se"}: the standard error of the mean is None for a single value."""
-    se = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return {"values": list(values), "mean": statistics.fmean(values), "se": se}
+def summarise(values: Sequence[float], groups: Sequence[float] | None = None) -> dict[str, Any]:
+    """What is said of a metric: its value for each repeat, their groups (default: themselves), their mean and standard error.
+
+    {"values", "groups", "mean", "se"}; the error is None for a single group.
+    """
+    groups = values if groups is None else groups
+    se = statistics.stdev(groups) / math.sqrt(len(groups)) if len(groups) > 1 else None
+    return {
+        "values": list(values),
+        "groups": list(groups),
+        "mean": statistics.fmean(values),
+        "se": se,
+    }
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float | None]:
-    """Mean of a - b over the repeats that both have, and the half-width of its 95 % interval (None: unknown)."""
+    """Mean of a - b over the groups that both have, and the half-width of its 95 % interval (None: unknown)."""
     pairs = [x - y for x, y in zip(a, b, strict=False)]
     mean = statistics.fmean(pairs)
     if len(pairs) < 2:
@@ -62,7 +72,7 @@ class Verdict:
         best = self._find(self.best())
         if best is None:
             return set()
-        same = (c for c in self._cells if not apart(self._values(c), self._values(best)))
+        same = (c for c in self._cells if not apart(self._groups(c), self._groups(best)))
         return {cell["id"] for cell in same} - {best["id"]}
 
     def recommendation(self) -> dict[str, Any] | None:
@@ -105,7 +115,7 @@ class Verdict:
             equal = [
                 c
                 for c in cells
-                if self._near(c, reference) or not apart(self._values(c), self._values(reference))
+                if self._near(c, reference) or not apart(self._groups(c), self._groups(reference))
             ]
             if not equal:
                 said.append(
@@ -116,7 +126,7 @@ class Verdict:
             cell = equal[0]
             times = reference["nfe"]["mean"] / cell["nfe"]["mean"]
             values = f"{self._metric['title']} {self._say(cell)} and {self._say(reference)}"
-            same = not apart(self._values(cell), self._values(reference))
+            same = not apart(self._groups(cell), self._groups(reference))
             near = self._near(cell, reference)
             relation = {
                 (True, True): "is as good as {}",
@@ -132,11 +142,13 @@ class Verdict:
         return said
 
     def _against(self, a: Mapping[str, Any], b: Mapping[str, Any], where: str) -> str:
-        mean, half = difference(self._values(a), self._values(b))
+        mean, half = difference(self._groups(a), self._groups(b))
         names = f"{a['label']} and {b['label']} {where}"
         values = f"{self._metric['title']} {self._say(a)} and {self._say(b)}"
         if half is None:
-            return f"{names}: {values}; one repeat cannot tell them apart."
+            return (
+                f"{names}: {values}; nobody knows how far chance goes; more --repeats would tell."
+            )
         digits = self._metric["digits"]
         interval = f"difference {mean:+.{digits}f} ± {half:.{digits}f} at 95 %"
         if abs(mean) <= half:
@@ -157,9 +169,9 @@ class Verdict:
         mean: float = cell["quality"][self._metric["name"]]["mean"]
         return mean if self._metric["lower_is_better"] else -mean
 
-    def _values(self, cell: Mapping[str, Any]) -> list[float]:
-        values: list[float] = cell["quality"][self._metric["name"]]["values"]
-        return values
+    def _groups(self, cell: Mapping[str, Any]) -> list[float]:
+        groups: list[float] = cell["quality"][self._metric["name"]]["groups"]
+        return groups
 
     def _say(self, cell: Mapping[str, Any]) -> str:
         quality, digits = cell["quality"][self._metric["name"]], self._metric["digits"]

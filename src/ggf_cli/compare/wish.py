@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from ggf_cli.compare.run import Request
     from ggf_cli.score import ScoreModel
 
-REPEATS = 3
+REPEATS = 1
 MAX_SAMPLES = 10_000_000
+WORTH = 4  # times the fewest samples that can be judged: with less, settings are left out first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ def decide(
             rate=measure_rate(model, rows),
             seconds=wish.budget_s,
             repeats=repeats or REPEATS,
-            min_samples=max((judge.min_samples for judge in judges), default=2),
+            min_samples=WORTH * max((judge.min_samples for judge in judges), default=2),
         )
         cells, n, repeats = plan.cells, plan.n, plan.repeats
         notes += plan.notes

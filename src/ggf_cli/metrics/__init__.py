@@ -44,6 +44,7 @@ class Metric(Entry):
         lower_is_better: Or higher.
         digits: Decimals worth printing.
         fewest: Number of samples below which it says nothing.
+        influence: Where there is the function of the same arguments that says how much each row moves the value, (N,) of mean 0.
     """
 
     title: str
@@ -52,15 +53,18 @@ class Metric(Entry):
     lower_is_better: bool = True
     digits: int = 3
     fewest: int = 2
+    influence: str | None = None
 
 
 METRICS: dict[str, Metric] = {
     "ffd": Metric(
         target="ggf_cli.metrics.frechet:frechet", title="FFD", space="fashion", against="moments", digits=2,
+        influence="ggf_cli.metrics.frechet:influence",
         summary="Fréchet distance to Fashion-MNIST in the features of a small classifier (not FID)",
     ),
     "frechet": Metric(
         target="ggf_cli.metrics.frechet:frechet", title="Fréchet", space="pixels", against="moments",
+        influence="ggf_cli.metrics.frechet:influence",
         summary="Fréchet distance to the exact mean and covariance",
     ),
     "swd": Metric(
@@ -69,6 +73,7 @@ METRICS: dict[str, Metric] = {
     ),
     "fid": Metric(
         target="ggf_cli.metrics.frechet:frechet", title="FID", space="inception", against="moments", digits=2,
+        influence="ggf_cli.metrics.frechet:influence",
         summary="Fréchet distance to the reference in Inception features",
     ),
     "kid": Metric(

@@ -17,6 +17,30 @@ def frechet(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
     return frechet_distance(*moments(features), mean, covariance)
 
 
+def influence(features: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    """How much each row of features (N, D) moves `frechet`, (N,) float64, of mean 0.
+
+    The influence function (Hampel 1974) of the distance d at the moments m, A of the features, for reference moments n, B:
+
+        I(x) = 2 (x - m) . (m - n) + (x - m)^T (1 - T) (x - m) - their mean,   T = B^1/2 (B^1/2 A B^1/2)^-1/2 B^1/2
+
+    T maps one Gaussian to the other. d is the mean of N numbers d + I(x_i), but for terms of order 1 / N, so the
+    standard error of d is that of their mean.
+    """
+    own_mean, own_covariance = moments(features)
+    mean, covariance = mean.double(), covariance.double()
+    root = _square_root(covariance)
+    values, vectors = torch.linalg.eigh(root @ own_covariance @ root)
+    # Directions in which the features do not vary have no influence to first order.
+    kept = values > values.max() * len(mean) * torch.finfo(values.dtype).eps
+    inverse = torch.where(kept, values.clamp(min=torch.finfo(values.dtype).tiny).rsqrt(), 0)
+    to_reference = root @ (vectors * inverse) @ vectors.T @ root
+    centred = features.double() - own_mean
+    curved = (centred * (centred - centred @ to_reference)).sum(1)
+    total: Tensor = curved + 2 * centred @ (own_mean - mean)
+    return total - total.mean()
+
+
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D) of features (N, D), N >= 2, in float64; the covariance is divided by N - 1."""
     features = features.double()

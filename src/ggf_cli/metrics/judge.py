@@ -10,9 +10,13 @@ from torch import Tensor
 
 from ggf_cli.errors import UsageError
 from ggf_cli.metrics import METRICS, Against
+from ggf_cli.registry import Entry
 
 if TYPE_CHECKING:
     from ggf_cli.metrics.reference import Reference
+
+
+GROUPS = 20
 
 
 class View(Protocol):
@@ -69,6 +73,7 @@ class Judge:
         self.wants = view.wants
         self.min_samples = max(metric.fewest, view.fewest if metric.against == "moments" else 0)
         self._against, self._function, self._seen = metric.against, metric.load(), seen
+        self._influence = Entry(metric.influence, "").load() if metric.influence else None
 
     def judge(self, piece: Tensor) -> float:
         """One number for N samples; it depends on N.
@@ -83,6 +88,21 @@ class Judge:
                 hint="draw more",
             )
         return self._value(features, self._seen.view.reference)
+
+    def groups(self, piece: Tensor) -> list[float]:
+        """The value as a mean of up to GROUPS numbers, whose standard error is its own; the value alone where that is not known.
+
+        Each belongs to so many consecutive samples: value + the mean of their influence. Values of two pieces can so be
+        compared group by group. Linear in 1 / N, as jackknife pseudo-values are, at the cost of one more evaluation.
+        """
+        value = self.judge(piece)
+        if self._influence is None:
+            return [value]
+        moved = self._influence(self._seen.features(piece), *self._seen.view.reference.moments())
+        return [
+            value + float(part.mean())
+            for part in torch.tensor_split(moved, min(GROUPS, len(moved)))
+        ]
 
     def floor(self, n: int, draws: int) -> Floor | None:
         """What real (or exact) samples get, in up to `draws` disjoint draws of n; None where there are too few."""

@@ -117,19 +117,26 @@ def legend(comparison: Comparison) -> Iterator[str]:
     """What the marks and errors of the table mean, a sentence each."""
     repeats, n = comparison["repeats"], comparison["n"]
     cells = comparison["cells"]
-    if repeats == 1:
-        yield f"One repeat of {n:,} samples: no error bars."
-    elif any(cell["quality"] for cell in cells):
-        yield f"± is the standard error over {repeats} repeats of {n:,} samples."
+    samples = f"{n:,} samples" if repeats == 1 else f"{repeats} repeats of {n:,} samples"
+    if has_errors(comparison):
+        yield f"± is the standard error of {samples}: how far chance goes."
+    else:
+        yield f"{samples.capitalize()}, without error bars."
     if any(cell["best"] for cell in cells):
         yield f"best: the best mean {comparison['metrics'][0]['title']}."
     if any(cell["tied"] and not cell["best"] for cell in cells):
-        yield "≈: cannot be told apart from the best (95%, paired over repeats)."
+        yield "≈: cannot be told apart from the best (95%, paired by samples)."
     if recommended(comparison):
         yield f"✓: the cheapest within {comparison['recommendation']['within']:.0%} of the best."
     for metric in comparison["metrics"]:
         better = "lower" if metric["lower_is_better"] else "higher"
         yield f"{metric['title']}: {better} is better."
+
+
+def has_errors(comparison: Comparison) -> bool:
+    """Whether a standard error is known of any value."""
+    qualities = (quality for cell in comparison["cells"] for quality in cell["quality"].values())
+    return any(quality["se"] is not None for quality in qualities)
 
 
 def recommended(comparison: Comparison) -> str | None:

@@ -21,7 +21,7 @@ from ggf_cli.output.comparison.figure import (
     styled,
     to_png,
 )
-from ggf_cli.output.comparison.lines import Cell, Comparison, metric_title, recommended
+from ggf_cli.output.comparison.lines import Cell, Comparison, has_errors, metric_title, recommended
 
 _RING: dict[str, Any] = {
     "marker": "o",
@@ -67,10 +67,10 @@ def _quality(axes: Axes, comparison: Comparison, metric: Mapping[str, Any], *, l
         cells.sort(key=lambda cell: cell["nfe"]["mean"])
         nfe = [cell["nfe"]["mean"] for cell in cells]
         mean = [cell["quality"][name]["mean"] for cell in cells]
-        error = [cell["quality"][name]["se"] or 0.0 for cell in cells] if comparison["repeats"] > 1 else None  # fmt: skip
+        error = [cell["quality"][name]["se"] or 0.0 for cell in cells]
         means += mean
         size: dict[str, Any] = {"markersize": 5 if large else 3, "linewidth": 1.4 if large else 1}
-        axes.errorbar(nfe, mean, error, capsize=2.5, **look(place), **size)
+        axes.errorbar(nfe, mean, error if any(error) else None, capsize=2.5, **look(place), **size)
         if large and len(drawn(comparison)) <= MANY:
             _annotate(axes, cells, name, look(place)["color"])
     for cell in drawn(comparison):
@@ -90,7 +90,7 @@ def _quality(axes: Axes, comparison: Comparison, metric: Mapping[str, Any], *, l
     axes.set(xlim=(min(nfe) / 1.4, max(nfe) * 1.25), xlabel="mean NFE", ylabel=metric_title(metric))  # fmt: skip
     if large:
         samples = f"{comparison['repeats']} × {comparison['n']:,} samples"
-        bars = ", mean ± standard error" if comparison["repeats"] > 1 else ""
+        bars = " ± standard error" if has_errors(comparison) else ""
         axes.set_title(f"{comparison['model']['name']}, {samples}{bars}", fontsize=9, color=GREY)
 
 

@@ -21,7 +21,7 @@ _DPR = 2  # pixels of a plot for each pixel of the page
 CAPTIONS = {
     "quality-vs-nfe.png": (
         "Plot of quality against mean NFE, one line a solver; the table holds its numbers.",
-        "Quality against the mean NFE of a sample. Bars: one standard error over the repeats. Grey band: the floor.",
+        "Quality against the mean NFE of a sample. Bars: one standard error. Grey band: the floor.",
     ),
     "grids.png": (
         "Rows of generated pictures, one row a setting, one column a sample.",

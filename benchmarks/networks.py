@@ -74,6 +74,20 @@ def _levels(kind: str, n: int, attention: int) -> dict[str, list[str]]:
 
 # name: config of UNet2DModel, height of the images, labels
 DIFFUSERS: dict[str, tuple[dict[str, Any], int, list[float]]] = {
+    "fashion": (  # fashion-vp behind its pixel_unshuffle
+        {
+            **_DDPM,
+            **_levels("", 2, -1),
+            "block_out_channels": [64, 96],
+            "in_channels": 4,
+            "layers_per_block": 1,
+            "norm_num_groups": 8,
+            "out_channels": 4,
+            "sample_size": 14,
+        },
+        14,
+        [0.0, 499.5, 999.0],
+    ),
     "church": (
         {
             **_NCSNPP,
@@ -158,7 +172,7 @@ def to_native(name: str, theirs: torch.nn.Module, path: Path) -> Path:
         network_config=network_config,
         parametrization="ve-continuous" if network == "ncsnpp" else "vp-discrete",
         sde=VESDE() if network == "ncsnpp" else VPSDE(),
-        shape=(3, size, size),
+        shape=(config["in_channels"], size, size),
         tensors={diffusers_format._rename(n, network, levels): t for n, t in tensors},
     )
     path.write_bytes(native.to_bytes(checkpoint))
@@ -173,13 +187,14 @@ def build_ours(path: Path) -> torch.nn.Module:
 
 def compare(name: str, song: str | None, repeats: int) -> dict[str, Any]:
     """Relative error at each label, and the time of one evaluation of one image, interleaved."""
-    size, labels = (DIFFUSERS[name][1:]) if name in DIFFUSERS else (32, SONG[name])
+    labels = DIFFUSERS[name][2] if name in DIFFUSERS else SONG[name]
     theirs, module = build_theirs(name, song)
     with tempfile.TemporaryDirectory() as folder:
         path = to_native(name, module, Path(folder) / "model.safetensors")
         ours = build_ours(path)
         memory = {which: _peak(name, which, path, song) for which in ("ours", "theirs")}
-    x = torch.randn(len(labels), 3, size, size, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(len(labels), *_shape(name), generator=generator)
     expected, found = theirs(x, torch.tensor(labels)), ours(x, torch.tensor(labels).double())
     errors = [float((f - e).norm() / e.norm()) for f, e in zip(found, expected, strict=True)]
     del expected, found
@@ -212,9 +227,16 @@ def _peak(name: str, which: str, path: Path, song: str | None) -> int:
 def measure(name: str, which: str, path: str, song: str | None) -> int:
     """What that process does."""
     network = build_ours(Path(path)) if which == "ours" else build_theirs(name, song)[0]
-    size, labels = (DIFFUSERS[name][1:]) if name in DIFFUSERS else (32, SONG[name])
-    network(torch.randn(1, 3, size, size), torch.tensor(labels[-1:]))
+    labels = DIFFUSERS[name][2] if name in DIFFUSERS else SONG[name]
+    network(torch.randn(1, *_shape(name)), torch.tensor(labels[-1:]))
     return _status("VmHWM")
+
+
+def _shape(name: str) -> tuple[int, int, int]:
+    if name not in DIFFUSERS:
+        return 3, 32, 32
+    config, size, _ = DIFFUSERS[name]
+    return config["in_channels"], size, size
 
 
 def _status(key: str) -> int:

@@ -62,17 +62,16 @@ def philox4x32(
     """Ten rounds of Philox4x32 on broadcastable int64 tensors that hold 32-bit words."""
     k0, k1 = key
     m0, m1 = _MULTIPLIERS
+    c0, c1, c2, c3 = torch.broadcast_tensors(c0, c1, c2, c3)
     for _ in range(10):
-        # The products wrap around int64, which leaves all 64 bits as unsigned arithmetic has them.
+        # The products wrap around int64, which leaves all 64 bits as unsigned arithmetic has them. The words that go on
+        # are their low 32 bits: what stands above is masked away in the next round.
         p0, p1 = c0 * m0, c2 * m1
-        c0, c1, c2, c3 = (
-            ((p1 >> 32) & _WORD) ^ c1 ^ k0,
-            p1 & _WORD,
-            ((p0 >> 32) & _WORD) ^ c3 ^ k1,
-            p0 & _WORD,
-        )
+        c0 = (p1 >> 32).bitwise_xor_(c1).bitwise_xor_(k0).bitwise_and_(_WORD)
+        c2 = (p0 >> 32).bitwise_xor_(c3).bitwise_xor_(k1).bitwise_and_(_WORD)
+        c1, c3 = p1, p0
         k0, k1 = (k0 + _WEYL[0]) & _WORD, (k1 + _WEYL[1]) & _WORD
-    return c0, c1, c2, c3
+    return c0, c1.bitwise_and_(_WORD), c2, c3.bitwise_and_(_WORD)
 
 
 def _box_muller(words: Tensor) -> Tensor:

@@ -40,6 +40,8 @@ class ModelEntry:
         file: The weights file in the repository or folder.
         revision: Branch or commit of the repository; empty is the newest.
         snr: Signal-to-noise ratio of the Langevin corrector in the original experiments; 0 if there was none.
+        quality: How good its samples are, as measured here; empty where it was not.
+        measured_by: The command that measured it.
     """
 
     name: str
@@ -55,6 +57,8 @@ class ModelEntry:
     file: str = ""
     revision: str = ""
     snr: float = 0.0
+    quality: str = ""
+    measured_by: str = ""
 
     @property
     def kind(self) -> str:

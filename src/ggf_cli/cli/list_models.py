@@ -44,7 +44,7 @@ def list_models(
             entry.place if entry.kind == HUB else entry.kind,
             "yes" if path else "no",
             entry.license,
-            entry.summary,
+            f"{entry.summary}; {entry.quality}" if entry.quality else entry.summary,
         )
     console.show(table)
 
@@ -73,6 +73,8 @@ def _document(entry: ModelEntry) -> dict[str, Any]:
         "here": path is not None,
         "sha256": entry.sha256 or None,
         "snr": entry.snr or None,
+        "quality": entry.quality or None,
+        "measured_by": entry.measured_by or None,
         "license": entry.license,
         "citation": entry.citation,
     }

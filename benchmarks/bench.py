@@ -1,0 +1,88 @@
+"""The speed of ggf on this machine, beside what users would run instead: one table, one JSON file, one plot.
+
+    python benchmarks/bench.py [SUITE ...] [--runs 7] [--threads N] [--out runs/bench]
+
+Everything that is compared runs in this process, in turn, so that what else the machine does hits all alike. A row gives the
+median of the runs and their quartiles. Peers: `pip install -r benchmarks/requirements.txt`; rows whose peer is missing are named
+and left out.
+"""
+
+import argparse
+import importlib
+import json
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from measure import Row, Skipped
+
+SUITES = ("engine", "network", "job", "startup", "scaling")
+
+
+def rows_of(suite: str, runs: int, console: Console) -> Iterator[Row]:
+    """What a suite measures, told as it comes."""
+    for row in importlib.import_module(f"suites.{suite}").measure(runs):
+        if isinstance(row, Skipped):
+            console.print(f"skipped: {row.what}: {row.why}", markup=False)
+        else:
+            console.print(f"{row.suite}: {row.what}: {row.text()}", markup=False)
+            yield row
+
+
+def as_table(rows: list[Row]) -> Table:
+    """For people."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("suite", "what", "ggf", "other", "ggf ÷ other"):
+        table.add_column(column, justify="left" if column in ("suite", "what") else "right")
+    for row in rows:
+        ratio = f"{row.ratio:.3g}" if row.ratio is not None else ""
+        table.add_row(row.suite, row.what, row.say(row.ours), row.say(row.theirs), ratio)
+    return table
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """The ratios, on a logarithmic axis: left of 1 ggf is faster, or smaller."""
+    rows = [row for row in rows if row.ratio is not None][::-1]
+    if not rows:
+        return
+    figure = Figure(figsize=(8, 0.9 + 0.28 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh([f"{row.suite}: {row.what}" for row in rows], [row.ratio for row in rows], height=0.6)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set(xscale="log", xlabel="ggf ÷ other (median of interleaved runs)")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("suites", nargs="*", default=SUITES, metavar="SUITE", help=" ".join(SUITES))
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.set_grad_enabled(False)
+    console = Console()
+    rows = [row for suite in args.suites for row in rows_of(suite, args.runs, console)]
+    console.print(as_table(rows))
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "runs": args.runs,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    report = {"machine": machine, "rows": [row.document() for row in rows]}
+    (args.out / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
+    plot(rows, args.out / "bench.png")
+    console.print(str(args.out / "bench.json"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The engine against the authors' loop on the same samples, and what is not the network."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from authors_loop import sample_batch
+from ggf_cli import load_model
+from ggf_cli.engine import Engine
+from ggf_cli.precision import in_precision
+from ggf_cli.score import ScoreModel
+from ggf_cli.solvers import make_solver
+from measure import Row, interleaved
+
+BATCH_SIZE, EPS_REL = 16, 0.05
+SHARES = ("em", "adaptive", "adaptive-multistep", "dpmpp-2m-sde", "heun")
+
+
+def measure(runs: int) -> Iterator[Row]:
+    """All rows."""
+    model = in_precision(load_model("fashion-vp"), "auto")
+    yield from against_the_authors_loop(model, runs)
+    for solver in SHARES:
+        shares = [share_outside(model, solver) for _ in range(runs)]
+        what = f"{solver}: share of the time that is not the network, batch 64"
+        yield Row(suite="engine", what=what, unit="%", ours=shares, theirs=[], note=model.precision)
+
+
+def against_the_authors_loop(model: ScoreModel, runs: int) -> Iterator[Row]:
+    """n = 8 x batch size at equal tolerance, the same noise."""
+    n, rows = 8 * BATCH_SIZE, Counted()
+    counted = replace(model, score=rows.wrap(model.score))
+
+    def ours(name: str, eps_rel: float) -> None:
+        engine = Engine(counted, make_solver(name, {"eps_rel": eps_rel}), batch_size=BATCH_SIZE)
+        list(engine.run(range(n)))
+
+    def theirs() -> None:
+        for first in range(0, n, BATCH_SIZE):
+            indices = list(range(first, first + BATCH_SIZE))
+            sample_batch(counted, indices, seed=0, eps_rel=EPS_REL)
+
+    functions: dict[str, Callable[[], None]] = {
+        "adaptive": lambda: ours("adaptive", EPS_REL),
+        "adaptive-multistep": lambda: ours("adaptive-multistep", 0.02),
+        "authors": theirs,
+    }
+    counts = {name: rows.of(function) for name, function in functions.items()}
+    seconds = interleaved(functions, runs)
+    note = f"{n} samples of fashion-vp, batch size {BATCH_SIZE}, {model.precision}"
+    for name in ("adaptive", "adaptive-multistep"):
+        what = f"{name} against the authors' loop"
+        theirs_count = [float(counts["authors"])]
+        yield Row(suite="engine", what=f"{what}: rows evaluated", unit="rows", ours=[float(counts[name])], theirs=theirs_count, note=note)  # fmt: skip
+        yield Row(suite="engine", what=f"{what}: time", unit="s", ours=seconds[name], theirs=seconds["authors"], note=note)  # fmt: skip
+
+
+def share_outside(model: ScoreModel, solver: str) -> float:
+    """Percent of sampling time spent in solver, engine and noise; a fixed solver takes 30 steps."""
+    inside = Counted()
+    options = {} if solver.startswith("adaptive") else {"steps": 30}
+    counted = replace(model, score=inside.wrap(model.score))
+    engine = Engine(counted, make_solver(solver, options), batch_size=64)
+    start = perf_counter()
+    list(engine.run(range(64)))
+    return 100 * (1 - inside.seconds / (perf_counter() - start))
+
+
+class Counted:
+    """Adds up the rows and the time of the scores that it wraps."""
+
+    def __init__(self) -> None:
+        self.seconds, self.rows = 0.0, 0
+
+    def wrap(self, score: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        """The same score, watched."""
+
+        def watched(*args: Any) -> torch.Tensor:
+            start = perf_counter()
+            value = score(*args)
+            self.seconds += perf_counter() - start
+            self.rows += len(value)
+            return value
+
+        return watched
+
+    def of(self, function: Callable[[], None]) -> int:
+        """Rows of one call of a function."""
+        before = self.rows
+        function()
+        return self.rows - before

@@ -1,0 +1,81 @@
+"""One evaluation beside diffusers' UNet2DModel with the same weights, and what precision and compilation make of it."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ggf_cli import load_model
+from ggf_cli.compilation import compiled
+from ggf_cli.precision import in_precision
+from ggf_cli.score import ScoreModel
+from measure import Row, Skipped, interleaved
+from networks import DIFFUSERS, build_ours, build_theirs, to_native
+
+# name: batch sizes; large ones of large images take minutes and gigabytes on a CPU
+PEERS = {"fashion": (1, 16, 64), "cifar10-ddpm": (1, 16, 64), "church": (1,)}
+EMBEDDED = ("fashion-vp", "fashion-ve")
+
+
+def measure(runs: int) -> Iterator[Row | Skipped]:
+    """All rows."""
+    try:
+        import diffusers  # noqa: F401
+    except ImportError as error:
+        yield Skipped(what="networks beside diffusers", why=str(error))
+    else:
+        for name, sizes in PEERS.items():
+            yield from beside_diffusers(name, sizes, runs)
+    for name in EMBEDDED:
+        yield from in_every_way(load_model(name), runs)
+
+
+def beside_diffusers(name: str, sizes: tuple[int, ...], runs: int) -> Iterator[Row]:
+    """float32, eager, random weights."""
+    theirs, module = build_theirs(name, None)
+    with tempfile.TemporaryDirectory() as folder:
+        ours = build_ours(to_native(name, module, Path(folder) / "model.safetensors"))
+    config, size, labels = DIFFUSERS[name]
+    for batch in sizes:
+        x = torch.randn(batch, config["in_channels"], size, size)
+        label = torch.full((batch,), labels[-1])
+        seconds = interleaved(
+            {"ours": _call(ours, x, label.double()), "theirs": _call(theirs, x, label)}, runs
+        )
+        what = f"{name} beside diffusers, batch {batch}"
+        yield Row(suite="network", what=what, unit="s", ours=seconds["ours"], theirs=seconds["theirs"])  # fmt: skip
+
+
+def in_every_way(model: ScoreModel, runs: int, batch: int = 128) -> Iterator[Row]:
+    """Milliseconds a row of an embedded network, each way beside float32."""
+    ways = {
+        "float32": model,
+        "bfloat16": in_precision(model, "bf16"),
+        "float32, compiled": compiled(model),
+        "bfloat16, compiled": compiled(in_precision(model, "bf16")),
+    }
+    generator = torch.Generator().manual_seed(0)
+    t = torch.linspace(model.sde.T, model.sde.t_eps, batch, dtype=torch.float64)
+    x = torch.randn(batch, *model.shape, generator=generator)
+    x = x * model.sde.sigma(t).float()[:, None, None, None]
+    exact = model.score(x, t)
+    errors = {way: _error(way_model.score(x, t), exact) for way, way_model in ways.items()}
+    seconds = interleaved({way: _call(m.score, x, t) for way, m in ways.items()}, runs)
+    per_row = {way: [1000 * s / batch for s in values] for way, values in seconds.items()}
+    for way in list(ways)[1:]:
+        note = (
+            f"scores differ by {errors[way]:.1%} at most" if errors[way] > 1e-4 else "same scores"
+        )
+        what = f"{model.name}, {way}, beside float32, batch {batch}"
+        yield Row(suite="network", what=what, unit="ms a row", ours=per_row[way], theirs=per_row["float32"], note=note)  # fmt: skip
+
+
+def _call(network: Callable[..., Tensor], x: Tensor, t: Tensor) -> Callable[[], Tensor]:
+    return lambda: network(x, t)
+
+
+def _error(found: Tensor, exact: Tensor) -> float:
+    """The largest relative error of a row."""
+    return float(((found - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)).max())

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "src/ggf_cli"
 # Each layer may import those after it, and itself.
 LAYERS = [
     ("cli", "__main__"),
-    ("compare", "output", "sampling"),
-    ("engine", "checkpoints"),
+    ("compare", "output", "sampling", "pilot"),
+    ("engine", "checkpoints", "trace"),
     (
         "solvers",
         "networks",

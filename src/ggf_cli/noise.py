@@ -62,7 +62,7 @@ def philox4x32(
     """Ten rounds of Philox4x32 on broadcastable int64 tensors that hold 32-bit words."""
     k0, k1 = key
     m0, m1 = _MULTIPLIERS
-    c0, c1, c2, c3 = torch.broadcast_tensors(c0, c1, c2, c3)
+    c0, c1, c2, c3 = torch.broadcast_tensors(c0, c1, c2, c3)  # type: ignore[no-untyped-call]
     for _ in range(10):
         # The products wrap around int64, which leaves all 64 bits as unsigned arithmetic has them. The words that go on
         # are their low 32 bits: what stands above is masked away in the next round.

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggf_cli.compare.steps import StepTrace
+from ggf_cli.compare.steps import steps_of
 from ggf_cli.engine import Engine, Finished, Outcome, Progress
 from ggf_cli.output.folder import write_atomically
 from ggf_cli.output.runlog import peak_memory
+from ggf_cli.trace import Trace
 
+TRACED = 32  # samples whose steps are recorded
 Report = Callable[[Progress], None]
 
 
@@ -75,7 +77,7 @@ def draw(engine: Engine, indices: range, *, keep_x: bool, on_tick: Report) -> Pi
     device = torch.device(engine.model.device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    trace = StepTrace(indices)
+    trace = Trace(indices[:TRACED], engine.model.sde.T)
 
     def tick(progress: Progress) -> None:
         trace.see(progress)
@@ -91,7 +93,7 @@ def draw(engine: Engine, indices: range, *, keep_x: bool, on_tick: Report) -> Pi
     done = [sample for sample in finished if sample.outcome is Outcome.DONE]
     shape = (0, *engine.model.shape)
     images = [(sample.image * 255).round().to(torch.uint8) for sample in done]
-    step_t, step_h = trace.steps()
+    step_t, step_h = steps_of(trace)
     return Piece(
         images=torch.stack(images) if done else torch.zeros(shape, dtype=torch.uint8),
         x=torch.stack([s.x.float() for s in done]) if done and keep_x else torch.zeros(shape),

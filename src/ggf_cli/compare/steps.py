@@ -1,53 +1,25 @@
-"""Step sizes of some samples, read off the engine: at which t a step was made, and how long it was."""
+"""Step sizes of some samples: at which t a step was made, and how long it was."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from ggf_cli.engine import Finished, Progress
+from ggf_cli.trace import Trace
 
-TRACED = 32  # samples
 BINS = 40
 LEAST = 3  # steps in a bin that is shown
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
 
-class StepTrace:
-    """Follows the first few of the samples.
-
-    Args:
-        indices: Of the samples that will be drawn.
-    """
-
-    def __init__(self, indices: Iterable[int]) -> None:
-        self._times: dict[int, list[float]] = {index: [1.0] for index in islice(indices, TRACED)}
-        self._open = set(self._times)
-
-    def see(self, progress: Progress) -> None:
-        """Take in where the samples stand after a tick."""
-        if not self._open:
-            return
-        for index, t in zip(progress.running, progress.running_t, strict=True):
-            if index in self._open and t != self._times[index][-1]:
-                self._times[index].append(t)
-
-    def end(self, finished: Finished) -> None:
-        """A sample has left."""
-        if finished.index in self._open:
-            self._open.remove(finished.index)
-            if finished.t != self._times[finished.index][-1]:
-                self._times[finished.index].append(finished.t)
-
-    def steps(self) -> tuple[Tensor, Tensor]:
-        """t at the start of each step and its size h, (K,) each; ways back up, as of restart, are no steps."""
-        pairs = [(t, t - after) for times in self._times.values() for t, after in pairwise(times)]
-        down = [(t, h) for t, h in pairs if h > 0]
-        t, h = torch.tensor(down, dtype=torch.float32).reshape(-1, 2).T
-        return t, h
+def steps_of(trace: Trace) -> tuple[Tensor, Tensor]:
+    """t at the start of each step and its size h, (K,) each; ways back up, as of restart, are no steps."""
+    pairs = [(t, t - after) for times in trace.times.values() for t, after in pairwise(times)]
+    down = [(t, h) for t, h in pairs if h > 0]
+    t, h = torch.tensor(down, dtype=torch.float32).reshape(-1, 2).T
+    return t, h
 
 
 def summary(t: Tensor, h: Tensor) -> dict[str, list[float]] | None:

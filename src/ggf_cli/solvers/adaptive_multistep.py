@@ -34,11 +34,14 @@ docs/adaptive-multistep.md derives this, and has the measurements behind every c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
+from ggf_cli.errors import UsageError
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
@@ -76,6 +79,34 @@ class AdaptiveMultistep(Tolerances):
     eta: float = option(1.0, "noise: 1 the reverse SDE, 0 the probability flow", low=0, high=100)
     h_max: float = option(1.0, "largest step, in units of log(alpha / sigma)", above=0, high=100)
     denoise: bool = option(True, "end with Tweedie's formula at t_eps")
+    times: str | None = option(
+        None, "frozen steps, not adaptive: times from T to t_eps, 1.0,...,0.001", pattern=r"[^,]+(,[^,]+)+"
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            falling = all(after < t for t, after in pairwise(self._times))
+        except ValueError as error:
+            raise UsageError(f"--times of '{self.name}': {error}") from error
+        if not falling:
+            raise UsageError(f"--times of '{self.name}' must fall", hint="from T to t_eps")
+
+    def resolved(self, sde: SDE) -> Self:
+        times = self._times
+        if times and (times[0] != sde.T or times[-1] != sde.t_eps):
+            raise UsageError(
+                f"--times of '{self.name}' run from {times[0]} to {times[-1]}, not from {sde.T} to {sde.t_eps}"
+            )
+        return super().resolved(sde)
+
+    def expected_nfe(self) -> int | None:
+        times = self._times
+        return len(times) - 1 + int(self.denoise) if times else super().expected_nfe()
+
+    @cached_property
+    def _times(self) -> tuple[float, ...]:
+        return tuple(map(float, self.times.split(","))) if self.times else ()
 
     def start(self, x: Tensor, index: Tensor, sde: SDE) -> AdaptiveMultistepRows:
         rows = fresh_rows(x, index, sde)
@@ -124,6 +155,10 @@ class AdaptiveMultistep(Tolerances):
 
     def _next(self, rows: AdaptiveMultistepRows, error: Tensor, sde: SDE) -> tuple[Tensor, Tensor]:
         """The time that each row goes to, and how far that is in lambda, both (B,)."""
+        if self.times:
+            grid = _grid(self._times, rows.t.dtype, rows.t.device)
+            t_next = grid[(rows.accepted + 1).clamp(max=len(grid) - 1)]
+            return t_next, sde.half_log_snr(t_next) - sde.half_log_snr(rows.t)
         here = sde.half_log_snr(rows.t)
         limit = sde.half_log_snr(time_after(rows.t, rows.h, sde.t_eps)) - here
         # exp and log, not pow: see ggf_cli.noise. An error of 0 asks for an infinite step.
@@ -169,6 +204,11 @@ def _visible(sde: SDE, t: Tensor, numbers: int) -> Tensor:
     low, high = sde.data_range
     spread = numbers * ((high - low) / 4) ** 2
     return spread / (spread + torch.exp(-2 * sde.half_log_snr(t)))
+
+
+@lru_cache(maxsize=64)
+def _grid(times: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(times, dtype=dtype, device=device)
 
 
 def _in_time(sde: SDE, t: Tensor, width: Tensor) -> Tensor:

@@ -237,7 +237,7 @@ def _check_option(solver: str, name: str, value: Any, limits: Mapping[str, Any],
     if limits["choices"]:
         wanted, good = f"one of {', '.join(limits['choices'])}", value in limits["choices"]
     elif limits["pattern"]:
-        wanted = f"text like {like}"
+        wanted = f"text like {like}" if like else f"text of the form {limits['pattern']}"
         good = isinstance(value, str) and re.fullmatch(limits["pattern"], value) is not None
     elif isinstance(like, bool):
         wanted, good = "true or false", isinstance(value, bool)

@@ -1,0 +1,72 @@
+"""Frozen schedules: those of single samples, their mean, and a run with it."""
+
+import pytest
+import torch
+
+import ggf_cli
+from ggf_cli.engine import Engine
+from ggf_cli.errors import SolveError, UsageError
+from ggf_cli.pilot import FIRST, frozen, mean_schedule
+from ggf_cli.solvers import make_solver
+from ggf_cli.trace import Trace
+from problems import SUBVP, VE, VP, gaussian_model
+
+every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
+
+
+@every_sde
+def test_a_sample_with_its_own_steps_frozen_is_the_same_sample(sde):
+    model = gaussian_model(sde)
+    trace = Trace([3], sde.T)
+    engine = Engine(model, make_solver("adaptive-multistep"), batch_size=1)
+    (free,) = engine.run([3], trace.see)
+    trace.end(free)
+    times = ",".join(map(repr, trace.times[3]))
+    bound = ggf_cli.sample(model, [3], solver="adaptive-multistep", times=times)
+    assert (
+        int(bound.nfe[0])
+        == free.nfe
+        == make_solver("adaptive-multistep", {"times": times}).expected_nfe()
+    )
+    torch.testing.assert_close(bound.images[0], free.image, atol=1e-6, rtol=0)
+
+
+@every_sde
+def test_the_mean_of_equal_schedules_is_that_schedule(sde):
+    times = sde.time_at(torch.linspace(*sde.half_log_snr(torch.tensor([sde.T, sde.t_eps]).double()).tolist(), 9).double())  # fmt: skip
+    run = [sde.T, *times[1:-1].tolist(), sde.t_eps]
+    assert mean_schedule(sde, [run, run]) == pytest.approx(run, rel=1e-9)
+    # of 8 and 4 equal steps: 6 equal steps
+    half = run[::2]
+    mixed = mean_schedule(sde, [run, half])
+    assert len(mixed) == 7
+    widths = sde.half_log_snr(torch.tensor(mixed, dtype=torch.float64)).diff()
+    assert widths == pytest.approx(widths.mean().expand(6).numpy(), rel=1e-6)
+
+
+def test_a_frozen_solver_costs_every_sample_the_same(mixture):
+    solver = frozen(mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=1)
+    free = ggf_cli.sample(mixture, range(FIRST, FIRST + 6), solver="adaptive-multistep", eps_rel=0.05, seed=1)  # fmt: skip
+    bound = ggf_cli.sample(mixture, 12, solver=solver, seed=1)
+    assert set(bound.nfe.tolist()) == {round(float(free.nfe.double().mean() - 1)) + 1}
+    assert (
+        frozen(mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=1) == solver
+    )
+    assert (
+        frozen(mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=2) != solver
+    )
+
+
+def test_what_cannot_be_frozen_says_so(mixture):
+    with pytest.raises(UsageError, match="takes no frozen steps"):
+        frozen(mixture, make_solver("em"), 4)
+    with pytest.raises(UsageError, match="must fall"):
+        make_solver("adaptive-multistep", {"times": "1.0,0.5,0.6,0.001"})
+    with pytest.raises(UsageError, match="could not convert"):
+        make_solver("adaptive-multistep", {"times": "1.0,x"})
+    with pytest.raises(UsageError, match=r"run from 1.0 to 0.1, not from 1.0 to 0.001"):
+        ggf_cli.sample(mixture, 2, solver="adaptive-multistep", times="1.0,0.1")
+    lost = gaussian_model(VP)
+    broken = type(lost)(score=lambda x, t: x * torch.nan, sde=VP, shape=lost.shape)
+    with pytest.raises(SolveError, match="none of 4 pilot samples"):
+        frozen(broken, make_solver("adaptive-multistep"), 4)

@@ -89,6 +89,15 @@ def test_solvers_can_be_taken_as_they_come():
     ]  # fmt: skip
 
 
+def test_frozen_steps_are_a_setting_of_their_own_with_a_name_fit_for_a_file():
+    times = ",".join(map(str, (1.0, *(0.9 - 0.01 * i for i in range(40)), 0.001)))
+    frozen = cells_of(f"adaptive-multistep:times={times}", "em:steps=20", nfe=(9,))
+    other = cells_of(f"adaptive-multistep:times={times[:-1]}", "em:steps=20", nfe=(9,))
+    assert len(frozen) == 2
+    assert len(frozen[0].id) <= 80
+    assert frozen[0].id != other[0].id
+
+
 def test_the_same_cell_counts_once_and_one_alone_is_nothing_to_compare():
     assert len(cells_of("em:steps=1000", "em:steps=1000", "adaptive:eps-rel=0.1")) == 2
     assert cells_of("em:steps=1000", "heun")[-1].role == "reference"

@@ -12,6 +12,7 @@ Euler–Maruyama with 1000 steps is the reference beside which the paper measure
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -25,7 +26,8 @@ EPS_REL = (0.01, 0.02, 0.05, 0.1)
 REFERENCE = ("em", {"steps": 1000})
 MATCH, DEFAULTS = "match", "default"
 ORDER = ("contender", "matched", "reference")
-BUDGETS = ("steps", "nfe")  # options that set what a sample costs
+BUDGETS = ("steps", "nfe", "times")  # options that set what a sample costs
+LONGEST = 80  # characters of an id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,4 +208,8 @@ def _reference(solver: str, given: Mapping[str, Any]) -> Cell:
 
 def _slug(solver: str, given: Mapping[str, Any]) -> str:
     words = [f"{key}={value}" for key, value in given.items()]
-    return "-".join([solver, *words]).replace("/", "_").replace(":", "_")
+    name = "-".join([solver, *words]).replace("/", "_").replace(":", "_")
+    if len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name[: LONGEST - 13]}-{digest}"

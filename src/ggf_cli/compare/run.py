@@ -33,6 +33,7 @@ from ggf_cli.solvers.catalog import as_words, read_catalog
 SAMPLES = "samples"
 PICTURES = 16  # samples of each cell that are drawn side by side
 FLOOR_DRAWS = 5
+LONG = 24  # characters of a value in a label
 # What makes it another comparison if it differs.
 IDENTITY = ("model", "precision", "compiled", "seed", "n", "repeats")
 
@@ -331,4 +332,7 @@ def _identity(cell: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _spoken(value: Any) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)
+    return text if len(text) <= LONG else f"{text[: LONG // 2]}…{text[-LONG // 4 :]}"

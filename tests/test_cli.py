@@ -167,7 +167,7 @@ def test_list_models():
     assert [d["name"] for d in documents if d["here"]][:3] == [
         "fashion-vp",
         "fashion-ve",
-        "mixture",
+        "fashion-subvp",
     ]
     for document in documents:
         for key in ("name", "dataset", "license"):

@@ -16,16 +16,19 @@ The prediction keeps D constant: along the reverse SDE the data prediction is a 
 goes next, and e^(-2h) y + (1 - e^(-2h)) D is the exact mean of y_t. What it lacks is variance, that of D on its way from D_s
 to D_t. The correction puts it back when the evaluation shows it: k (D_t - D_s) is the integral of the line between the two
 (Adams–Moulton). D_t belongs to the predicted y_t; at the corrected one it is larger by J d, with J the Jacobian of D along d,
-and that makes the correction implicit: d = k (D_t + J d - D_s). No evaluation is spent on it: a constant stands for J.
+and that makes the correction implicit: d = k (D_t + J d - D_s). No evaluation is spent on it; a guess stands for J:
+
+    S = sqrt(numbers in a sample) (high - low) / 4                 how far images differ from each other, as a whole
+    v = S² / (S² + l_t²)                                           J of Gaussian data of deviation S
+    J = 0.8 v
 
 The size of the next step follows from the last correction, in units of the tolerance:
 
     delta = max(eps_abs, eps_rel (high - low))                     of the data range
-    S     = sqrt(numbers in a sample) (high - low) / 4             how far images differ from each other
-    error = S² / (S² + l_t²) RMS(k (D_t - D_s)) / delta            one number a row
+    error = v RMS(k (D_t - D_s)) / delta                           one number a row
     h <- min(h_max, h clamp(safety error^-exponent, shrink, growth))
 
-The factor before RMS is how much of an error in y the data prediction, and with it the image, can still see under the noise.
+v is how much of an error in y the data prediction, and with it the image, can still see under the noise.
 The step depends on the past alone and none is taken back, so noise is never chosen. The last D is the denoised image.
 
 docs/adaptive-multistep.md derives this, and has the measurements behind every constant.
@@ -128,10 +131,12 @@ class AdaptiveMultistep(Tolerances):
         k = missed_share((1 + self.eta) * rows.width)
         change = answer - rows.data
         missed = root_mean_square(change).to(t.dtype) * k
-        error = missed * _visible(sde, t, change[0].numel()) / self._tolerance(sde)
-        shift = expand_as_batch(k / (1 - JACOBIAN * k), change) * change
+        visible = _visible(sde, t, change[0].numel())
+        error = missed * visible / self._tolerance(sde)
+        jacobian = JACOBIAN * visible
+        shift = expand_as_batch(k / (1 - jacobian * k), change) * change
         x = rows.x + expand_as_batch(sde.alpha(t), shift) * shift
-        data = answer + JACOBIAN * shift
+        data = answer + expand_as_batch(jacobian, shift) * shift
 
         # Predict. A row that has arrived takes a step of size 0, discarded below.
         t_next, width = self._next(rows, error, sde)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from ggf_cli.errors import OutputError
 from ggf_cli.output.comparison import COMPARISON
+from ggf_cli.output.schema import misfits
 
 SCHEMA = "ggf-compare/1"
 LOCK = ".lock"
@@ -49,10 +51,14 @@ def read_document(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise OutputError(f"cannot read {path}: {error}") from error
-    try:
+    problem = "it is no JSON object"
+    with suppress(ValueError, RecursionError):
         found = json.loads(text)
-        if found["schema"] == SCHEMA and isinstance(found["cells"], list):
-            return dict(found)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise OutputError(f"{path} is damaged or no comparison", hint="give another folder with --out")
+        if isinstance(found, dict):
+            schema = json.loads((files("ggf_cli") / "schemas/compare-1.json").read_text())
+            problem = next(misfits(found, schema, "it"), "")
+            if not problem and found["schema"] == SCHEMA:
+                return found
+    raise OutputError(
+        f"{path} is damaged or no comparison: {problem}", hint="give another folder with --out"
+    )

@@ -84,6 +84,29 @@ def cached_file(repo: str, file: str, *, revision: str | None = None) -> Path | 
     return None
 
 
+def reach(*, timeout_s: float) -> None:
+    """Ask the hub whether it is there; no token is sent.
+
+    Raises:
+        CheckpointError: It does not answer, or not over https.
+    """
+    from huggingface_hub import constants, get_session
+
+    _check_address(constants.ENDPOINT)
+    _check_requests()
+    host = urlsplit(constants.ENDPOINT).hostname or "HF_ENDPOINT"
+    try:
+        status = get_session().head(constants.ENDPOINT, timeout=timeout_s).status_code
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{host} cannot be reached: {_reason(error)}", hint="check the network and the proxy"
+        ) from error
+    if status >= 500:
+        raise CheckpointError(f"{host} answers HTTP {status}", hint="try again later")
+
+
 def _check_names(repo: str, file: str, revision: str) -> None:
     part = r"\w(?:[\w.-]*\w)?"
     if not re.fullmatch(f"{part}/{part}", repo, re.ASCII) or ".." in repo or "--" in repo:

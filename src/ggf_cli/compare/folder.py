@@ -46,7 +46,7 @@ def read_document(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / COMPARISON
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -55,7 +55,9 @@ def read_document(folder: Path) -> dict[str, Any] | None:
     with suppress(ValueError, RecursionError):
         found = json.loads(text)
         if isinstance(found, dict):
-            schema = json.loads((files("ggf_cli") / "schemas/compare-1.json").read_text())
+            schema = json.loads(
+                (files("ggf_cli") / "schemas/compare-1.json").read_text(encoding="utf-8")
+            )
             problem = next(misfits(found, schema, "it"), "")
             if not problem and found["schema"] == SCHEMA:
                 return found

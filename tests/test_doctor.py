@@ -282,3 +282,18 @@ def test_every_check_says_what_it_is():
     assert all(entry.summary and entry.load() for entry in CHECKS.values())
     assert health_hub.hub is CHECKS["hub"].load()
     assert {*NETWORK} <= CHECKS.keys()
+
+
+def test_gpus_are_told_with_their_memory(monkeypatch):
+    import torch
+
+    for name, value in {
+        "device_count": 1,
+        "mem_get_info": (60 * 10**9, 80 * 10**9),
+        "get_device_name": "H100",
+        "get_device_capability": (9, 0),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    finding = devices.devices()
+    assert "cuda:0 (H100) 80.0 GB with fast bf16; auto is cuda" in finding.summary
+    assert finding.facts["devices"][1]["free_bytes"] == 60 * 10**9

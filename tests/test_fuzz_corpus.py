@@ -9,10 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from comparisons import single
+from fuzzing import kept_promise
+from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.cli.app import app
 from ggf_cli.compare import pieces
 from ggf_cli.compare.folder import read_document
-from ggf_cli.errors import OutputError, UsageError
+from ggf_cli.errors import ConfigError, OutputError, UsageError
 from ggf_cli.metrics.reference_files import read_statistics
 from ggf_cli.output.record import find_record
 from test_manifest import GOOD
@@ -57,6 +59,21 @@ def test_control_characters_of_a_command_line_are_not_repeated():
     done = CliRunner().invoke(app, ["compare", "em:steps=2", "\x1b[2J"])
     assert done.exit_code == 2
     assert "\x1b" not in done.stderr
+
+
+def test_a_line_of_blanks_keeps_nobody_busy(tmp_path):
+    """Looking for the line of an error took 3.6 s for 1,600 blanks, and eight times as long for twice as many."""
+    text = f'[a]\nsummary = "s"\n[b]\nsummary = """\n[{" " * 500_000}\n"""\n'
+    (tmp_path / "c.toml").write_text(text)
+    with kept_promise(len(text)), pytest.raises(ConfigError, match=r"line 1: \[a\] lacks"):
+        read_manifest(tmp_path / "c.toml")
+
+
+def test_a_comparison_of_any_size_is_not_read(tmp_path):
+    with (tmp_path / "compare.json").open("wb") as file:
+        file.truncate(2**24 + 1)
+    with pytest.raises(OutputError, match="more than 16,777,216 bytes"):
+        read_document(tmp_path)
 
 
 def arrays(damage, first="mu"):

@@ -171,7 +171,9 @@ def test_without_stdout_and_stderr_the_run_is_written(tmp_path):
 
 def test_nothing_of_an_environment_is_needed(tmp_path):
     """No home, no terminal, no locale, no search path: as some schedulers start programs."""
-    environment = {key: os.environ[key] for key in ("PYTHONPATH",) if key in os.environ}
+    environment = {
+        key: os.environ[key] for key in ("PYTHONPATH", "OMP_NUM_THREADS") if key in os.environ
+    }
     done = ggf(*RUN, "--out", tmp_path / "run", env=environment, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "run/grid.png")
@@ -203,7 +205,7 @@ def test_a_narrow_terminal_is_enough(tmp_path, columns):
     master, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "TERM")}
-    words = [*RUN, "--n", "60", "--out", tmp_path / "run"]
+    words = [*RUN, "--n", "30", "--out", tmp_path / "run"]
     process = start(*words, stderr=terminal, env=environment | {"TERM": "xterm"})
     os.close(terminal)
     seen, end = b"", time.monotonic() + 60

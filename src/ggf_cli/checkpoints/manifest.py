@@ -245,8 +245,9 @@ def _line_of(text: str, block: str, key: str | None) -> int:
     """The line, from 1, of a key in a block, or of the block's header; tomllib does not keep positions."""
     here, header = False, 1
     for number, line in enumerate(text.splitlines(), start=1):
-        if match := re.match(r"""\s*\[\s*["']?([^"'\]]+?)["']?\s*\]""", line):
-            here = match[1] == block
+        # one way to match only: a line of blanks would keep a cleverer pattern busy for hours
+        if match := re.match(r"\s*\[([^\[\]]*)\]", line):
+            here = match[1].strip().strip("\"'") == block
             header = number if here else header
         elif (
             key

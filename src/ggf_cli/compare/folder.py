@@ -17,6 +17,7 @@ from ggf_cli.output.schema import misfits
 
 SCHEMA = "ggf-compare/1"
 LOCK = ".lock"
+MAX_SIZE = 2**24  # bytes; one of 50 cells has 0.2 MB
 
 
 @contextmanager
@@ -46,6 +47,8 @@ def read_document(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / COMPARISON
     try:
+        if path.exists() and path.stat().st_size > MAX_SIZE:
+            raise OutputError(f"{path} has more than {MAX_SIZE:,} bytes, it is no comparison")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None

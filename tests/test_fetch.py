@@ -64,7 +64,11 @@ class Client:
 
     def __init__(self, folder, url):
         self.folder, self.cache, self.data = folder, folder / "hf/hub", folder / "ggf"
-        keep = {key: os.environ[key] for key in ("PATH", "LANG", "SYSTEMROOT") if key in os.environ}
+        keep = {
+            key: os.environ[key]
+            for key in ("PATH", "PYTHONPATH", "LANG", "SYSTEMROOT")
+            if key in os.environ
+        }
         self.environment = {
             **keep,
             "HOME": str(folder),
@@ -130,6 +134,23 @@ def hub():
 @pytest.fixture
 def fetch(tmp_path, hub):
     return Client(tmp_path, hub.url)
+
+
+# Over what
+
+
+def test_a_hub_that_is_asked_without_https_gets_no_request(hub, fetch):
+    fetch.environment["HF_ENDPOINT"] = hub.url.replace("127.0.0.1", "192.0.2.1")
+    fetch.environment["HF_TOKEN"] = TOKEN
+    answer = fetch.fails()
+    assert "192.0.2.1 would be asked over http, ggf downloads over https only" in answer.message
+    assert "https://" in answer.hint
+
+
+def test_a_redirection_away_from_https_is_not_followed(hub, fetch):
+    hub.store_url = "http://192.0.2.1"
+    answer = fetch.fails()
+    assert "192.0.2.1 would be asked over http, ggf downloads over https only" in answer.message
 
 
 # What is fetched

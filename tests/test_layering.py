@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src/ggf_cli"
 # Each layer may import those after it, and itself.
 LAYERS = [
     ("cli", "__main__"),
-    ("compare", "output", "sampling", "pilot"),
+    ("compare", "output", "sampling", "pilot", "health"),
     ("engine", "checkpoints", "trace"),
     (
         "solvers",
@@ -78,7 +78,7 @@ def test_no_file_is_long():
 @pytest.mark.parametrize(
     "argv",
     [["--help"], ["--version"], ["list-models"], ["list-models", "--json"], ["sample", "--help"],
-     ["compare", "--help"], ["convert", "--help"], ["download", "--help"], ["show", "--help"], ["list-solvers"], ["--show-completion"], ["sample", "--model", "nope"]],
+     ["compare", "--help"], ["convert", "--help"], ["download", "--help"], ["show", "--help"], ["doctor", "--help"], ["list-solvers"], ["--show-completion"], ["sample", "--model", "nope"]],
     ids=" ".join,
 )  # fmt: skip
 def test_light_commands_import_nothing_heavy(argv):

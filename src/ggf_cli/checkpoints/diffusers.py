@@ -20,6 +20,8 @@ from ggf_cli.checkpoints.tensors import read_tensors
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.sde import SDE, VESDE, VPSDE
 
+MAX_CONFIG = 2**20  # bytes; published ones have up to 2 KB
+
 # What both networks do, as diffusers configs say it; a missing key is its default.
 _REQUIRED = {
     "act_fn": "silu",
@@ -249,6 +251,10 @@ def _last_image(levels: int) -> Any:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+            raise ValueError("it is not a file")
+        if (size := path.stat().st_size) > MAX_CONFIG:
+            raise ValueError(f"it has {size:,} bytes, a configuration has {MAX_CONFIG:,} at most")
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path, PureWindowsPath
+from typing import Any
 from urllib.parse import urlsplit
 
 from ggf_cli.checkpoints.hashes import check_hash, file_sha256
@@ -83,6 +84,29 @@ def cached_file(repo: str, file: str, *, revision: str | None = None) -> Path | 
     return None
 
 
+def reach(*, timeout_s: float) -> None:
+    """Ask the hub whether it is there; no token is sent.
+
+    Raises:
+        CheckpointError: It does not answer, or not over https.
+    """
+    from huggingface_hub import constants, get_session
+
+    _check_address(constants.ENDPOINT)
+    _check_requests()
+    host = urlsplit(constants.ENDPOINT).hostname or "HF_ENDPOINT"
+    try:
+        status = get_session().head(constants.ENDPOINT, timeout=timeout_s).status_code
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{host} cannot be reached: {_reason(error)}", hint="check the network and the proxy"
+        ) from error
+    if status >= 500:
+        raise CheckpointError(f"{host} answers HTTP {status}", hint="try again later")
+
+
 def _check_names(repo: str, file: str, revision: str) -> None:
     part = r"\w(?:[\w.-]*\w)?"
     if not re.fullmatch(f"{part}/{part}", repo, re.ASCII) or ".." in repo or "--" in repo:
@@ -104,8 +128,8 @@ def _is_commit(revision: str) -> bool:
 def _cached_commit(folder: Path, revision: str) -> str:
     """The commit a revision stood for when last seen; the revision itself if that is not known."""
     ref = folder / "refs" / revision
-    if ref.is_file():
-        return ref.read_text().strip()
+    if ref.is_file() and _is_commit(commit := ref.read_text(errors="replace").strip()):
+        return commit
     if _is_commit(revision):
         commits = [snapshot.name for snapshot in folder.glob(f"snapshots/{revision}*")]
         return commits[0] if len(commits) == 1 else revision
@@ -114,14 +138,43 @@ def _cached_commit(folder: Path, revision: str) -> str:
 
 def _download(repo: str, file: str, revision: str, quiet: bool) -> Path:
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
 
+        _check_address(constants.ENDPOINT)
+        _check_requests()
         with _silence() if quiet else nullcontext(), warnings.catch_warnings():
             # The library warns of a disk that is too small, and then fills it.
             warnings.filterwarnings("error", message="Not enough free disk space")
             return Path(_persist(lambda: hf_hub_download(repo, file, revision=revision)))
+    except CheckpointError:
+        raise
     except Exception as error:
         raise _failure(error, repo, file, revision) from error
+
+
+def _check_address(url: str) -> None:
+    """Downloads go over https, so that nobody on the way can read a token or give another file; or stay on this machine."""
+    address = urlsplit(url)
+    host = address.hostname or ""
+    loopback = host == "localhost" or host == "::1" or re.fullmatch(r"127(\.\d{1,3}){3}", host)
+    if address.scheme != "https" and not (address.scheme == "http" and loopback):
+        raise CheckpointError(
+            f"{host or 'HF_ENDPOINT'} would be asked over {address.scheme or 'no protocol'}, ggf downloads over https only",
+            hint="set HF_ENDPOINT to an address that starts with https://",
+        )
+
+
+def _check_requests() -> None:
+    """Have the library's client ask `_check_address` before each request, those that it is redirected to among them."""
+    from huggingface_hub import get_session
+
+    hooks = getattr(get_session(), "event_hooks", None)
+    if hooks is not None and _check_request not in hooks["request"]:  # None: a library before 1.0
+        get_session().event_hooks = {**hooks, "request": [*hooks["request"], _check_request]}
+
+
+def _check_request(request: Any) -> None:
+    _check_address(str(request.url))
 
 
 def _persist(call: Callable[[], str]) -> str:

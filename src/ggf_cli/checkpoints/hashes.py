@@ -60,7 +60,7 @@ def check_hash(path: Path, sha256: str | None, repo: str, file: str, revision: s
         CheckpointError: It is another file; or the record cannot be read or written.
     """
     found = file_sha256(path)
-    expected = sha256.lower() if sha256 else _promised_sha256(path)
+    expected = expected_sha256(path, sha256)
     if expected and found != expected:
         raise CheckpointError(
             f"sha256 of {file} of {repo} is {found}, expected {expected}",
@@ -71,8 +71,11 @@ def check_hash(path: Path, sha256: str | None, repo: str, file: str, revision: s
         _check_recorded(found, repo, file, revision)
 
 
-def _promised_sha256(path: Path) -> str | None:
-    """The sha256 the hub stated for a large file: the name of what the link in the cache points to."""
+def expected_sha256(path: Path, published: str | None) -> str | None:
+    """What a file's sha256 must be, if anybody said: what is published, or what the hub stated for a large file."""
+    if published:
+        return published.lower()
+    # the name of what the link in the cache points to
     name = path.readlink().name if path.is_symlink() else ""
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,10 @@ from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
 from ggf_cli.score import PARAMETRIZATIONS, Parametrization, ScoreModel, valid_shape
 from ggf_cli.sde import sde_from_dict
+
+# The network works in one of these; other types would grow more than twofold when they become it.
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+MAX_NUMBERS = 2**26  # of one sample: 3 x 4096 x 4096 and more
 
 
 def load_model(
@@ -73,6 +79,8 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
         raise UsageError(f"--config is for .pth files, {path} says itself what it is")
     if path.is_dir():
         return diffusers.read(path)
+    if not path.is_file():  # a pipe would keep us waiting
+        raise CheckpointError(f"{path} is neither a file nor a folder")
     match path.suffix:
         case ".safetensors":
             return native.read(path)
@@ -146,8 +154,8 @@ def _parametrization(checkpoint: Checkpoint, path: Path) -> Parametrization:
 def _empty_network(checkpoint: Checkpoint, path: Path) -> nn.Module:
     """The network without weights, tried out: on the meta device an evaluation costs nothing."""
     shape = checkpoint.shape
-    if not valid_shape(shape):
-        raise CheckpointError(f"{path}: {shape!r} is no shape of a sample")
+    if not valid_shape(shape) or math.prod(shape) > MAX_NUMBERS:
+        raise CheckpointError(f"{path}: {reprlib.repr(shape)} is no shape of a sample")
     try:
         with torch.device("meta"), torch.no_grad():
             network: nn.Module = NETWORKS[checkpoint.network].load()(**checkpoint.network_config)
@@ -172,9 +180,10 @@ def _check_tensors(network: nn.Module, checkpoint: Checkpoint, path: Path) -> No
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
     for name, tensor in checkpoint.tensors.items():
-        if not tensor.is_floating_point():
+        if tensor.dtype not in DTYPES:
             raise CheckpointError(
-                f"{path} has {name} of type {tensor.dtype}, expected numbers with a point"
+                f"{path} has {name} of type {tensor.dtype}, expected numbers with a point",
+                hint=f"one of {', '.join(str(dtype).removeprefix('torch.') for dtype in DTYPES)}",
             )
     problems = [
         *(f"lacks {name} {wanted[name]}" for name in wanted.keys() - found.keys()),

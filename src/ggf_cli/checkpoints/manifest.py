@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
@@ -20,6 +21,7 @@ from ggf_cli.registry import did_you_mean, lookup
 PACKAGE = Path(__file__).resolve().parents[1]
 EMBEDDED, HUB, DRIVE = "embedded", "hub", "drive"
 HF = "hf:"  # what users write before a repository of their choice
+MAX_SIZE = 2**20  # bytes; ours has 12 KB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +96,11 @@ def read_manifest(path: Path | None = None) -> dict[str, ModelEntry]:
     """
     path = path or find_manifest()
     try:
+        if (size := path.stat().st_size) > MAX_SIZE:
+            raise ValueError(f"it has {size:,} bytes, more than {MAX_SIZE:,}")
         text = path.read_text(encoding="utf-8")
         blocks = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not TOML, not UTF-8
         raise ConfigError(f"cannot read {path}: {error}", hint="mend the file") from error
     return {name: _entry(name, block, text, path) for name, block in blocks.items()}
 
@@ -164,15 +168,18 @@ def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
         return ConfigError(f"{path}, line {_line_of(text, name, key)}: {problem}", hint=hint)
 
     if not isinstance(block, dict):
-        raise error(f"'{name}' stands outside a model's block", name)
+        raise error(f"{name!r} stands outside a model's block", name)
+    if not re.fullmatch(r"\w[\w.-]*", name):  # files are named after it
+        raise error(f"{name!r} is no name of a model", hint="letters, digits, - _ and .")
     known = {f.name: f for f in fields(ModelEntry) if f.name != "name"}
     for key, value in block.items():
         if key not in known:
             hint = did_you_mean(key, known, f"keys: {', '.join(known)}")
-            raise error(f"unknown key '{key}' in [{name}]", key, hint)
+            raise error(f"unknown key {key!r} in [{name}]", key, hint)
         wanted, good = _CHECKS.get(key, _TEXT)
         if not good(value):
-            raise error(f"'{key}' in [{name}] is {value!r}, it must be {wanted}", key)
+            what = reprlib.repr(value)
+            raise error(f"'{key}' in [{name}] is {what}, it must be {wanted}", key)
     for key, field in known.items():
         if field.default is MISSING and key not in block:
             raise error(f"[{name}] lacks the key '{key}'")
@@ -183,11 +190,11 @@ def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e38
 
 
 def _is_sde(value: Any) -> bool:
@@ -202,7 +209,10 @@ _SDE_KEYS = {"ve": {"sigma_min", "sigma_max", "t_eps"}, "vp": _BETAS, "subvp": _
 _SOURCE = re.compile(
     rf"{EMBEDDED}:[\w.-]+\.safetensors|{HUB}:[\w-][\w.-]*/[\w-][\w.-]*|{DRIVE}:[\w-]+"
 )
-_TEXT = ("a string", lambda value: isinstance(value, str))
+_TEXT = (
+    "a string without control characters",
+    lambda value: isinstance(value, str) and value.isprintable(),
+)
 
 # What a key's value must be, in words and as a test; every other key is text.
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -239,8 +249,9 @@ def _line_of(text: str, block: str, key: str | None) -> int:
     """The line, from 1, of a key in a block, or of the block's header; tomllib does not keep positions."""
     here, header = False, 1
     for number, line in enumerate(text.splitlines(), start=1):
-        if match := re.match(r"""\s*\[\s*["']?([^"'\]]+?)["']?\s*\]""", line):
-            here = match[1] == block
+        # one way to match only: a line of blanks would keep a cleverer pattern busy for hours
+        if match := re.match(r"\s*\[([^\[\]]*)\]", line):
+            here = match[1].strip().strip("\"'") == block
             header = number if here else header
         elif (
             key

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ggf_cli.checkpoints.tensors import check_header
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.sde import SDE, sde_from_dict
 
@@ -61,11 +62,12 @@ def read(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: Truncated, corrupt, or not self-describing.
     """
+    check_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # also KeyError and RuntimeError, for types that torch does not have
         raise CheckpointError(
             f"{path} is corrupt or truncated: {error}", hint="fetch or convert the file again"
         ) from error
@@ -87,7 +89,7 @@ def read(path: Path) -> Checkpoint:
             sde=sde_from_dict(document["sde"]),
             shape=tuple(document["shape"]),
             tensors=tensors,
-            provenance=document["provenance"],
+            provenance=dict(document["provenance"]),
         )
     except (KeyError, TypeError, ValueError, RecursionError, UsageError) as error:
         raise CheckpointError(f"{path} describes itself badly: {error!r}") from error

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ggf_cli.checkpoints.archive import check_storage
 from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.checkpoints.native import Checkpoint
@@ -110,6 +111,7 @@ def read(path: Path, *, config: str | None = None) -> Checkpoint:
             _sde(architecture, model, path) if config is None else _named_sde(architecture, config)
         )
         averaged = _average(model, shadow, path)
+        check_storage(averaged.values(), path)
         first = (
             3 if architecture.ve else 2
         )  # the frequencies, and two layers for the time, come before

@@ -16,6 +16,7 @@ from ggf_cli import __version__
 from ggf_cli.cli import console
 from ggf_cli.cli.compare import compare
 from ggf_cli.cli.convert import convert
+from ggf_cli.cli.doctor import doctor
 from ggf_cli.cli.download import download
 from ggf_cli.cli.list_models import list_models
 from ggf_cli.cli.list_solvers import list_solvers
@@ -59,6 +60,7 @@ app.command("list-models")(list_models)
 app.command("list-solvers")(list_solvers)
 app.command("download")(download)
 app.command("convert")(convert)
+app.command("doctor")(doctor)
 
 
 def _show_version(wanted: bool) -> None:

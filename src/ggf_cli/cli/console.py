@@ -58,7 +58,7 @@ def show(renderable: RenderableType) -> None:
 
 def note(text: str) -> None:
     """A remark on stderr."""
-    stderr().print(text, markup=False, soft_wrap=True)
+    stderr().print(plain(text), markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -88,11 +88,16 @@ def time_left(seconds: float) -> str:
     return f"~{clock} left"
 
 
+def plain(text: str) -> str:
+    """Without the control characters that a name in a file from strangers may hold, but for the ends of lines."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
 def show_error(message: str, hint: str | None) -> None:
     """An expected failure: what, and one hint."""
     console = stderr()
     console.print("[bold red]error:[/] ", end="")
-    console.print(message, markup=False, soft_wrap=True)
+    console.print(plain(message), markup=False, soft_wrap=True)
     if hint:
         console.print("[bold cyan]hint:[/] ", end="")
-        console.print(hint, markup=False, soft_wrap=True)
+        console.print(plain(hint), markup=False, soft_wrap=True)

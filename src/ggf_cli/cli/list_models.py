@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import HUB, ModelEntry, read_manifest
@@ -34,7 +35,7 @@ def list_models(
         table.add_column(column)
     for entry in entries:
         path = local_path(entry)
-        table.add_row(
+        cells = (
             entry.name,
             entry.dataset,
             SDE_TITLES[entry.sde["name"]],
@@ -46,6 +47,7 @@ def list_models(
             entry.license,
             f"{entry.summary}; {entry.quality}" if entry.quality else entry.summary,
         )
+        table.add_row(*map(Text, cells))  # not markup: "MIT [modified]" means what it says
     console.show(table)
 
 

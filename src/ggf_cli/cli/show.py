@@ -76,7 +76,7 @@ def _check(record: Record, *, as_json: bool) -> None:
         raise UsageError(
             f"no {RUN_LOG} says what {record.path} must be", hint="--check needs the run's folder"
         )
-    states = {file["path"]: _state(folder / file["path"], file) for file in record.log["files"]}
+    states = {file["path"]: _state(folder, file) for file in record.log["files"]}
     wrong = {name: state for name, state in states.items() if state != "intact"}
     if as_json:
         console.result_json({"folder": str(folder), "files": states})
@@ -91,13 +91,16 @@ def _check(record: Record, *, as_json: bool) -> None:
         )
 
 
-def _state(path: Path, file: Mapping[str, str]) -> str:
+def _state(folder: Path, file: Mapping[str, str]) -> str:
+    path = folder / file["path"]
     try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            return "outside"  # a log from strangers may list anything, and of any size
         if not path.is_file():
             return "altered" if path.exists() else "missing"
         with path.open("rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: a link to itself
         return "unreadable"
     return "intact" if found == file["sha256"] else "altered"
 

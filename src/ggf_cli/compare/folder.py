@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from filelock import FileLock, Timeout
 
 from ggf_cli.errors import OutputError
 from ggf_cli.output.comparison import COMPARISON
+from ggf_cli.output.schema import misfits
 
 SCHEMA = "ggf-compare/1"
 LOCK = ".lock"
+MAX_SIZE = 2**24  # bytes; one of 50 cells has 0.2 MB
 
 
 @contextmanager
@@ -44,15 +47,23 @@ def read_document(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / COMPARISON
     try:
-        text = path.read_text()
+        if path.exists() and path.stat().st_size > MAX_SIZE:
+            raise OutputError(f"{path} has more than {MAX_SIZE:,} bytes, it is no comparison")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise OutputError(f"cannot read {path}: {error}") from error
-    try:
+    problem = "it is no JSON object"
+    with suppress(ValueError, RecursionError):
         found = json.loads(text)
-        if found["schema"] == SCHEMA and isinstance(found["cells"], list):
-            return dict(found)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise OutputError(f"{path} is damaged or no comparison", hint="give another folder with --out")
+        if isinstance(found, dict):
+            schema = json.loads(
+                (files("ggf_cli") / "schemas/compare-1.json").read_text(encoding="utf-8")
+            )
+            problem = next(misfits(found, schema, "it"), "")
+            if not problem and found["schema"] == SCHEMA:
+                return found
+    raise OutputError(
+        f"{path} is damaged or no comparison: {problem}", hint="give another folder with --out"
+    )

@@ -29,6 +29,7 @@ from ggf_cli.errors import CheckpointError
 
 SCHEMA = "ggf-features/2"
 ASSET = Path(__file__).parents[1] / "assets" / "fashion-features.safetensors"
+SHA256 = "2d107cbd24ad2f4fad20a6e8cc5cc8cd32062c40cee22a14d8e283a73890d105"  # of the asset
 SHAPE = (1, 28, 28)
 FEATURES = 64
 CLASSES = (

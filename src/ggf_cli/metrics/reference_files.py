@@ -14,7 +14,7 @@ from torch import Tensor
 from ggf_cli.errors import UsageError
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
-_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+FORMATS = ("PNG", "JPEG")  # whatever the name says: Pillow gives other formats to other programs
 FEWEST = 10  # below, not even the nearest neighbours of an image mean anything
 
 
@@ -60,18 +60,18 @@ class ImageFolder:
 
     def _read(self, file: Path) -> np.ndarray:
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 return np.asarray(image.convert("RGB"))
-        except _PILLOW_ERRORS as error:
+        except Exception as error:  # damage can surface as almost anything
             raise _unreadable(file, error) from error
 
     def _check_sizes(self) -> None:
         first: tuple[int, int] | None = None
         for file in self.files:
             try:
-                with Image.open(file) as image:
+                with Image.open(file, formats=FORMATS) as image:
                     size = image.size
-            except _PILLOW_ERRORS as error:
+            except Exception as error:  # damage can surface as almost anything
                 raise _unreadable(file, error) from error
             first = first or size
             if size != first:
@@ -98,28 +98,52 @@ def read_statistics(path: Path, size: int) -> tuple[Tensor, Tensor]:
         UsageError: Not such a file, or of other features.
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            missing = {"mu", "sigma"} - set(file.files)
+        with zipfile.ZipFile(path) as file:
+            names = [name.removesuffix(".npy") for name in file.namelist()]
+            missing = {"mu", "sigma"} - set(names)
             if missing:
                 raise UsageError(
-                    f"{path} has no {' and no '.join(sorted(missing))}, it has {', '.join(file.files) or 'nothing'}",
+                    f"{path} has no {' and no '.join(sorted(missing))}, it has {', '.join(names[:9]) or 'nothing'}",
                     hint="a file of statistics has the mean as mu and the covariance as sigma",
                 )
-            mean, covariance = np.asarray(file["mu"], float), np.asarray(file["sigma"], float)
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+            shapes = _stated_shape(file, "mu"), _stated_shape(file, "sigma")
+            if shapes != ((size,), (size, size)):
+                raise UsageError(
+                    f"{path} has statistics of shape {shapes[0]} and {shapes[1]}, not ({size},) and ({size}, {size})",
+                    hint="they must be of the same network's features",
+                )
+            mean, covariance = _array(file, "mu"), _array(file, "sigma")
+    except UsageError:
+        raise
+    except Exception as error:  # damage can surface as almost anything
         raise UsageError(
             f"the statistics {path} cannot be read: {error}", hint="is it a whole .npz file?"
         ) from error
-    if mean.shape != (size,) or covariance.shape != (size, size):
-        raise UsageError(
-            f"{path} has statistics of shape {mean.shape} and {covariance.shape}, not ({size},) and ({size}, {size})",
-            hint="they must be of the same network's features",
-        )
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise UsageError(f"{path} has numbers that are not finite")
     if not np.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6):
         raise UsageError(f"sigma in {path} is not symmetric, so it is no covariance")
     return torch.from_numpy(mean), torch.from_numpy(covariance)
+
+
+def _stated_shape(file: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """The shape that an array says it has, before room is made for it."""
+    with file.open(f"{name}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, _, dtype = read(stream)
+    if dtype.kind not in "fiu":
+        raise ValueError(f"{name} is of type {dtype}")
+    return tuple(shape)
+
+
+def _array(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    with file.open(f"{name}.npy") as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+    return np.asarray(array, float)
 
 
 def _unreadable(file: Path, error: Exception) -> UsageError:

@@ -30,6 +30,7 @@ from ggf_cli.networks.layers import (
     group_norm,
     timestep_embedding,
 )
+from ggf_cli.networks.limits import check_size
 from ggf_cli.networks.resampling import (
     ConvDown,
     ConvUp,
@@ -83,6 +84,7 @@ class NCSNppConfig:
     def __post_init__(self) -> None:
         for name in ("channels", "attention"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_size(self.channels, self.blocks, self.patch)
         choices = {
             "embedding": ("fourier", "positional"),
             "resblock": ("biggan", "ddpm"),

@@ -24,6 +24,7 @@ from ggf_cli.networks.layers import (
     SelfAttention,
     timestep_embedding,
 )
+from ggf_cli.networks.limits import check_size
 from ggf_cli.networks.resampling import ConvDown, ConvUp
 
 
@@ -65,6 +66,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         for name in ("channels", "attention_down", "attention_up"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_size(self.channels, self.blocks, self.patch)
         if not len(self.channels) == len(self.attention_down) == len(self.attention_up) > 0:
             raise CheckpointError("a U-Net needs one attention flag for each level, up and down")
         if any(width <= 0 or width % self.groups for width in self.channels):

@@ -27,7 +27,7 @@ def read_catalog() -> Mapping[str, dict[str, Any]]:
     choices, pattern, above, low, high}}, where type is "int", "float", "bool" or "text", and a limit that
     does not exist is None.
     """
-    catalog: dict[str, dict[str, Any]] = json.loads(FILE.read_text())
+    catalog: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
     return catalog
 
 
@@ -90,5 +90,5 @@ def _option(f: Field[Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     text = json.dumps(describe(), indent=1, ensure_ascii=False) + "\n"
-    with open(str(FILE), "w") as file:  # noqa: PTH123 - solvers know no paths
+    with open(str(FILE), "w", encoding="utf-8") as file:  # noqa: PTH123 - solvers know no paths
         file.write(text)

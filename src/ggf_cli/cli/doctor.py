@@ -1,0 +1,76 @@
+"""`ggf doctor`: whether this installation works, as `ggf_cli.health` finds it.
+
+Exit codes: 0 where nothing failed, warnings or not; else that of the first check that failed: 1 a broken installation, 2 a broken
+registry, 3 checkpoints that are missing or altered, or a hub that does not answer, 4 samples that are wrong, 5 a working folder
+that cannot be written to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ggf_cli.cli import console
+from ggf_cli.health import FAILED, OK, WARNING, Finding, examine
+
+SCHEMA = "ggf-doctor/1"
+_STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
+
+
+def doctor(
+    hub: Annotated[
+        bool, typer.Option("--hub", help="Ask the hub, too, whether it can be reached.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check this installation: versions, devices, files, a test run.
+
+    ggf doctor
+
+    ggf doctor --hub --json
+    """
+    with console.busy("checking this installation", quiet=json):
+        findings = dict(examine(hub=hub))
+    by_status = {
+        status: [name for name, finding in findings.items() if finding.status == status]
+        for status in _STYLES
+    }
+    failed = by_status[FAILED]
+    code = findings[failed[0]].exit_code if failed else 0
+    if json:
+        worst = next(
+            status for status in (FAILED, WARNING, OK) if by_status[status] or status == OK
+        )
+        checks = [{"name": name, **asdict(finding)} for name, finding in findings.items()]
+        console.result_json(
+            {"schema": SCHEMA, "verdict": worst, "exit_code": code, "checks": checks}
+        )
+    else:
+        console.show(_table(findings))
+        console.result(f"\n{_verdict(by_status)}")
+    raise typer.Exit(code)
+
+
+def _table(findings: dict[str, Finding]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, finding in findings.items():
+        text = console.plain(finding.summary)
+        if finding.hint:
+            text += f"\nhint: {console.plain(finding.hint)}"
+        table.add_row(name, Text(finding.status, style=_STYLES[finding.status]), Text(text))
+    return table
+
+
+def _verdict(by_status: dict[str, list[str]]) -> str:
+    if by_status[FAILED]:
+        return f"something is wrong: {', '.join(by_status[FAILED])}"
+    if by_status[WARNING]:
+        return f"all is well; see the hints on {', '.join(by_status[WARNING])}"
+    return "all is well"

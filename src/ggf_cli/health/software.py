@@ -1,0 +1,62 @@
+"""What is installed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+
+import ggf_cli
+from ggf_cli.health import FAILED, OK, WARNING, Finding
+
+PACKAGES = (
+    "torch", "numpy", "pillow", "safetensors", "huggingface_hub", "typer", "rich", "filelock", "matplotlib", "jinja2",
+)  # fmt: skip
+OPTIONAL = {"torch-fidelity": "FID and its kin: pip install 'ggf-cli[fid]'"}
+COMPILERS = ("c++", "g++", "clang++", "cl")
+
+
+def versions() -> Finding:
+    """Of this program, Python, its packages and the system."""
+    found = {name: _version(name) for name in (*PACKAGES, *OPTIONAL)}
+    missing = [name for name in PACKAGES if found[name] is None]
+    facts = {"ggf-cli": ggf_cli.__version__, "python": platform.python_version(), **found}
+    named = " · ".join(f"{name} {number}" for name, number in facts.items() if number)
+    return Finding(
+        summary=f"not installed: {', '.join(missing)}" if missing else f"ggf {named[8:]}",
+        facts={**facts, "system": platform.platform(), "machine": platform.machine()},
+        status=FAILED if missing else OK,
+        hint="pip install --force-reinstall ggf-cli" if missing else None,
+        exit_code=1 if missing else 0,
+    )
+
+
+def compiler() -> Finding:
+    """The C++ compiler that torch.compile would call for CPUs; not having one is no fault."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        return Finding(
+            summary=f"none of {', '.join(names)}",
+            facts={"path": None, "version": None},
+            status=WARNING,
+            hint="without one, leave out --compile on CPUs",
+        )
+    said = ""
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=5, check=False
+        )
+        said = (done.stdout.splitlines() or [""])[0]
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        pass
+    return Finding(summary=said or path, facts={"path": path, "version": said or None})
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

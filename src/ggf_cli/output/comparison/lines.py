@@ -133,6 +133,12 @@ def legend(comparison: Comparison) -> Iterator[str]:
         yield f"{metric['title']}: {better} is better."
 
 
+def samples_of(comparison: Comparison) -> str:
+    """ "2,000" or "3 × 2,000"."""
+    repeats = comparison["repeats"]
+    return f"{repeats} × " * (repeats > 1) + f"{comparison['n']:,}"
+
+
 def has_errors(comparison: Comparison) -> bool:
     """Whether a standard error is known of any value."""
     qualities = (quality for cell in comparison["cells"] for quality in cell["quality"].values())

@@ -21,7 +21,14 @@ from ggf_cli.output.comparison.figure import (
     styled,
     to_png,
 )
-from ggf_cli.output.comparison.lines import Cell, Comparison, has_errors, metric_title, recommended
+from ggf_cli.output.comparison.lines import (
+    Cell,
+    Comparison,
+    has_errors,
+    metric_title,
+    recommended,
+    samples_of,
+)
 
 _RING: dict[str, Any] = {
     "marker": "o",
@@ -89,7 +96,7 @@ def _quality(axes: Axes, comparison: Comparison, metric: Mapping[str, Any], *, l
     log_axis(axes, "x", min(nfe), max(nfe))
     axes.set(xlim=(min(nfe) / 1.4, max(nfe) * 1.25), xlabel="mean NFE", ylabel=metric_title(metric))  # fmt: skip
     if large:
-        samples = f"{comparison['repeats']} × {comparison['n']:,} samples"
+        samples = f"{samples_of(comparison)} samples"
         bars = " ± standard error" if has_errors(comparison) else ""
         axes.set_title(f"{comparison['model']['name']}, {samples}{bars}", fontsize=9, color=GREY)
 

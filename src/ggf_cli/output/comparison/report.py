@@ -12,7 +12,15 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from ggf_cli.output.comparison.lines import Comparison, columns, failures, legend, lines, ordered
+from ggf_cli.output.comparison.lines import (
+    Comparison,
+    columns,
+    failures,
+    legend,
+    lines,
+    ordered,
+    samples_of,
+)
 from ggf_cli.output.facts import version_facts
 from ggf_cli.registry import SDE_TITLES
 
@@ -93,9 +101,7 @@ def _settings(comparison: Comparison) -> Iterator[tuple[str, str]]:
         yield "weights", f"{model['source']} · sha256 {(model['sha256'] or 'unknown')[:16]}"
     sde = {k: v for k, v in model["sde"].items() if k not in ("name", "data_range")}
     yield "SDE", " · ".join([SDE_TITLES[model["sde"]["name"]], *(f"{k} {v}" for k, v in sde.items())])  # fmt: skip
-    samples = (
-        f"{comparison['repeats']} × {comparison['n']:,} a setting, the same prior noise in each"
-    )
+    samples = f"{samples_of(comparison)} a setting, the same prior noise in each"
     yield "samples", f"{samples} · seed {comparison['seed']}"
     yield "batch size", str(comparison["batch_size"])
     arithmetic = comparison["precision"] + ", compiled" * comparison["compiled"]

@@ -135,8 +135,8 @@ def legend(comparison: Comparison) -> Iterator[str]:
 
 def samples_of(comparison: Comparison) -> str:
     """ "2,000" or "3 × 2,000"."""
-    repeats = comparison["repeats"]
-    return f"{repeats} × " * (repeats > 1) + f"{comparison['n']:,}"
+    repeats, n = comparison["repeats"], f"{comparison['n']:,}"
+    return n if repeats == 1 else f"{repeats} × {n}"
 
 
 def has_errors(comparison: Comparison) -> bool:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "src/ggf_cli"
 LAYERS = [
     ("cli", "__main__"),
     ("compare", "output", "sampling"),
-    ("engine", "checkpoints"),
+    ("engine", "checkpoints", "distributed"),
     (
         "solvers",
         "networks",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,14 @@ from ggf_cli.errors import GGFError, OutputError, SolveError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ggf_cli.distributed import Job
     from ggf_cli.engine import Engine, Progress
     from ggf_cli.output.journal import History
     from ggf_cli.output.run import RunWriter, Spent
 
 Record = Mapping[str, Any]
+
+PATIENCE_S = 10.0  # for the others, when all are to stop
 
 
 def spending(engine: Engine) -> Callable[[], Spent]:
@@ -42,51 +45,106 @@ def run(
     *,
     load_s: float,
     quiet: bool,
+    job: Job | None = None,
 ) -> tuple[dict[str, Any], Exception | None]:
-    """Draw and write what is left; the run log, and the error to end with."""
-    with graceful_interrupt() as interrupted:
+    """Draw and write what is left; the run log, and the error to end with.
+
+    Args:
+        engine: Fresh.
+        wanted: All samples of the run.
+        writer: Knows which of them are finished.
+        frame: What the run is.
+        load_s: Seconds so far.
+        quiet: Show no progress.
+        job: The job that this process leads, if it is not alone.
+    """
+    from ggf_cli.output.journal import read_history
+
+    with graceful_interrupt(insist=job is None) as interrupted:
         left = [index for index in wanted if index not in writer.finished]
-        status, failure = _draw(engine, left, writer, len(wanted), interrupted, quiet=quiet)
+        kept, nfe_kept = len(writer.finished), sum(r["nfe"] for r in writer.finished.values())
+        shown = reporter(len(wanted), engine.solver, quiet=quiet or not left)
+        with shown as report:
+
+            def show(progress: Progress) -> None:
+                total = job.total(progress) if job else progress
+                finished, nfe = kept + total.finished, nfe_kept + total.nfe_finished
+                report(replace(total, finished=finished, nfe_finished=nfe))
+
+            failure = _draw(engine, left, writer, interrupted, show, job)
+            if job and failure is None:
+                _wait(job, engine, interrupted, show)
+                if history := read_history(writer.folder):
+                    writer.collect(history)
+        if failure is not None:
+            status = "failed"
+        else:
+            status = "completed" if len(writer.finished) == len(wanted) else "interrupted"
         return _conclude(engine, wanted, writer, frame, status, failure, load_s)
+
+
+def follow(engine: Engine, left: Sequence[int], writer: RunWriter, job: Job) -> bool:
+    """Draw what falls to a process that does not lead; False if it was interrupted.
+
+    Raises:
+        GGFError: It could not go on.
+    """
+    with graceful_interrupt(insist=False) as interrupted:
+        failure = _draw(engine, left, writer, interrupted, lambda progress: None, job)
+        if failure is not None:
+            raise failure
+        return not interrupted()
 
 
 def _draw(
     engine: Engine,
     left: Sequence[int],
     writer: RunWriter,
-    total: int,
     interrupted: Callable[[], bool],
-    *,
-    quiet: bool,
-) -> tuple[str, Exception | None]:
-    """Run the engine into the writer; the run's status, and the error to end with."""
-    kept, nfe_kept = len(writer.finished), sum(r["nfe"] for r in writer.finished.values())
-    with reporter(total, engine.solver, quiet=quiet) if left else nullcontext(print) as report:
+    show: Callable[[Progress], None],
+    job: Job | None,
+) -> Exception | None:
+    """Run the engine into the writer, to the end or until it is interrupted; the error that came between."""
 
-        def on_tick(progress: Progress) -> None:
-            report(
-                replace(
-                    progress,
-                    finished=kept + progress.finished,
-                    nfe_finished=nfe_kept + progress.nfe_finished,
-                )
-            )
-            if interrupted() and progress.finished < len(left):
-                raise KeyboardInterrupt
+    def on_tick(progress: Progress) -> None:
+        if job:
+            job.publish(progress)
+        show(progress)
+        if interrupted() and progress.running:
+            raise KeyboardInterrupt
 
-        try:
-            for finished in engine.run(left, on_tick):
+    waiting = job.draw_from(left) if job else left
+    at_once = job.at_once(len(left)) if job else None
+    try:
+        with suppress(KeyboardInterrupt):
+            for finished in engine.run(waiting, on_tick, at_once=at_once):
                 writer.add(finished)
-            writer.end()
-        except KeyboardInterrupt:
-            try:
-                writer.end()
-            except OutputError as error:
-                return "interrupted", error
-            return "interrupted", None
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run gets its log first
-            return "failed", _explained(error, engine)
-    return "completed", None
+        writer.end()
+        if job:
+            job.publish(engine.progress, now=True)
+            job.done()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run gets its log first
+        return _explained(error, engine)
+    return None
+
+
+def _wait(
+    job: Job,
+    engine: Engine,
+    interrupted: Callable[[], bool],
+    show: Callable[[Progress], None],
+) -> None:
+    """Wait for the other processes; not long if all are to stop."""
+    patience = PATIENCE_S
+
+    def idle() -> bool:
+        nonlocal patience
+        job.publish(engine.progress)
+        show(engine.progress)
+        patience -= 0.1 if interrupted() else 0
+        return patience > 0
+
+    job.wait_for_all(idle)
 
 
 def _conclude(
@@ -111,7 +169,7 @@ def _conclude(
         files = writer.close({"ggf": frame["command"], "ggf-version": __version__})
     except OutputError as error:
         status, failure = "failed", failure or error
-    ended = status == "completed"
+    ended = len(writer.finished) == len(wanted) and failure is None
     if ended and (lost := [s for s in writer.finished.values() if s["status"] != "done"]):
         status, failure = "failed", lost_samples(lost, len(wanted), engine.solver.name)
     log = run_log(

@@ -16,11 +16,13 @@ from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import console, draw, options
 from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.cli.solver_options import with_solver_options
-from ggf_cli.errors import UsageError
-from ggf_cli.output.identity import remarks
+from ggf_cli.distributed import find_job
+from ggf_cli.errors import OutputError, UsageError
+from ggf_cli.output.identity import differences, remarks
 from ggf_cli.solvers.catalog import as_words, read_catalog
 
 if TYPE_CHECKING:
+    from ggf_cli.distributed import Job
     from ggf_cli.engine import Engine
     from ggf_cli.output.journal import History
     from ggf_cli.output.run import RunWriter
@@ -61,6 +63,13 @@ def sample(
     # Cheap checks first: none of these needs torch or a network call.
     if n is not None and indices is not None:
         raise UsageError("--n and --indices exclude each other")
+    job = find_job()
+    if job and out is None:
+        raise UsageError(
+            "under torchrun the folder of the run must have a name", hint="give it with --out"
+        )
+    if job and job.restarts:  # by torchrun, with the words of the first start
+        resume, force = True, False
     if resume and force:
         raise UsageError("--resume and --force exclude each other")
     if resume and out is None:
@@ -77,13 +86,14 @@ def sample(
         from ggf_cli.engine import Engine
         from ggf_cli.output.folder import OutputFolder
         from ggf_cli.output.run import RunWriter, check_request, near_square
-        from ggf_cli.output.runlog import run_frame
+        from ggf_cli.output.runlog import as_ranges, run_frame
         from ggf_cli.sampling import choose_batch_size
         from ggf_cli.solvers import make_solver
     if interrupted():
         raise typer.Exit(130)
 
     how = make_solver(solver, solver_options)
+    device = job.device(device) if job else device
     what = prepare(model, device=device, precision=precision, compile=compile, quiet=quiet)
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))
@@ -108,29 +118,36 @@ def sample(
         format=format.value,
         grid=grid_size or near_square(min(len(wanted), 64)),
     )
+    if job and not job.leads:
+        _follow(job, engine, wanted, frame, out)
+        return
     path = out or _new_folder(f"{started_at:%Y%m%d-%H%M%S}-{Path(model).stem}-{solver}")
     folder = OutputFolder(path, force=force, resume=resume)
     try:
         before = draw.earlier(path, frame) if resume else None
         if isinstance(before, dict):
             log, failure = before, draw.failure_of(before)
+            if job:
+                job.tell({"exit": 0})
             if not quiet:
                 console.note(f"the run in {path} has ended; there is nothing left to draw")
         else:
-            warm_up(what, engine.batch_size, quiet=quiet)
-            load_s = perf_counter() - clock
+            launch = before.launches if before else 0
+            spent = draw.spending(engine)
             writer = RunWriter(
-                path,
-                wanted,
-                frame,
-                spent=draw.spending(engine),
-                history=before,
-                launch=before.launches if before else 0,
+                path, wanted, frame, spent=spent, history=before, launch=launch, alone=job is None
             )
             if before and not quiet:
                 _tell_resumed(before, writer, frame, len(wanted))
             frame = before.frame if before else frame
-            log, failure = draw.run(engine, wanted, writer, frame, load_s=load_s, quiet=quiet)
+            if job:
+                left = as_ranges([index for index in wanted if index not in writer.finished])
+                job.tell({"frame": frame, "launch": launch, "left": left})
+            warm_up(what, engine.batch_size, quiet=quiet)
+            load_s = perf_counter() - clock
+            log, failure = draw.run(
+                engine, wanted, writer, frame, load_s=load_s, quiet=quiet, job=job
+            )
     finally:
         folder.release()
 
@@ -146,6 +163,40 @@ def sample(
         there = f"{len(log['samples'])} of {len(wanted)} samples are in {path}"
         how_on = "--resume" if out else f"--out {shlex.quote(str(path))} --resume"
         console.note(f"interrupted: {there}; the same command with {how_on} goes on")
+        raise typer.Exit(130)
+
+
+def _follow(
+    job: Job, engine: Engine, wanted: list[int], frame: dict[str, Any], out: Path | None
+) -> None:
+    """Draw as one of the processes that do not lead, as the leading one has decided."""
+    from ggf_cli.cli.model import warm_up
+    from ggf_cli.output.journal import journal_path
+    from ggf_cli.output.run import RunWriter
+
+    assert out is not None
+    decision = job.hear()
+    if "exit" in decision:
+        raise typer.Exit(decision["exit"])
+    leading, left = decision["frame"], decision["left"]
+    if different := differences(leading, frame):
+        raise UsageError(f"rank {job.rank} differs from rank 0: {'; '.join(different)}")
+    if not journal_path(out, 0).exists():
+        raise OutputError(
+            f"the folder {out} is not the one that rank 0 writes to",
+            hint="give a folder that all machines of the job share",
+        )
+    warm_up(engine.model, engine.batch_size, quiet=True)
+    writer = RunWriter(
+        out,
+        wanted,
+        {**leading, "device": frame["device"]},
+        spent=draw.spending(engine),
+        rank=job.rank,
+        launch=decision["launch"],
+        alone=False,
+    )
+    if not draw.follow(engine, options.parse_indices(left) if left else [], writer, job):
         raise typer.Exit(130)
 
 
@@ -180,7 +231,7 @@ def _command(engine: Engine, first: dict[str, Any], last: dict[str, Any]) -> str
         **first,
         "seed": engine.seed,
         "batch-size": engine.batch_size,
-        "device": engine.model.device,
+        "device": _device(engine),
         "precision": engine.model.precision,
         "compile": engine.model.compiled,
         "solver": engine.solver.name,
@@ -190,6 +241,11 @@ def _command(engine: Engine, first: dict[str, Any], last: dict[str, Any]) -> str
         **last,
     }
     return shlex.join(["ggf", "sample", *as_words(arguments)])
+
+
+def _device(engine: Engine) -> str:
+    """What --device takes; which of several GPUs a process of a job has does not matter."""
+    return str(engine.model.device).split(":")[0] if find_job() else str(engine.model.device)
 
 
 def _summarise(log: dict[str, Any], folder: Path) -> None:

@@ -124,6 +124,8 @@ def _draw(
             job.publish(engine.progress, now=True)
             job.done()
     except Exception as error:  # noqa: BLE001 - whatever it is, the run gets its log first
+        with suppress(OutputError):
+            writer.end()
         return _explained(error, engine)
     return None
 

@@ -120,9 +120,11 @@ class RunWriter:
 
     def end(self) -> None:
         """End the session in good order."""
-        self._journal.append({"spent": self._spent()})
-        self._journal.sync()
-        self._journal.close()
+        try:
+            self._journal.append({"spent": self._spent()})
+            self._journal.sync()
+        finally:
+            self._journal.close()
 
     def collect(self, history: History) -> None:
         """Take over what all processes of the run have finished, from their journals."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["program_warm"])
+# Python 3.11's server does not take over sys.path.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)  # fmt: skip
 
 
 def _run(words, environment, stdout, stderr):
@@ -61,8 +63,8 @@ class Program:
         return self._files[1].read_text()
 
 
-def job(world, words, log, restarts=0, **environment):
-    """The processes of a job as torchrun would start them, on a port of their own."""
+def job(world, words, log, restarts=0, different=(None, ()), **environment):
+    """The processes of a job as torchrun would start them, on a port of their own; one may get more words."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -71,6 +73,7 @@ def job(world, words, log, restarts=0, **environment):
     return [
         Program(
             *words,
+            *(different[1] if rank == different[0] else ()),
             log=log / str(rank),
             RANK=str(rank),
             LOCAL_RANK=str(rank),
@@ -93,7 +96,19 @@ def content(folder):
         if path.is_file() and path.name != "run.json"
     }
     log = json.loads((Path(folder) / "run.json").read_text())
-    same = ("status", "command", "model", "solver", "seed", "indices", "batch_size", "nfe", "steps", "samples", "files")
+    same = (
+        "status",
+        "command",
+        "model",
+        "solver",
+        "seed",
+        "indices",
+        "batch_size",
+        "nfe",
+        "steps",
+        "samples",
+        "files",
+    )
     return found, {key: log[key] for key in same}
 
 

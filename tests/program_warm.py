@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.cli import app, draw, model  # noqa: F401
 from ggf_cli.output import journal, record, run, runlog  # noqa: F401

@@ -12,11 +12,11 @@ from importlib.resources import files
 import jsonschema
 import numpy as np
 import pytest
-from program import Program, content, kill_after, lines, until
 from typer.testing import CliRunner
 
 from ggf_cli.cli.app import app
 from ggf_cli.output.runlog import as_ranges
+from program import Program, content, kill_after, lines, until
 
 SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
 # six samples at a time that take different numbers of steps, so that they end in another order than they start
@@ -92,7 +92,9 @@ def test_kills_while_the_last_files_are_written_change_nothing(whole, tmp_path):
     """All samples are finished, and the end of the run is killed at random moments."""
     begun(tmp_path / "run", "--format", "npz", samples=36)
     for moment in np.linspace(0, 0.6, 40):
-        program = Program(*RUN, "--format", "npz", "--resume", "--out", tmp_path / "run", log=tmp_path / "log")
+        program = Program(
+            *RUN, "--format", "npz", "--resume", "--out", tmp_path / "run", log=tmp_path / "log"
+        )
         time.sleep(0.3 + moment)
         program.process.kill()
         program.wait()
@@ -121,7 +123,9 @@ def test_a_killed_run_is_told_by_show_and_not_drawn_over(tmp_path):
 
 def test_force_removes_what_a_killed_run_has_left(tmp_path):
     folder = begun(tmp_path / "run")
-    done = ggf("sample", "--model", "mixture", "--eps-rel", 0.5, "--n", 2, "--force", "--out", folder)
+    done = ggf(
+        "sample", "--model", "mixture", "--eps-rel", 0.5, "--n", 2, "--force", "--out", folder
+    )
     assert done.exit_code == 0, done.output
     names = sorted(p.name for p in folder.rglob("*"))
     assert names == ["000000.png", "000001.png", "grid.png", "run.json", "samples"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 
-PATIENCE_S = 10.0  # for the others, when all are to stop
+PATIENCE_S = 5.0  # for the others, when all are to stop
 
 
 def spending(engine: Engine) -> Callable[[], Spent]:

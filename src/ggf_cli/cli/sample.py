@@ -180,7 +180,10 @@ def _follow(
         raise typer.Exit(decision["exit"])
     leading, left = decision["frame"], decision["left"]
     if different := differences(leading, frame):
-        raise UsageError(f"rank {job.rank} differs from rank 0: {'; '.join(different)}")
+        raise OutputError(
+            f"its settings are not those of rank 0: {'; '.join(different)}",
+            hint="start all processes of a job with the same words, on machines of one kind",
+        )
     if not journal_path(out, 0).exists():
         raise OutputError(
             f"the folder {out} is not the one that rank 0 writes to",

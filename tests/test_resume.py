@@ -44,6 +44,17 @@ def begun(folder, *extra, samples=7):
     return folder
 
 
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    return begun(tmp_path_factory.mktemp("stopped") / "run", samples=12)
+
+
+@pytest.fixture
+def killed(stopped, tmp_path):
+    """A folder of its own whose run was killed after some samples."""
+    return shutil.copytree(stopped, tmp_path / "run")
+
+
 def journal(folder):
     return folder / "journal-0.jsonl"
 
@@ -102,33 +113,64 @@ def test_kills_while_the_last_files_are_written_change_nothing(whole, tmp_path):
     assert content(tmp_path / "run") == content(whole / "npz")
 
 
-def test_resuming_says_what_is_kept(tmp_path):
-    folder = begun(tmp_path / "run")
-    kept = lines(folder)
-    done = ggf(*RUN, "--resume", "--out", folder)
+def test_resuming_says_what_is_kept(killed):
+    kept = lines(killed)
+    done = ggf(*RUN, "--resume", "--out", killed)
     assert done.exit_code == 0
     assert f"resuming: {kept} of 36 samples are finished and kept" in done.stderr
     assert "drawn again" not in done.stderr
 
 
-def test_a_killed_run_is_told_by_show_and_not_drawn_over(tmp_path):
-    folder = begun(tmp_path / "run")
-    assert "--resume" in ggf("show", folder).stderr
-    before = journal(folder).read_bytes()
-    done = ggf(*RUN, "--out", folder)
+def test_a_killed_run_is_told_by_show_and_not_drawn_over(killed):
+    assert "--resume" in ggf("show", killed).stderr
+    before = journal(killed).read_bytes()
+    done = ggf(*RUN, "--out", killed)
     assert done.exit_code == 5
     assert "to go on with its run add --resume" in done.stderr
-    assert journal(folder).read_bytes() == before
+    assert journal(killed).read_bytes() == before
 
 
-def test_force_removes_what_a_killed_run_has_left(tmp_path):
-    folder = begun(tmp_path / "run")
+def test_force_removes_what_a_killed_run_has_left(killed):
+    folder = killed
     done = ggf(
         "sample", "--model", "mixture", "--eps-rel", 0.5, "--n", 2, "--force", "--out", folder
     )
     assert done.exit_code == 0, done.output
     names = sorted(p.name for p in folder.rglob("*"))
     assert names == ["000000.png", "000001.png", "grid.png", "run.json", "samples"]
+
+
+def test_a_network_that_is_resumed_draws_the_same_bits(tmp_path, monkeypatch):
+    """Although other samples share its calls, and the last ones run in smaller batches."""
+    from ggf_cli.output.run import RunWriter
+
+    words = [
+        "sample",
+        "--model",
+        "fashion-vp",
+        "--eps-rel",
+        0.9,
+        "--eps-abs",
+        0.5,
+        "--precision",
+        "fp32",
+    ]
+    words += ["--n", 14, "--batch-size", 4]
+    assert ggf(*words, "--out", tmp_path / "whole").exit_code == 0
+    add = RunWriter.add
+
+    def dies(self, finished):
+        if len(self.samples) == 5:
+            raise MemoryError
+        add(self, finished)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "add", dies)
+        ggf(*words, "--out", tmp_path / "run")
+    assert ggf(*words, "--resume", "--out", tmp_path / "run").exit_code == 0
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
+    nfe = [s["nfe"] for s in json.loads((tmp_path / "run/run.json").read_text())["samples"]]
+    assert len(set(nfe)) > 1  # they did not end together
 
 
 # --- stopped ---------------------------------------------------------------------------------------------
@@ -242,9 +284,9 @@ def test_lost_samples_are_kept_as_such(tmp_path):
     ],
     ids=lambda value: None if isinstance(value, str) else value[0],
 )
-def test_settings_are_not_mixed(whole, tmp_path, changed, said):
+def test_settings_are_not_mixed(whole, stopped, changed, said):
     """Neither with the run of a journal nor with one that has ended."""
-    for folder in (whole / "png", begun_once(tmp_path)):
+    for folder in (whole / "png", stopped):
         (folder / ".running").unlink(missing_ok=True)
         before = sorted(p.name for p in folder.rglob("*"))
         done = ggf(*RUN, *changed, "--resume", "--out", folder)
@@ -262,41 +304,28 @@ def test_another_solver_is_another_run(whole):
     assert "--steps" not in done.stderr
 
 
-_begun = {}
-
-
-def begun_once(tmp_path):
-    """A killed run, the same for several tests that leave it alone."""
-    if "folder" not in _begun:
-        _begun["folder"] = begun(tmp_path / "begun")
-    return _begun["folder"]
-
-
 # --- spoilt ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tail", [b'{"index":35,"nfe":4', b"\0" * 300, b"]\n", b"\xff\xfe\n", b"[" * 9999 + b"\n", b'{"index":-1}\n'])  # fmt: skip
-def test_a_spoilt_end_of_the_journal_is_dropped(whole, tmp_path, tail):
-    folder = begun(tmp_path / "run")
-    with journal(folder).open("ab") as file:
+def test_a_spoilt_end_of_the_journal_is_dropped(whole, killed, tail):
+    with journal(killed).open("ab") as file:
         file.write(tail)
-    assert ggf(*RUN, "--resume", "--out", folder).exit_code == 0
-    assert content(folder) == content(whole / "png")
+    assert ggf(*RUN, "--resume", "--out", killed).exit_code == 0
+    assert content(killed) == content(whole / "png")
 
 
-def test_a_journal_cut_anywhere_is_read(whole, tmp_path):
-    folder = begun(tmp_path / "run", samples=20)
-    text = journal(folder).read_bytes()
+def test_a_journal_cut_anywhere_is_read(whole, killed):
+    text = journal(killed).read_bytes()
     first = text.index(b"\n") + 1
-    journal(folder).write_bytes(text[: (first + len(text)) // 2])
-    assert ggf(*RUN, "--resume", "--out", folder).exit_code == 0
-    assert content(folder) == content(whole / "png")
+    journal(killed).write_bytes(text[: (first + len(text)) // 2])
+    assert ggf(*RUN, "--resume", "--out", killed).exit_code == 0
+    assert content(killed) == content(whole / "png")
 
 
-def test_a_journal_of_something_else_is_refused(tmp_path):
-    folder = begun(tmp_path / "run")
-    journal(folder).write_text('{"schema": "other"}\n')
-    done = ggf(*RUN, "--resume", "--out", folder)
+def test_a_journal_of_something_else_is_refused(killed):
+    journal(killed).write_text('{"schema": "other"}\n')
+    done = ggf(*RUN, "--resume", "--out", killed)
     assert done.exit_code == 5
     assert "is damaged or no journal" in done.stderr
 

@@ -204,7 +204,7 @@ class RunWriter:
 
     def _image(self, index: int) -> torch.Tensor:
         """(C, H, W) float32 in [0, 1], of the levels that are on the disk."""
-        levels = np.ascontiguousarray(self._pixels.pixels(index).transpose(2, 0, 1))
+        levels = self._pixels.pixels(index).transpose(2, 0, 1).copy()
         return torch.from_numpy(levels).float() / 255
 
 

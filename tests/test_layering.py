@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "src/ggf_cli"
 LAYERS = [
     ("cli", "__main__"),
     ("compare", "output", "sampling", "pilot", "health"),
-    ("engine", "checkpoints", "trace"),
+    ("engine", "checkpoints", "trace", "distributed"),
     (
         "solvers",
         "networks",

@@ -28,7 +28,8 @@ MAX_NFE = 10_000
 
 # On a CPU, float32 convolutions on one or two threads give a row the same bits in any batch of an even number of rows
 # (tests/test_engine.py checks the embedded network); other batches take other kernels or divide the work within a row. So
-# the last rows of a run keep a finished neighbour, and a sample is the same to the bit in any subset drawn at the same batch size.
+# the last rows of a run keep a finished neighbour, and a sample is the same to the bit in any subset drawn at the same batch size,
+# also when a run is resumed, if that size is even (or 1).
 # More threads divide a row even so; bfloat16 convolutions never do.
 EVEN = 2
 
@@ -148,16 +149,21 @@ class Engine:
         self._state: list[tuple[float, int, int]] = []
 
     def run(
-        self, indices: Iterable[int], on_tick: Callable[[Progress], None] | None = None
+        self,
+        indices: Iterable[int],
+        on_tick: Callable[[Progress], None] | None = None,
+        *,
+        at_once: int | None = None,
     ) -> Iterator[Finished]:
         """Yield each sample as it finishes.
 
         Args:
             indices: Sample indices, each 0 <= index < 2^63, in any order.
             on_tick: Called after every tick.
+            at_once: Draw at most so many samples at a time, where others want some of `indices` too.
         """
         waiting = iter(indices)
-        rows = self._open(waiting)
+        rows = self._open(waiting, min(at_once or self.batch_size, self.batch_size))
         while rows is not None:
             rows = self._tick(rows)
             free, finished = self._leave(rows)
@@ -184,9 +190,9 @@ class Engine:
             rows_evaluated=self._score.rows_evaluated,
         )
 
-    def _open(self, waiting: Iterator[int]) -> Rows | None:
+    def _open(self, waiting: Iterator[int], room: int) -> Rows | None:
         """The first batch: a row for each sample there is room for, or None if there are no samples."""
-        first = list(islice(waiting, self.batch_size))
+        first = list(islice(waiting, room))
         if not first:
             return None
         padding = self._rows_for(len(first)) - len(first)

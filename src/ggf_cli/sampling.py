@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor
 
-from ggf_cli.engine import Engine, Finished, Outcome
+from ggf_cli.engine import EVEN, Engine, Finished, Outcome
 from ggf_cli.errors import UsageError
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
@@ -124,8 +124,8 @@ def stream(
 
 
 def choose_batch_size(model: ScoreModel, num_samples: int) -> int:
-    """The batch size that `auto` stands for: by model, device and image size, never more than there are samples."""
+    """The batch size that `auto` stands for: by model, device and image size; even, so no more than one more than there are samples."""
     kind = torch.device(model.device).type
     pixels = math.prod(model.shape[-2:])
     rows = min(ROWS.get(kind, ROWS["cpu"]), PIXELS.get(kind, PIXELS["cpu"]) // pixels)
-    return max(1, min(num_samples, rows))
+    return max(1, min(num_samples + num_samples % EVEN if num_samples > 1 else 1, rows))

@@ -22,7 +22,8 @@ from ggf_cli.cli.list_models import list_models
 from ggf_cli.cli.list_solvers import list_solvers
 from ggf_cli.cli.sample import sample
 from ggf_cli.cli.show import show
-from ggf_cli.errors import GGFError, OutputError, UsageError
+from ggf_cli.distributed import find_job
+from ggf_cli.errors import CheckpointError, GGFError, OutputError, UsageError
 
 
 class Group(TyperGroup):
@@ -34,7 +35,12 @@ class Group(TyperGroup):
         except GGFError as error:
             if os.environ.get("GGF_DEBUG"):
                 raise
-            console.show_error(error.message, error.hint or _hint(error, ctx.invoked_subcommand))
+            job = find_job()
+            if not (job and job.local_rank and isinstance(error, UsageError | CheckpointError)):
+                # what is wrong with the command or the model is wrong for all processes of a machine
+                who = f"rank {job.rank}: " if job else ""
+                hint = error.hint or _hint(error, ctx.invoked_subcommand)
+                console.show_error(who + error.message, hint)
             raise typer.Exit(error.exit_code) from error
 
 

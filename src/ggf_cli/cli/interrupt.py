@@ -1,4 +1,4 @@
-"""Ctrl-C at a safe moment."""
+"""Ctrl-C, and a scheduler's SIGTERM, at a safe moment."""
 
 from __future__ import annotations
 
@@ -9,21 +9,29 @@ from types import FrameType
 
 
 @contextmanager
-def graceful_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within this context the first Ctrl-C only sets a flag; a second one interrupts at once.
+def graceful_interrupt(*, insist: bool = True) -> Iterator[Callable[[], bool]]:
+    """Within this context the first Ctrl-C or SIGTERM only sets a flag.
+
+    Args:
+        insist: A second Ctrl-C interrupts at once. Not so under a launcher, which passes on the one that the terminal has sent to
+            all processes already.
 
     Yields:
-        A function that tells whether Ctrl-C was pressed.
+        A function that tells whether either has come.
     """
     pressed = False
 
     def remember(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
         pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if insist:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    previous = signal.signal(signal.SIGINT, remember)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, remember)
     try:
         yield lambda: pressed
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

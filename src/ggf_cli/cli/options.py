@@ -123,6 +123,14 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print run.json instead of a summary.", rich_help_panel=_OUTPUT),
 ]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with the run in the folder, if there is one.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Force = Annotated[
     bool,
     typer.Option(

@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ggf_cli import __version__
 from ggf_cli.checkpoints.manifest import find_model
-from ggf_cli.cli import console, options
+from ggf_cli.cli import console, draw, options
 from ggf_cli.cli.interrupt import graceful_interrupt
-from ggf_cli.cli.progress import reporter
 from ggf_cli.cli.solver_options import with_solver_options
-from ggf_cli.errors import GGFError, OutputError, SolveError, UsageError
+from ggf_cli.distributed import find_job
+from ggf_cli.errors import OutputError, UsageError
+from ggf_cli.output.identity import differences, remarks
 from ggf_cli.solvers.catalog import as_words, read_catalog
 
 if TYPE_CHECKING:
-    from ggf_cli.engine import Engine, Finished, Progress
+    from ggf_cli.distributed import Job
+    from ggf_cli.engine import Engine
+    from ggf_cli.output.journal import History
     from ggf_cli.output.run import RunWriter
 
 _FORMAT = options.Format.PNG
@@ -48,10 +50,11 @@ def sample(
     quiet: options.Quiet = False,
     json: options.Json = False,
     force: options.Force = False,
+    resume: options.Resume = False,
 ) -> None:
     """Draw samples: images, a grid of them, and a JSON log of the run.
 
-    Sample i of a seed is the same sample for any batch size, order or subset.
+    Sample i of a seed is the same sample for any batch size, order or subset. A run that was interrupted or killed goes on with --resume.
 
     ggf sample --n 64 --eps-rel 0.05
 
@@ -60,6 +63,17 @@ def sample(
     # Cheap checks first: none of these needs torch or a network call.
     if n is not None and indices is not None:
         raise UsageError("--n and --indices exclude each other")
+    job = find_job()
+    if job and out is None:
+        raise UsageError(
+            "under torchrun the folder of the run must have a name", hint="give it with --out"
+        )
+    if job and job.restarts:  # by torchrun, with the words of the first start
+        resume, force = True, False
+    if resume and force:
+        raise UsageError("--resume and --force exclude each other")
+    if resume and out is None:
+        raise UsageError("--resume needs the folder of the run", hint="give it with --out")
     wanted = options.parse_count(16 if n is None else n)
     if indices is not None:
         wanted = options.parse_indices(indices)
@@ -71,13 +85,15 @@ def sample(
         from ggf_cli.cli.model import prepare, warm_up
         from ggf_cli.engine import Engine
         from ggf_cli.output.folder import OutputFolder
-        from ggf_cli.output.run import RunWriter, check_request
+        from ggf_cli.output.run import RunWriter, check_request, near_square
+        from ggf_cli.output.runlog import as_ranges, run_frame
         from ggf_cli.sampling import choose_batch_size
         from ggf_cli.solvers import make_solver
     if interrupted():
         raise typer.Exit(130)
 
     how = make_solver(solver, solver_options)
+    device = job.device(device) if job else device
     what = prepare(model, device=device, precision=precision, compile=compile, quiet=quiet)
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))
@@ -89,108 +105,113 @@ def sample(
         max_nfe=max_nfe,
     )
     check_request(what.shape, format.value, grid_size)
-    folder = OutputFolder(
-        out or _new_folder(f"{started_at:%Y%m%d-%H%M%S}-{Path(model).stem}-{solver}"), force=force
-    )
-    writer = RunWriter(folder, wanted, what.shape, format=format.value, grid_size=grid_size)
     command = _command(
         engine,
         {"model": model, **({"n": len(wanted)} if indices is None else {"indices": indices})},
         {"grid": grid, "format": format.value},
     )
-    warm_up(what, engine.batch_size, quiet=quiet)
-    load_s = perf_counter() - clock
-
-    log, failure = _run(
-        engine, wanted, writer, command=command, started_at=started_at, load_s=load_s, quiet=quiet
+    frame = run_frame(
+        engine,
+        wanted,
+        command=command,
+        started_at=started_at,
+        format=format.value,
+        grid=grid_size or near_square(min(len(wanted), 64)),
     )
+    if job and not job.leads:
+        _follow(job, engine, wanted, frame, out)
+        return
+    path = out or _new_folder(f"{started_at:%Y%m%d-%H%M%S}-{Path(model).stem}-{solver}")
+    folder = OutputFolder(path, force=force, resume=resume)
+    try:
+        before = draw.earlier(path, frame) if resume else None
+        if isinstance(before, dict):
+            log, failure = before, draw.failure_of(before)
+            if job:
+                job.tell({"exit": 0})
+            if not quiet:
+                console.note(f"the run in {path} has ended; there is nothing left to draw")
+        else:
+            launch = before.launches if before else 0
+            spent = draw.spending(engine)
+            writer = RunWriter(
+                path, wanted, frame, spent=spent, history=before, launch=launch, alone=job is None
+            )
+            if before and not quiet:
+                _tell_resumed(before, writer, frame, len(wanted))
+            frame = before.frame if before else frame
+            if job:
+                left = as_ranges([index for index in wanted if index not in writer.finished])
+                job.tell({"frame": frame, "launch": launch, "left": left})
+            warm_up(what, engine.batch_size, quiet=quiet)
+            load_s = perf_counter() - clock
+            log, failure = draw.run(
+                engine, wanted, writer, frame, load_s=load_s, quiet=quiet, job=job
+            )
+    finally:
+        folder.release()
 
     if json:
         console.result_json(log)
     elif quiet:
-        console.result(str(folder.path))
+        console.result(str(path))
     else:
-        _summarise(log, folder.path)
+        _summarise(log, path)
     if failure:
         raise failure
     if log["status"] == "interrupted":
-        done = f"{len(writer.samples)} of {len(wanted)} samples are in {folder.path}"
-        console.note(f"interrupted: {done}")
+        there = f"{len(log['samples'])} of {len(wanted)} samples are in {path}"
+        how_on = "--resume" if out else f"--out {shlex.quote(str(path))} --resume"
+        console.note(f"interrupted: {there}; the same command with {how_on} goes on")
         raise typer.Exit(130)
 
 
-def _run(
-    engine: Engine,
-    wanted: list[int],
-    writer: RunWriter,
-    *,
-    command: str,
-    started_at: datetime,
-    load_s: float,
-    quiet: bool,
-) -> tuple[dict[str, Any], Exception | None]:
-    """Draw and write everything; the run log, and the error to end with."""
-    from ggf_cli.output.runlog import run_log
+def _follow(
+    job: Job, engine: Engine, wanted: list[int], frame: dict[str, Any], out: Path | None
+) -> None:
+    """Draw as one of the processes that do not lead, as the leading one has decided."""
+    from ggf_cli.cli.model import warm_up
+    from ggf_cli.output.journal import journal_path
+    from ggf_cli.output.run import RunWriter
 
-    clock = perf_counter()
-    try:
-        status, failure = _draw(engine, wanted, writer, quiet=quiet)
-        sample_s = perf_counter() - clock
-        # A full disk may have room for one of these and not for the other.
-        try:
-            writer.close({"ggf": command, "ggf-version": __version__})
-        except OutputError as error:
-            status, failure = "failed", failure or error
-        log = run_log(
-            engine,
-            status=status,
-            command=command,
-            started_at=started_at,
-            num_samples=len(wanted),
-            load_s=load_s,
-            sample_s=sample_s,
-            samples=writer.samples,
-            files=writer.folder.files,
+    assert out is not None
+    decision = job.hear()
+    if "exit" in decision:
+        raise typer.Exit(decision["exit"])
+    leading, left = decision["frame"], decision["left"]
+    if different := differences(leading, frame):
+        raise OutputError(
+            f"its settings are not those of rank 0: {'; '.join(different)}",
+            hint="start all processes of a job with the same words, on machines of one kind",
         )
-        try:
-            writer.folder.write_log(log)
-        except OutputError as error:
-            raise failure or error from error
-    finally:
-        writer.folder.release()
-    return log, failure
+    if not journal_path(out, 0).exists():
+        raise OutputError(
+            f"the folder {out} is not the one that rank 0 writes to",
+            hint="give a folder that all machines of the job share",
+        )
+    warm_up(engine.model, engine.batch_size, quiet=True)
+    writer = RunWriter(
+        out,
+        wanted,
+        {**leading, "device": frame["device"]},
+        spent=draw.spending(engine),
+        rank=job.rank,
+        launch=decision["launch"],
+        alone=False,
+    )
+    if not draw.follow(engine, options.parse_indices(left) if left else [], writer, job):
+        raise typer.Exit(130)
 
 
-def _draw(
-    engine: Engine, wanted: list[int], writer: RunWriter, *, quiet: bool
-) -> tuple[str, Exception | None]:
-    """Run the engine into the writer; the run's status, and the error to end with."""
-    with (
-        graceful_interrupt() as interrupted,
-        reporter(len(wanted), engine.solver, quiet=quiet) as report,
-    ):
-
-        def on_tick(progress: Progress) -> None:
-            report(progress)
-            if interrupted() and progress.finished < len(wanted):
-                raise KeyboardInterrupt
-
-        try:
-            for finished in engine.run(wanted, on_tick):
-                writer.add(finished)
-        except KeyboardInterrupt:
-            return "interrupted", None
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run gets its log first
-            if isinstance(error, GGFError) or "memory" not in str(error):
-                return "failed", error
-            where = f"{engine.model.name}, batch size {engine.batch_size}"
-            return "failed", SolveError(
-                f"out of memory ({where}): {str(error).splitlines()[0]}",
-                hint="a smaller --batch-size",
-            )
-    if writer.lost:
-        return "failed", _lost(writer.lost, len(wanted), engine.solver.name)
-    return "completed", None
+def _tell_resumed(before: History, writer: RunWriter, frame: dict[str, Any], wanted: int) -> None:
+    kept = len(writer.finished)
+    console.note(f"resuming: {kept} of {wanted} samples are finished and kept")
+    if lost := len(before.records) - kept:
+        console.note(
+            f"{lost} more were finished, but their files are not as they were: drawn again"
+        )
+    for remark in remarks(before.frame, frame):
+        console.note(remark)
 
 
 def _new_folder(name: str) -> Path:
@@ -207,30 +228,13 @@ def _new_folder(name: str) -> Path:
     raise AssertionError
 
 
-def _lost(lost: list[Finished], wanted: int, solver: str) -> SolveError:
-    """The error for samples that did not reach the end."""
-    reasons = {
-        "non_finite": "met a score that is not finite",
-        "max_nfe": "ran out of evaluations",
-    }
-    kinds = sorted({finished.outcome for finished in lost})
-    first = lost[0]
-    return SolveError(
-        f"{len(lost)} of {wanted} samples {' or '.join(reasons[kind] for kind in kinds)}, by {solver};"
-        f" the first is index {first.index}, at t={first.t:.3f} after {first.nfe} evaluations",
-        hint="raise --max-nfe or loosen the tolerance"
-        if kinds == ["max_nfe"]
-        else "take smaller steps: a smaller --eps-rel, or more --steps",
-    )
-
-
 def _command(engine: Engine, first: dict[str, Any], last: dict[str, Any]) -> str:
     """The command line that repeats a run, every default spelled out."""
     arguments = {
         **first,
         "seed": engine.seed,
         "batch-size": engine.batch_size,
-        "device": engine.model.device,
+        "device": _device(engine),
         "precision": engine.model.precision,
         "compile": engine.model.compiled,
         "solver": engine.solver.name,
@@ -240,6 +244,11 @@ def _command(engine: Engine, first: dict[str, Any], last: dict[str, Any]) -> str
         **last,
     }
     return shlex.join(["ggf", "sample", *as_words(arguments)])
+
+
+def _device(engine: Engine) -> str:
+    """What --device takes; which of several GPUs a process of a job has does not matter."""
+    return str(engine.model.device).split(":")[0] if find_job() else str(engine.model.device)
 
 
 def _summarise(log: dict[str, Any], folder: Path) -> None:

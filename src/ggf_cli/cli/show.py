@@ -129,8 +129,8 @@ def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json
     root: Any = context.find_root().command
     sample = root.commands["sample"]
     with sample.make_context("sample", words[2:], parent=context.parent) as inner:
-        # a command from strangers may ask for any --out, and for --force
-        inner.params.update(out=folder, force=False, quiet=False, json=as_json)
+        # a command from strangers may ask for any --out, for --force and --resume
+        inner.params.update(out=folder, force=False, resume=False, quiet=False, json=as_json)
         sample.invoke(inner)
     again = find_record(folder).log
     if record.log and again:

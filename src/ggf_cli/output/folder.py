@@ -1,62 +1,74 @@
-"""The folder of a run: files appear whole or not at all, and failures are told in one sentence."""
+"""The folder of a run: one run's at a time, files appear whole or not at all, failures are told in one sentence."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ggf_cli.errors import OutputError
 
 RUN_LOG = "run.json"
-RUNNING = ".running"  # there while a run writes to the folder
+RUNNING = ".running"  # locked while a run writes to the folder
+JOURNALS = "journal-*.jsonl"  # there while a run has not ended; one a process
+PARTS = ".parts"  # pixels that wait for their .npz file or the grid
 
 
 class OutputFolder:
-    """A folder that receives the files of one run.
+    """A folder that receives the files of one run; a process that dies lets it go.
 
     Args:
         path: Created if it does not exist.
         force: Accept a folder that is not empty; the files of an earlier run in it are removed.
+        resume: Accept a folder that has a run, to go on with it.
 
     Raises:
-        OutputError: Not empty (without `force`), not a folder, or not writable.
-
-    Attributes:
-        files: What was written so far: [{"path", "sha256"}], paths relative to the folder.
+        OutputError: Not empty (without `force` or a run to resume), in use, not a folder, or not writable.
     """
 
-    def __init__(self, path: Path, *, force: bool = False) -> None:
+    def __init__(self, path: Path, *, force: bool = False, resume: bool = False) -> None:
         self.path = path
-        self.files: list[dict[str, str]] = []
         try:
             path.mkdir(parents=True, exist_ok=True)
-            occupied = any(path.iterdir())
+            names = {file.name for file in path.iterdir()} - {RUNNING}
         except OSError as error:
             raise OutputError(f"cannot create the folder {path}: {error.strerror}") from error
         if not os.access(path, os.W_OK | os.X_OK):
             raise OutputError(f"the folder {path} is not writable", hint="give another with --out")
-        if occupied and not force:
+        begun = RUN_LOG in names or any(path.glob(JOURNALS))
+        # A run that was killed before its journal was there leaves at most hidden files.
+        if resume and not begun and any(not name.startswith(".") for name in names):
             raise OutputError(
-                f"the folder {path} is not empty", hint="give another with --out, or use --force"
+                f"the folder {path} is not empty and holds no run", hint="give another with --out"
             )
-        self._claim(force)
-        if occupied:
+        if names and not force and not resume:
+            others = "give another with --out, or use --force"
+            raise OutputError(
+                f"the folder {path} is not empty",
+                hint=f"to go on with its run add --resume; else {others}" if begun else others,
+            )
+        self._lock = FileLock(path / RUNNING, timeout=0)
+        self._claim()
+        if names and force:
             self._remove_earlier_run()
 
     def release(self) -> None:
         """Let other runs use the folder."""
         with suppress(OSError):
             (self.path / RUNNING).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._lock.release()
 
-    def _claim(self, force: bool) -> None:
+    def _claim(self) -> None:
         """Make this folder ours, or fail before any evaluation is spent."""
         try:
-            (self.path / RUNNING).touch(exist_ok=force)
-        except FileExistsError as error:
+            self._lock.acquire()
+        except Timeout as error:
             raise OutputError(
                 f"another run is writing to {self.path}", hint="give another folder with --out"
             ) from error
@@ -67,38 +79,36 @@ class OutputFolder:
                 self.release()
                 raise OutputError(f"{self.path / name} is in the way", hint="remove it")
 
-    def write(self, name: str, content: bytes) -> None:
-        """Write one file, by way of a temporary file beside it.
-
-        Raises:
-            OutputError: Disk full, or not writable. Nothing of the file is left behind.
-        """
-        write_atomically(self.path / name, content)
-        self.files.append({"path": name, "sha256": hashlib.sha256(content).hexdigest()})
-
-    def write_log(self, log: dict[str, object]) -> None:
-        """Write `run.json`, which lists the other files and so not itself."""
-        write_atomically(self.path / RUN_LOG, json.dumps(log, indent=2).encode() + b"\n")
-
     def _remove_earlier_run(self) -> None:
-        """Remove what the run log of an earlier run lists, so that no sample of it is taken for ours."""
-        log = self.path / RUN_LOG
-        try:
-            listed = [str(file["path"]) for file in json.loads(log.read_text())["files"]]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return
+        """Remove what an earlier run wrote, ended or not, so that no sample of it is taken for ours."""
+        from ggf_cli.output.journal import remove_journals, written_by
+
         root = self.path.resolve()
-        for name in listed:
+        for name in [*_listed(self.path / RUN_LOG), *written_by(self.path)]:
             with suppress(OSError, ValueError):
                 file = self.path / name
                 if file.resolve().is_relative_to(root):  # a log from strangers may list anything
                     file.unlink(missing_ok=True)
         with suppress(OSError):
-            log.unlink()
+            (self.path / RUN_LOG).unlink()
+        remove_journals(self.path)
 
 
-def write_atomically(target: Path, content: bytes) -> None:
+def _listed(log: Path) -> list[str]:
+    """The files that a run log lists."""
+    try:
+        return [str(file["path"]) for file in json.loads(log.read_text())["files"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+def write_atomically(target: Path, content: bytes, *, durable: bool = False) -> None:
     """Write a file by way of a temporary one beside it: it appears whole or not at all.
+
+    Args:
+        target: Which file; its folder is created.
+        content: All of it.
+        durable: Wait until it would survive a power failure.
 
     Raises:
         OutputError: Disk full, or not writable. Nothing is left behind.
@@ -107,14 +117,44 @@ def write_atomically(target: Path, content: bytes) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
+        if durable:
+            flush(temporary)
         temporary.replace(target)
+        if durable:
+            flush(target.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(
-                f"no space left while writing {target}",
-                hint="what was written before is whole; free some space, or give another --out",
-            ) from error
-        raise OutputError(f"cannot write {target}: {error.strerror}") from error
+        raise write_error(target, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_error(target: Path, error: OSError) -> OutputError:
+    """What to tell of a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(
+            f"no space left while writing {target}",
+            hint="what was written before is whole; free some space, or give another --out",
+        )
+    return OutputError(f"cannot write {target}: {error.strerror}")
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk; where folders cannot, they need not."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder on Windows
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # what this file system has no notion of
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder of ours, as far as that goes; a link in its place is not followed."""
+    if not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)

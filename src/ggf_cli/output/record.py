@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.errors import GGFError, OutputError, UsageError
-from ggf_cli.output.folder import RUN_LOG, RUNNING
+from ggf_cli.output.folder import JOURNALS, RUN_LOG, RUNNING
 from ggf_cli.output.schema import misfits, short
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -64,10 +64,10 @@ def find_record(path: Path) -> Record:
 def _log_of(folder: Path) -> Path:
     if (folder / RUN_LOG).exists():
         return folder / RUN_LOG
-    if (folder / RUNNING).exists():
+    if (folder / RUNNING).exists() or any(folder.glob(JOURNALS)):
         raise UsageError(
             f"the run in {folder} has not ended, its {RUN_LOG} comes last",
-            hint="wait for it; if it was killed, draw again with ggf sample --force",
+            hint="wait for it; if it was killed, its command goes on with --resume",
         )
     hint = _WHAT
     if logs := sorted(folder.glob(f"*/{RUN_LOG}"), key=lambda log: log.stat().st_mtime):

@@ -5,9 +5,10 @@ The JSON schema of "ggf-run/1" is `ggf_cli/schemas/run-1.json`.
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
@@ -22,56 +23,119 @@ from ggf_cli.score import ScoreModel
 SCHEMA = "ggf-run/1"
 
 
-def run_log(
+def run_frame(
     engine: Engine,
+    indices: Sequence[int],
     *,
-    status: str,
     command: str,
     started_at: datetime,
-    num_samples: int,
-    load_s: float,
-    sample_s: float,
-    samples: Sequence[dict[str, Any]],
-    files: Sequence[dict[str, str]],
+    format: str,
+    grid: tuple[int, int],
 ) -> dict[str, Any]:
-    """Assemble the document; see the schema for what each key means."""
-    model, solver, progress = engine.model, engine.solver, engine.progress
-    done = sum(sample["status"] == "done" for sample in samples)
+    """The part of the document that is known at the start: what the run is."""
+    model, solver = engine.model, engine.solver
     return {
-        "schema": SCHEMA,
-        "status": status,
         "command": command,
         "started_at": started_at.isoformat(timespec="seconds"),
-        "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": describe_model(model),
         "solver": {"name": solver.name, "options": solver.options()},
         "t_eps": model.sde.t_eps,
+        "max_nfe": engine.max_nfe,
         "seed": engine.seed,
-        "num_samples": num_samples,
+        "num_samples": len(indices),
+        "indices": as_ranges(indices),
         "batch_size": engine.batch_size,
         "device": describe_device(torch.device(model.device)),
         "dtype": str(model.dtype).removeprefix("torch."),
         "precision": model.precision,
         "compiled": model.compiled,
+        "format": format,
+        "grid": list(grid),
         "versions": versions("torch", "numpy", "pillow", "safetensors"),
-        "nfe": nfe_statistics([sample["nfe"] for sample in samples]),
+    }
+
+
+def run_log(
+    frame: Mapping[str, Any],
+    *,
+    status: str,
+    sessions: Sequence[Mapping[str, Any]],
+    running_nfe: int,
+    load_s: float,
+    samples: Sequence[dict[str, Any]],
+    files: Sequence[dict[str, str]],
+    device: torch.device,
+) -> dict[str, Any]:
+    """Assemble the document; see the schema for what each key means.
+
+    Args:
+        frame: What the run is.
+        status: How it ended.
+        sessions: What each process did, as in `History`.
+        running_nfe: Evaluations of the samples that were being drawn when it was interrupted.
+        load_s: Seconds before the sampling.
+        samples: A line for each finished sample.
+        files: What was written.
+        device: Whose memory to tell.
+    """
+    done = sum(sample["status"] == "done" for sample in samples)
+    nfe = [sample["nfe"] for sample in samples]
+    needed = sum(nfe) + running_nfe
+    calls, rows = (sum(session["spent"][i] for session in sessions) for i in (0, 1))
+    sample_s = _wall_time(sessions)
+    return {
+        "schema": SCHEMA,
+        "status": status,
+        **{key: value for key, value in frame.items() if key != "schema"},
+        "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "nfe": nfe_statistics(nfe),
         "steps": {
             "accepted": sum(sample["accepted"] for sample in samples),
             "rejected": sum(sample["rejected"] for sample in samples),
         },
-        "network_calls": progress.network_calls,
-        "rows_evaluated": progress.rows_evaluated,
-        "utilisation": progress.utilisation,
+        "network_calls": calls,
+        "rows_evaluated": rows,
+        "utilisation": min(1.0, needed / rows) if rows else 1.0,
         "timing": {
             "load_s": load_s,
             "sample_s": sample_s,
             "images_per_s": done / sample_s if sample_s else 0.0,
-            "evaluations_per_s": progress.rows_evaluated / sample_s if sample_s else 0.0,
+            "evaluations_per_s": rows / sample_s if sample_s else 0.0,
         },
-        "peak_memory_bytes": peak_memory(torch.device(model.device)),
+        "peak_memory_bytes": peak_memory(device),
+        "sessions": [
+            {key: value for key, value in session.items() if key not in ("spent", "versions")}
+            | {"seconds": session["spent"][2], "rows_evaluated": session["spent"][1]}
+            for session in sessions
+        ],
         "samples": list(samples),
         "files": sorted(files, key=lambda file: file["path"]),
     }
+
+
+def as_json(log: Mapping[str, Any]) -> bytes:
+    """The document as the content of `run.json`."""
+    return json.dumps(log, indent=2).encode() + b"\n"
+
+
+def _wall_time(sessions: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds of sampling: launch after launch, the slowest process of each."""
+    slowest: dict[int, float] = {}
+    for session in sessions:
+        launch = session["launch"]
+        slowest[launch] = max(slowest.get(launch, 0.0), float(session["spent"][2]))
+    return sum(slowest.values())
+
+
+def as_ranges(indices: Sequence[int]) -> str:
+    """[9, 2, 3] -> "9,2-3", as --indices takes it."""
+    parts: list[list[int]] = []
+    for index in indices:
+        if parts and index == parts[-1][-1] + 1:
+            parts[-1][1:] = [index]
+        else:
+            parts.append([index])
+    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 def describe_model(model: ScoreModel) -> dict[str, Any]:

@@ -372,7 +372,7 @@ def kinds():
             read_diffusers,
         ),
         "png": Kind(st.one_of(edited_bytes(grid), chunks.map(png)), read_image),
-        "run.json": Kind(st.one_of(edited_json(log).map(as_json), edited_bytes(as_json(log))).filter(lambda c: not c.startswith(b"\x89PNG")), read_run, 30),
+        "run.json": Kind(st.one_of(edited_json(log).map(as_json), edited_bytes(as_json(log))), read_run, 30),
         "compare.json": Kind(st.one_of(edited_json(comparison()).map(as_json), edited_bytes(as_json(comparison()))), read_comparison),
         "registry": Kind(st.one_of(edited_bytes(block), edited_bytes(registry), registries()), read_registry),
         "statistics": Kind(st.one_of(*(edited_bytes(statistics_file(c)) for c in (False, True))), read_reference, 60),

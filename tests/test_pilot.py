@@ -1,7 +1,10 @@
 """Frozen schedules: those of single samples, their mean, and a run with it."""
 
+import json
+
 import pytest
 import torch
+from PIL import Image
 
 import ggf_cli
 from ggf_cli.engine import Engine
@@ -70,3 +73,54 @@ def test_what_cannot_be_frozen_says_so(mixture):
     broken = type(lost)(score=lambda x, t: x * torch.nan, sde=VP, shape=lost.shape)
     with pytest.raises(SolveError, match="none of 4 pilot samples"):
         frozen(broken, make_solver("adaptive-multistep"), 4)
+
+
+def test_the_command_of_a_pilot_run_names_its_steps(tmp_path):
+    from typer.testing import CliRunner
+
+    from ggf_cli.cli.app import app
+
+    words = [
+        "sample",
+        "--model",
+        "mixture",
+        "--n",
+        "3",
+        "--solver",
+        "adaptive-multistep",
+        "--quiet",
+    ]
+    done = CliRunner().invoke(app, [*words, "--pilot", "4", "--out", str(tmp_path / "a")])
+    assert done.exit_code == 0, done.output
+    log = json.loads((tmp_path / "a" / "run.json").read_text())
+    times = log["solver"]["options"]["times"]
+    assert f"--times {times}" in log["command"]
+    assert log["nfe"]["min"] == log["nfe"]["max"] == len(times.split(","))
+    again = CliRunner().invoke(
+        app, [*log["command"].split()[1:], "--out", str(tmp_path / "b"), "--quiet"]
+    )
+    assert again.exit_code == 0, again.output
+    images = sorted((tmp_path / "a").rglob("*.png"))
+    assert len(images) == 4  # the grid is one of them
+    for image in images:
+        other = tmp_path / "b" / image.relative_to(tmp_path / "a")
+        assert Image.open(image).tobytes() == Image.open(other).tobytes()
+    both = CliRunner().invoke(
+        app, [*log["command"].split()[1:], "--pilot", "4", "--out", str(tmp_path / "c")]
+    )
+    assert both.exit_code == 2
+    other = CliRunner().invoke(
+        app,
+        [
+            "sample",
+            "--model",
+            "mixture",
+            "--solver",
+            "em",
+            "--pilot",
+            "4",
+            "--out",
+            str(tmp_path / "d"),
+        ],
+    )
+    assert other.exit_code == 2

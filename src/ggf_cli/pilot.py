@@ -20,7 +20,9 @@ from ggf_cli.trace import Trace
 FIRST = 2**62  # pilot samples have indices that nobody asks for
 
 
-def frozen(model: ScoreModel, solver: Any, samples: int, *, seed: int = 0) -> Any:
+def frozen(
+    model: ScoreModel, solver: Any, samples: int, *, seed: int = 0, batch_size: int | None = None
+) -> Any:
     """The solver with the mean schedule of some samples.
 
     Args:
@@ -28,6 +30,7 @@ def frozen(model: ScoreModel, solver: Any, samples: int, *, seed: int = 0) -> An
         solver: One with an option `times`, such as `AdaptiveMultistep`.
         samples: How many.
         seed: They are no samples that a run of this seed would draw.
+        batch_size: Rows per network call; None chooses.
 
     Raises:
         UsageError: The solver has no schedule to freeze.
@@ -38,9 +41,13 @@ def frozen(model: ScoreModel, solver: Any, samples: int, *, seed: int = 0) -> An
             f"solver '{solver.name}' takes no frozen steps (--times)",
             hint="adaptive-multistep does",
         )
+    if solver.times is not None:
+        raise UsageError("--pilot and --times exclude each other")
     indices = range(FIRST, FIRST + samples)
     trace = Trace(indices, model.sde.T)
-    engine = Engine(model, solver, seed=seed, batch_size=choose_batch_size(model, samples))
+    engine = Engine(
+        model, solver, seed=seed, batch_size=batch_size or choose_batch_size(model, samples)
+    )
     arrived = []
     for sample in engine.run(indices, trace.see):
         trace.end(sample)

@@ -250,9 +250,11 @@ def lost_samples(lost: Sequence[Record], wanted: int, solver: str) -> SolveError
 
 def _explained(error: Exception, engine: Engine) -> Exception:
     """The error as the user meets it."""
-    if isinstance(error, GGFError) or "memory" not in str(error):
+    full = isinstance(error, MemoryError) or "memory" in str(error)  # torch says so in words
+    if isinstance(error, GGFError) or not full:
         return error
     where = f"{engine.model.name}, batch size {engine.batch_size}"
     return SolveError(
-        f"out of memory ({where}): {str(error).splitlines()[0]}", hint="a smaller --batch-size"
+        f"out of memory ({where}): {(str(error) or 'no more to be had').splitlines()[0]}",
+        hint="a smaller --batch-size",
     )

@@ -60,6 +60,13 @@ MaxNFE = Annotated[
         rich_help_panel=_SOLVER,
     ),
 ]  # fmt: skip
+Pilot = Annotated[
+    int | None,
+    typer.Option(
+        "--pilot", metavar="K", min=1, help="Freeze the mean steps of K samples for all; recorded as --times.",
+        rich_help_panel="Solver adaptive-multistep",
+    ),
+]  # fmt: skip
 NumSamples = Annotated[
     int | None,
     typer.Option(

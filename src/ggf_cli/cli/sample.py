@@ -44,6 +44,7 @@ def sample(
     t_eps: options.TEps = None,
     max_nfe: options.MaxNFE = None,
     solver_options: Any = None,
+    pilot: options.Pilot = None,
     out: options.Out = None,
     grid: options.Grid = None,
     format: options.FormatOption = _FORMAT,
@@ -87,6 +88,7 @@ def sample(
         from ggf_cli.output.folder import OutputFolder
         from ggf_cli.output.run import RunWriter, check_request, near_square
         from ggf_cli.output.runlog import as_ranges, run_frame
+        from ggf_cli.pilot import frozen
         from ggf_cli.sampling import choose_batch_size
         from ggf_cli.solvers import make_solver
     if interrupted():
@@ -97,11 +99,15 @@ def sample(
     what = prepare(model, device=device, precision=precision, compile=compile, quiet=quiet)
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))
+    rows = rows_per_call or choose_batch_size(what, len(wanted))
+    if pilot is not None:
+        with console.busy(f"drawing a pilot of {pilot} samples", quiet=quiet):
+            how = frozen(what, how, pilot, seed=seed, batch_size=rows)
     engine = Engine(
         what,
         how,
         seed=seed,
-        batch_size=rows_per_call or choose_batch_size(what, len(wanted)),
+        batch_size=rows,
         max_nfe=max_nfe,
     )
     check_request(what.shape, format.value, grid_size)

@@ -124,7 +124,7 @@ def _from_image(path: Path, content: bytes) -> Record:
         listed: list[dict[str, str]] = []
         try:
             if log.is_file():
-                record = find_record(log)
+                record = _from_json(log, _read(log))
                 listed = record.log["files"] if record.log else []
         except (GGFError, OSError) as error:
             notes.append(f"not used: {error}")

@@ -418,6 +418,10 @@ def test_findings_are_plain_about_what_cannot_be_told():
     assert said[2].startswith("adaptive is as good as em-1000, with 10.0 times fewer evaluations")
     rough = cell("adaptive", 50, 13.0, 10.0, 16.0, adaptive=True)
     assert "cannot be told apart from em-1000" in Verdict(METRIC, [rough, reference]).findings()[0]
+    assert (
+        "adaptive is as good as em-1000"
+        in Verdict(METRIC, [rough, adaptive, reference]).findings()[0]
+    )
     good = cell("adaptive", 50, 9.0, 8.95, 9.1, adaptive=True)
     assert "is better than em-1000" in Verdict(METRIC, [good, reference]).findings()[0]
     alone = Verdict(METRIC, [cell("adaptive", 9, 99.0, 98.0, adaptive=True), reference]).findings()

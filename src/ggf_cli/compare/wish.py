@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 REPEATS = 1
 MAX_SAMPLES = 10_000_000
-WORTH = 4  # times the fewest samples that can be judged: with less, settings are left out first
+WORTH = 3  # times the fewest samples that can be judged: with less, settings are left out first
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ggf_cli.errors import OutputError
 from ggf_cli.output.comparison import COMPARISON
+from ggf_cli.output.folder import lock_folder
 from ggf_cli.output.schema import misfits
 
 SCHEMA = "ggf-compare/1"
@@ -29,12 +28,11 @@ def claimed(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK, timeout=0):
+        lock = lock_folder(folder, LOCK, "comparison")
+        try:
             yield
-    except Timeout as error:
-        raise OutputError(
-            f"another comparison is writing to {folder}", hint="give another folder with --out"
-        ) from error
+        finally:
+            lock.release()
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
 

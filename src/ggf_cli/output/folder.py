@@ -52,8 +52,8 @@ class OutputFolder:
                 f"the folder {path} is not empty",
                 hint=f"to go on with its run add --resume; else {others}" if begun else others,
             )
-        self._lock = FileLock(path / RUNNING, timeout=0)
-        self._claim()
+        self._lock = lock_folder(path, RUNNING, "run")
+        self._check_ways()
         if names and force:
             self._remove_earlier_run()
 
@@ -64,16 +64,8 @@ class OutputFolder:
         with suppress(OSError):
             self._lock.release()
 
-    def _claim(self) -> None:
-        """Make this folder ours, or fail before any evaluation is spent."""
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise OutputError(
-                f"another run is writing to {self.path}", hint="give another folder with --out"
-            ) from error
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.path}: {error.strerror}") from error
+    def _check_ways(self) -> None:
+        """Fail before any evaluation is spent."""
         for name, usable in (("samples", Path.is_dir), (RUN_LOG, Path.is_file)):
             if (self.path / name).exists() and not usable(self.path / name):
                 self.release()
@@ -92,6 +84,29 @@ class OutputFolder:
         with suppress(OSError):
             (self.path / RUN_LOG).unlink()
         remove_journals(self.path)
+
+
+def lock_folder(folder: Path, name: str, what: str) -> FileLock:
+    """Have a folder to oneself until the lock is released; a process that dies lets it go.
+
+    Args:
+        folder: Which; it exists.
+        name: Of the lock's file in it.
+        what: What writes there, for the message: "run".
+
+    Raises:
+        OutputError: Another one has it, or it cannot be written to.
+    """
+    lock = FileLock(folder / name, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(
+            f"another {what} is writing to {folder}", hint="give another folder with --out"
+        ) from error
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+    return lock
 
 
 def _listed(log: Path) -> list[str]:

@@ -12,10 +12,12 @@ from ggf_cli.compilation import compiled
 from ggf_cli.precision import in_precision
 from ggf_cli.score import ScoreModel
 from measure import Row, Skipped, interleaved
-from networks import DIFFUSERS, build_ours, build_theirs, to_native
+from networks import DIFFUSERS, SONG, build_theirs, to_native
 
 # name: batch sizes; large ones of large images take minutes and gigabytes on a CPU
+# (networks.py has one image of all of them)
 PEERS = {"fashion": (1, 16, 64), "cifar10-ddpm": (1, 16, 64), "church": (1,)}
+COMPILED = ("fashion", "cifar10-ddpm")  # the rest take many minutes to compile
 EMBEDDED = ("fashion-vp", "fashion-ve")
 
 
@@ -28,24 +30,40 @@ def measure(runs: int) -> Iterator[Row | Skipped]:
     else:
         for name, sizes in PEERS.items():
             yield from beside_diffusers(name, sizes, runs)
+    yield Skipped(what=", ".join(SONG), why="python benchmarks/networks.py --song CHECKOUT does")
     for name in EMBEDDED:
         yield from in_every_way(load_model(name), runs)
 
 
 def beside_diffusers(name: str, sizes: tuple[int, ...], runs: int) -> Iterator[Row]:
-    """float32, eager, random weights."""
-    theirs, module = build_theirs(name, None)
+    """Random weights; diffusers as its users run it, float32, and at equal precision."""
+    network, module = build_theirs(name, None)
     with tempfile.TemporaryDirectory() as folder:
-        ours = build_ours(to_native(name, module, Path(folder) / "model.safetensors"))
-    config, size, labels = DIFFUSERS[name]
+        model = load_model(to_native(name, module, Path(folder) / "model.safetensors"))
+    brain = in_precision(model, "bf16")
+    ways = {"float32": model.score, "bfloat16": brain.score}
+    if name in COMPILED:
+        ways["bfloat16, compiled"] = compiled(brain).score
     for batch in sizes:
-        x = torch.randn(batch, config["in_channels"], size, size)
-        label = torch.full((batch,), labels[-1])
-        seconds = interleaved(
-            {"ours": _call(ours, x, label.double()), "theirs": _call(theirs, x, label)}, runs
-        )
-        what = f"{name} beside diffusers, batch {batch}"
-        yield Row(suite="network", what=what, unit="s", ours=seconds["ours"], theirs=seconds["theirs"])  # fmt: skip
+        x = torch.randn(batch, *model.shape)
+        t = torch.full((batch,), model.sde.T, dtype=torch.float64)
+        label = torch.full((batch,), DIFFUSERS[name][2][-1])
+        theirs = _call(network, x, label)
+        functions = {way: _call(score, x, t) for way, score in ways.items()}
+        functions |= {"theirs": theirs, "theirs, bfloat16": lambda call=theirs: _autocast(call)}
+        seconds = interleaved(functions, runs)
+        for way in ways:
+            yield _row(f"{name}, {way}, beside diffusers' float32, batch {batch}", seconds[way], seconds["theirs"])  # fmt: skip
+        yield _row(f"{name}, bfloat16, beside diffusers' bfloat16, batch {batch}", seconds["bfloat16"], seconds["theirs, bfloat16"])  # fmt: skip
+
+
+def _row(what: str, ours: list[float], theirs: list[float]) -> Row:
+    return Row(suite="network", what=what, unit="s", ours=ours, theirs=theirs)
+
+
+def _autocast(call: Callable[[], Tensor]) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return call()
 
 
 def in_every_way(model: ScoreModel, runs: int, batch: int = 128) -> Iterator[Row]:

@@ -413,7 +413,7 @@ def test_findings_are_plain_about_what_cannot_be_told():
     worse = cell("em-at", 100, 30.0, 30.1, 30.3, role="matched", matches="adaptive")
     equal = cell("em-eq", 100, 10.3, 9.7, 10.5, role="matched", matches="adaptive")
     said = Verdict(METRIC, [adaptive, worse, equal, reference]).findings()
-    assert said[0].startswith("adaptive is better of adaptive and em-at at the same NFE")
+    assert said[0].startswith("At the same NFE adaptive is better than em-at: D 10.10")
     assert "cannot be told apart" in said[1]
     assert said[2].startswith("adaptive is as good as em-1000, with 10.0 times fewer evaluations")
     rough = cell("adaptive", 50, 13.0, 10.0, 16.0, adaptive=True)

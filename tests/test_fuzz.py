@@ -238,6 +238,7 @@ def read_image(content, folder):
 
 def read_comparison(content, folder):
     (folder / "compare.json").write_bytes(content)
+    command_line(["show", str(folder)], folder)
     before = read_document(folder)
     assert before is not None
     # what a comparison that goes on takes from it

@@ -15,7 +15,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
+import comparisons
 from ggf_cli.cli.app import app
+from ggf_cli.output.comparison import write_outputs
 from ggf_cli.output.facts import run_facts
 from ggf_cli.output.histogram import histogram
 from ggf_cli.output.schema import LIMITS
@@ -44,8 +46,8 @@ def run(original, tmp_path):
     return shutil.copytree(original, tmp_path / "run")
 
 
-def read(run):
-    return json.loads((run / "run.json").read_text())
+def read(run, name="run.json"):
+    return json.loads((run / name).read_text())
 
 
 def edit(run, **changes):
@@ -305,7 +307,7 @@ def test_what_is_no_run_exits_2_with_a_hint(tmp_path, original):
     (tmp_path / "going/.running").touch()
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "list.json").write_text("[1]")
-    (tmp_path / "compare.json").write_text('{"schema": "ggf-compare/1"}')
+    (tmp_path / "later.json").write_text('{"schema": "ggf-run/9"}')
     os.mkfifo(tmp_path / "pipe")
     for name, told in {
         "nothing": "no such file or folder",
@@ -315,7 +317,7 @@ def test_what_is_no_run_exits_2_with_a_hint(tmp_path, original):
         "photo.jpg": "is neither a run.json nor a PNG image",
         "pipe": "is neither a file nor a folder",
         "list.json": "is JSON, but no log of ggf sample",
-        "compare.json": "is of schema 'ggf-compare/1'",
+        "later.json": "is of schema 'ggf-run/9'",
         "other.png": "does not say how it was made",
         "n" * 5000: "cannot read",
     }.items():
@@ -400,18 +402,63 @@ def test_a_png_that_is_cut_never_ends_in_a_traceback(original, tmp_path, cut):
     assert "hint: " in done.stderr
 
 
-def test_show_imports_nothing_heavy(original, tmp_path):
+def test_show_imports_nothing_heavy(original, compared, tmp_path):
     alone = shutil.copy(original / "grid.png", tmp_path / "alone.png")
     code = f"""
 import sys
 from ggf_cli.cli.app import app
-for argv in ({[str(original)]!r}, {[str(original), "--check"]!r}, {[str(alone)]!r}, ["--help"]):
+for argv in ({[str(original)]!r}, {[str(original), "--check"]!r}, {[str(alone)]!r}, {[str(compared)]!r}, ["--help"]):
     app(["show", *argv], standalone_mode=False)
 heavy = {{"torch", "numpy", "matplotlib", "PIL", "jsonschema"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# --- a comparison ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared(tmp_path):
+    folder = tmp_path / "compared"
+    write_outputs(comparisons.fashion(), {}, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "compare.json"])
+def test_a_comparison_is_told_with_table_findings_and_command(compared, name):
+    document = read(compared, "compare.json")
+    done = ggf("show", compared / name)
+    assert done.exit_code == 0, done.output
+    for cell in document["cells"]:
+        assert cell["label"] in done.stdout
+    lines = done.stdout.splitlines()
+    assert set(document["findings"]) <= set(lines)
+    assert f"Recommendation: {document['recommendation']['text']}" in lines
+    assert lines[-1] == document["command"]
+    assert json.loads(ggf("show", compared / name, "--json").stdout) == document
+
+
+def test_the_files_of_a_comparison_are_checked(compared):
+    assert ggf("show", compared, "--check").exit_code == 0
+    (compared / "compare.csv").write_text("other")
+    done = ggf("show", compared, "--check")
+    assert done.exit_code == 5
+    assert "altered    compare.csv" in done.stdout
+
+
+def test_a_comparison_is_repeated_by_its_own_command(compared):
+    done = ggf("show", compared, "--repeat")
+    assert done.exit_code == 2
+    assert f"hint: {read(compared, 'compare.json')['command']}" in done.stderr
+
+
+def test_a_damaged_comparison_exits_5(compared):
+    (compared / "compare.json").write_text('{"schema": "ggf-compare/1"}')
+    done = ggf("show", compared)
+    assert done.exit_code == 5
+    assert "damaged" in done.stderr
 
 
 # --- the histogram ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ggf_cli.checkpoints.manifest import ModelEntry, find_model
 from ggf_cli.cli import compare_options as own
 from ggf_cli.cli import console, options
 from ggf_cli.cli.interrupt import graceful_interrupt
+from ggf_cli.cli.tell_comparison import tell_comparison
 from ggf_cli.compare.budget import parse_duration
 from ggf_cli.compare.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
 from ggf_cli.compare.presets import find_preset
@@ -80,7 +81,7 @@ def compare(
         from ggf_cli.cli.model import prepare, warm_up
         from ggf_cli.compare.run import Comparison
         from ggf_cli.metrics import default_metrics, make_judges
-        from ggf_cli.output.comparison import table, write_outputs
+        from ggf_cli.output.comparison import write_outputs
     if interrupted():
         raise typer.Exit(130)
 
@@ -112,11 +113,7 @@ def compare(
     elif quiet:
         console.result(str(folder))
     else:
-        console.show(table(result))
-        for line in [*result["notes"], *result["findings"]]:
-            console.result(line)
-        if result["recommendation"]:
-            console.result(f"Recommendation: {result['recommendation']['text']}")
+        tell_comparison(result)
         console.result(str(folder / "report.html"))
     if result["status"] == "interrupted":
         console.note(f"interrupted: the same command goes on from {folder}")

@@ -1,4 +1,4 @@
-"""`ggf show`: what a run was, whether its files are still what they were, and the same run again.
+"""`ggf show`: what a run or a comparison was, whether its files are still what they were, and the same run again.
 
 Exit codes: 2 where what the user named is no run (nothing there, not readable, another program's file); 5 where it
 is one and has suffered (a `run.json` that is cut or edited out of shape, a file that is missing or altered).
@@ -12,7 +12,7 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ggf_cli.cli import console
+from ggf_cli.cli.tell_comparison import find_comparison, tell_comparison
 from ggf_cli.errors import OutputError, UsageError
 from ggf_cli.output.facts import run_facts, version_facts
 from ggf_cli.output.folder import RUN_LOG
@@ -35,13 +36,15 @@ _ASCII = str.maketrans({"×": "x", "–": "-", "·": ","})
 
 def show(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="A run's folder, its run.json, or one of its images.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="Folder of a run or comparison, its JSON, or an image of a run.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Tell which files of the run are missing or altered.")] = False,
     repeat: Annotated[bool, typer.Option("--repeat", help="Run it again, into a new folder.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Output folder of --repeat.", show_default="runs/NAME-again")] = None,
 ) -> None:  # fmt: skip
     """Show what a run was; check its files; run it again.
+
+    A comparison is shown as ggf compare showed it.
 
     ggf show runs/em
 
@@ -53,11 +56,21 @@ def show(
         raise UsageError("--check and --repeat exclude each other")
     if out is not None and not repeat:
         raise UsageError("--out is the output folder of --repeat", hint="add --repeat")
+    if found := find_comparison(run):
+        _show_comparison(*found, check=check, repeat=repeat, as_json=json)
+        return
     record = find_record(run)
     for note in record.notes:
         console.note(note)
     if check:
-        _check(record, as_json=json)
+        if record.log is None:
+            raise UsageError(
+                f"no {RUN_LOG} says what {record.path} must be",
+                hint="--check needs the run's folder",
+            )
+        folder = record.path.parent
+        again = f"ggf show {shlex.quote(str(folder))} --repeat draws them again, elsewhere"
+        _check(folder, record.log["files"], again, as_json=json)
     elif repeat:
         _repeat(context, record, out, as_json=json)
     elif json:
@@ -70,13 +83,9 @@ def show(
 # --- checking and repeating ------------------------------------------------------------------------------
 
 
-def _check(record: Record, *, as_json: bool) -> None:
-    folder = record.path.parent
-    if record.log is None:
-        raise UsageError(
-            f"no {RUN_LOG} says what {record.path} must be", hint="--check needs the run's folder"
-        )
-    states = {file["path"]: _state(folder, file) for file in record.log["files"]}
+def _check(folder: Path, files: Sequence[Mapping[str, str]], hint: str, *, as_json: bool) -> None:
+    """Whether a folder's files are those that its log lists."""
+    states = {file["path"]: _state(folder, file) for file in files}
     wrong = {name: state for name, state in states.items() if state != "intact"}
     if as_json:
         console.result_json({"folder": str(folder), "files": states})
@@ -86,8 +95,8 @@ def _check(record: Record, *, as_json: bool) -> None:
         console.result(f"{len(states) - len(wrong)} of {len(states)} files intact")
     if wrong:
         raise OutputError(
-            f"{len(wrong)} of the {len(states)} files of {folder} are not what the run wrote",
-            hint=f"ggf show {shlex.quote(str(folder))} --repeat draws them again, elsewhere",
+            f"{len(wrong)} of the {len(states)} files of {folder} are not what was written",
+            hint=hint,
         )
 
 
@@ -146,6 +155,26 @@ def _installed(name: str) -> str:
         return platform.python_version() if name == "python" else version(name)
     except (PackageNotFoundError, ValueError):
         return "not installed"
+
+
+def _show_comparison(
+    folder: Path, comparison: Mapping[str, Any], *, check: bool, repeat: bool, as_json: bool
+) -> None:
+    command = plain(comparison["command"])
+    if repeat:
+        raise UsageError(f"{folder} is a comparison; its command repeats it", hint=command)
+    if check:
+        _check(
+            folder,
+            comparison["files"],
+            f"the command writes them again: {command}",
+            as_json=as_json,
+        )
+    elif as_json:
+        console.result_json(comparison)
+    else:
+        tell_comparison(comparison)
+        console.result(f"\n{command}")
 
 
 # --- telling ---------------------------------------------------------------------------------------------

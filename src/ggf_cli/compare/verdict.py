@@ -104,7 +104,7 @@ class Verdict:
         said = []
         for cell in self._cells:
             if cell["role"] == "matched" and (model := self._find(cell["matches"])):
-                said.append(self._against(model, cell, "at the same NFE"))
+                said.append(self._against(model, cell, "At the same NFE"))
         reference = next((c for c in self._cells if c["role"] == "reference"), None)
         if reference is None:
             return said
@@ -142,18 +142,16 @@ class Verdict:
 
     def _against(self, a: Mapping[str, Any], b: Mapping[str, Any], where: str) -> str:
         mean, half = difference(self._groups(a), self._groups(b))
-        names = f"{a['label']} and {b['label']} {where}"
+        names = f"{where} {a['label']} and {b['label']}"
         values = f"{self._metric['title']} {self._say(a)} and {self._say(b)}"
         if half is None:
-            return (
-                f"{names}: {values}; nobody knows how far chance goes; more --repeats would tell."
-            )
+            return f"{names} have {values}; nobody knows how far chance goes; more --repeats would tell."
         digits = self._metric["digits"]
         interval = f"difference {mean:+.{digits}f} ± {half:.{digits}f} at 95 %"
         if abs(mean) <= half:
             return f"{names} cannot be told apart: {values}, {interval}."
-        first = a if (mean < 0) == self._metric["lower_is_better"] else b
-        return f"{first['label']} is better of {names}: {values}, {interval}."
+        verb = "is better" if (mean < 0) == self._metric["lower_is_better"] else "is worse"
+        return f"{where} {a['label']} {verb} than {b['label']}: {values}, {interval}."
 
     def _cheapest(self, cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The one with the fewest evaluations within 5 % of the best of these."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from authors_loop import sample_batch
 from ggf_cli import load_model
+from ggf_cli.compilation import compiled
 from ggf_cli.engine import Engine
 from ggf_cli.precision import in_precision
 from ggf_cli.score import ScoreModel
@@ -21,41 +23,45 @@ SHARES = ("em", "adaptive", "adaptive-multistep", "dpmpp-2m-sde", "heun")
 
 def measure(runs: int) -> Iterator[Row]:
     """All rows."""
-    model = in_precision(load_model("fashion-vp"), "auto")
-    yield from against_the_authors_loop(model, runs)
+    plain = load_model("fashion-vp")
+    model = in_precision(plain, "auto")
+    yield from against_the_authors_loop(plain, model, runs)
     for solver in SHARES:
         shares = [share_outside(model, solver) for _ in range(runs)]
         what = f"{solver}: share of the time that is not the network, batch 64"
         yield Row(suite="engine", what=what, unit="%", ours=shares, theirs=[], note=model.precision)
 
 
-def against_the_authors_loop(model: ScoreModel, runs: int) -> Iterator[Row]:
-    """n = 8 x batch size at equal tolerance, the same noise."""
+def against_the_authors_loop(plain: ScoreModel, model: ScoreModel, runs: int) -> Iterator[Row]:
+    """n = 8 x batch size, the same noise: on the same network, and each as it comes (theirs in float32)."""
     n, rows = 8 * BATCH_SIZE, Counted()
-    counted = replace(model, score=rows.wrap(model.score))
+    ways = {"": model, " --compile": compiled(model)}
+    settings = {"adaptive": EPS_REL, "adaptive-multistep": 0.02}
 
-    def ours(name: str, eps_rel: float) -> None:
-        engine = Engine(counted, make_solver(name, {"eps_rel": eps_rel}), batch_size=BATCH_SIZE)
-        list(engine.run(range(n)))
+    def ours(model: ScoreModel, name: str) -> None:
+        counted = replace(model, score=rows.wrap(model.score))
+        solver = make_solver(name, {"eps_rel": settings[name]})
+        list(Engine(counted, solver, batch_size=BATCH_SIZE).run(range(n)))
 
-    def theirs() -> None:
+    def theirs(model: ScoreModel) -> None:
+        counted = replace(model, score=rows.wrap(model.score))
         for first in range(0, n, BATCH_SIZE):
-            indices = list(range(first, first + BATCH_SIZE))
-            sample_batch(counted, indices, seed=0, eps_rel=EPS_REL)
+            sample_batch(counted, list(range(first, first + BATCH_SIZE)), seed=0, eps_rel=EPS_REL)
 
     functions: dict[str, Callable[[], None]] = {
-        "adaptive": lambda: ours("adaptive", EPS_REL),
-        "adaptive-multistep": lambda: ours("adaptive-multistep", 0.02),
-        "authors": theirs,
+        name + way: partial(ours, ways[way], name) for name in settings for way in ways
     }
-    counts = {name: rows.of(function) for name, function in functions.items()}
+    functions |= {"same": partial(theirs, model), "float32": partial(theirs, plain)}
+    counts = {name: [float(rows.of(functions[name]))] for name in (*settings, "same")}
     seconds = interleaved(functions, runs)
     note = f"{n} samples of fashion-vp, batch size {BATCH_SIZE}, {model.precision}"
-    for name in ("adaptive", "adaptive-multistep"):
+    for name in settings:
         what = f"{name} against the authors' loop"
-        theirs_count = [float(counts["authors"])]
-        yield Row(suite="engine", what=f"{what}: rows evaluated", unit="rows", ours=[float(counts[name])], theirs=theirs_count, note=note)  # fmt: skip
-        yield Row(suite="engine", what=f"{what}: time", unit="s", ours=seconds[name], theirs=seconds["authors"], note=note)  # fmt: skip
+        yield Row(suite="engine", what=f"{what}: rows evaluated", unit="rows", ours=counts[name], theirs=counts["same"], note=note)  # fmt: skip
+        yield Row(suite="engine", what=f"{what}: time on the same network", unit="s", ours=seconds[name], theirs=seconds["same"], note=note)  # fmt: skip
+        for way in ways:
+            yield Row(suite="engine", what=f"{name}{way} against the authors' loop in float32: time", unit="s",
+                      ours=seconds[name + way], theirs=seconds["float32"], note=note)  # fmt: skip
 
 
 def share_outside(model: ScoreModel, solver: str) -> float:

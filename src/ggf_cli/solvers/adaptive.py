@@ -38,6 +38,7 @@ from ggf_cli.solvers.base import (
     NoiseFunction,
     Rows,
     fresh_rows,
+    noise_where,
     option,
     reverse_increment,
     where_rows,
@@ -104,7 +105,7 @@ class Adaptive(Tolerances):
         x, t, h, known = rows.x, rows.t, rows.h, rows.known
 
         # Propose. Rows that do not know their score compute this in vain; `known` discards it.
-        z = noise(rows.index, rows.draws)
+        z = noise_where(known, rows, noise)
         inner_z = z if self.improved_euler else torch.zeros_like(z)
         k1 = reverse_increment(sde, x, t, rows.score, h, inner_z)
         x_low = x + k1

@@ -230,6 +230,17 @@ def where_rows(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(condition.reshape(-1, *(1,) * (yes.dim() - 1)), yes, no)
 
 
+def noise_where(needed: Tensor, rows: Rows, noise: NoiseFunction) -> Tensor:
+    """The next noise of each row that needs it, by the condition (B,); of no meaning in the others; (B, *)."""
+    # Elsewhere to pick rows is to wait for the device, which costs more than their noise.
+    if rows.x.device.type != "cpu" or needed.all():
+        return noise(rows.index, rows.draws)
+    z = torch.zeros_like(rows.x)
+    if needed.any():
+        z[needed] = noise(rows.index[needed], rows.draws[needed])
+    return z
+
+
 def _check_option(solver: str, name: str, value: Any, limits: Mapping[str, Any], like: Any) -> None:
     """Raise `UsageError` unless `value` is of the kind of the default `like`, and within limits."""
     if value is None and like is None:

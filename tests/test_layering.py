@@ -25,6 +25,8 @@ LAYERS = [
         "devices",
         "precision",
         "compilation",
+        "memory",
+        "progress",
     ),
     ("errors", "registry"),
 ]

@@ -35,6 +35,7 @@ class SampleResult:
         outcomes: How each sample ended.
         network_calls: Network calls of the whole run.
         rows_evaluated: Rows over all calls.
+        batch_size: Rows per network call in the end; fewer than asked for if memory ran out.
     """
 
     images: Tensor
@@ -45,6 +46,7 @@ class SampleResult:
     outcomes: tuple[Outcome, ...]
     network_calls: int
     rows_evaluated: int
+    batch_size: int
 
     @property
     def utilisation(self) -> float:
@@ -105,6 +107,7 @@ def sample(
         outcomes=tuple(f.outcome for f in finished),
         network_calls=engine.progress.network_calls,
         rows_evaluated=engine.progress.rows_evaluated,
+        batch_size=engine.batch_size,
     )
 
 

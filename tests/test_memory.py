@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import ggf_cli
 from ggf_cli import engine as engine_module
+from ggf_cli import sampling
+from ggf_cli.cli.app import app
 from ggf_cli.compilation import batch_sizes, compiled, warm_up
 from ggf_cli.engine import Engine
 from ggf_cli.errors import SolveError
 from ggf_cli.memory import fewer, out_of_memory
+from ggf_cli.output.journal import batch_size_of
 from ggf_cli.solvers import SOLVERS, make_solver
 from problems import VP, gaussian_model, quick_options
 
@@ -205,3 +209,49 @@ def test_compiled_code_is_made_anew_for_the_smaller_sizes(monkeypatch):
 def test_warming_up_leaves_it_to_the_run_to_take_less(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     warm_up(compiled(replace(PLAIN, score=Memory(PLAIN.score, 4))), 8)
+
+
+# --- the batch size that `auto` stands for -------------------------------------------------------------------
+
+
+def fastest(monkeypatch, cost, most, memory=10**9):
+    """The choice where an evaluation takes cost(rows) seconds, and how many rows were tried."""
+    clock = [0.0]
+
+    def score(x, t):
+        clock[0] += cost(len(x))
+        return x
+
+    monkeypatch.setattr(sampling, "perf_counter", lambda: clock[0])
+    limited = Memory(score, memory)
+    chosen = sampling.fastest_batch_size(replace(PLAIN, score=limited), most)
+    return chosen, sorted(set(limited.sizes))
+
+
+def test_rows_double_while_that_pays(monkeypatch):
+    def cost(rows):
+        return 1.0 + max(0, rows - 64)  # a device that is full at 64 rows
+
+    assert fastest(monkeypatch, cost, 10_000) == (64, [8, 16, 32, 64, 128])
+    assert fastest(monkeypatch, cost, 50) == (50, [8, 16, 32, 50])
+    assert fastest(monkeypatch, lambda rows: 1.0, 10_000)[0] == sampling.MOST
+    assert fastest(monkeypatch, lambda rows: rows, 10_000) == (8, [8, 16])
+    assert fastest(monkeypatch, cost, 8) == (8, [])  # there is nothing to choose
+
+
+def test_the_end_of_memory_ends_the_search(monkeypatch):
+    assert fastest(monkeypatch, lambda rows: 1.0, 10_000, memory=40)[0] == 32
+    assert fastest(monkeypatch, lambda rows: 1.0, 10_000, memory=1)[0] == 8  # the run will see
+
+
+def test_a_resumed_run_keeps_the_batch_size_that_auto_had(tmp_path, monkeypatch):
+    """A measurement may come out otherwise the second time."""
+    words = ["sample", "--model", "mixture", "--n", "12", "--eps-rel", "0.5", "--format", "none", "--out", str(tmp_path / "run")]  # fmt: skip
+    monkeypatch.setattr(sampling, "choose_batch_size", lambda model, n: 6)
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert batch_size_of(tmp_path / "run") == 6
+    monkeypatch.setattr(sampling, "choose_batch_size", lambda model, n: 4)
+    done = CliRunner().invoke(app, [*words, "--resume"])
+    assert done.exit_code == 0
+    assert "there is nothing left to draw" in done.stderr
+    assert batch_size_of(tmp_path) is None

@@ -83,7 +83,11 @@ Seed = Annotated[int, typer.Option("--seed", help="Which family of samples.", ri
 BatchSize = Annotated[
     str,
     typer.Option(
-        "--batch-size", "-b", metavar="N|auto", help="Rows per network call.", rich_help_panel=_RUN
+        "--batch-size",
+        "-b",
+        metavar="N|auto",
+        help="Rows per network call; halved when memory runs out.",
+        rich_help_panel=_RUN,
     ),
 ]
 Device = Annotated[

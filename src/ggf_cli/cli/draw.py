@@ -106,6 +106,8 @@ def _draw(
     job: Job | None,
 ) -> Exception | None:
     """Run the engine into the writer, to the end or until it is interrupted; the error that came between."""
+    from ggf_cli.output.background import background
+
     rows = engine.batch_size
 
     def on_tick(progress: Progress) -> None:
@@ -116,15 +118,16 @@ def _draw(
         if job:
             job.publish(progress)
         show(progress)
+        queue.check()
         if interrupted() and progress.running:
             raise KeyboardInterrupt
 
     waiting = job.draw_from(left) if job else left
     at_once = job.at_once(len(left)) if job else None
     try:
-        with suppress(KeyboardInterrupt):
+        with background(writer.add, writer.room) as queue, suppress(KeyboardInterrupt):
             for finished in engine.run(waiting, on_tick, at_once=at_once):
-                writer.add(finished)
+                queue.put(finished, writer.spent())
         writer.end()
         if job:
             job.publish(engine.progress, now=True)

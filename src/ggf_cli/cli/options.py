@@ -99,7 +99,7 @@ Device = Annotated[
 Precision = Annotated[
     str,
     typer.Option(
-        "--precision", metavar="auto|fp32|bf16", help="Of the network; auto: bf16 where it is fast and agrees.",
+        "--precision", metavar="auto|fp32|tf32|bf16|fp16", help="Of the network; auto: bf16 where it is fast and agrees.",
         rich_help_panel=_RUN,
     ),
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from measure import Row, Skipped
 
-SUITES = ("engine", "network", "job", "startup", "scaling")
+SUITES = ("engine", "output", "network", "job", "startup", "scaling")
 
 
 def rows_of(suite: str, runs: int, console: Console) -> Iterator[Row]:

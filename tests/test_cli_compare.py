@@ -138,7 +138,7 @@ def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
         (["em", "adaptive", "--n", "1"], "--n is 1"),
         (["em", "adaptive", "--budget", "soon"], "a time like 90s"),
         (["em", "adaptive", "--repeats", "0"], "--repeats is 0"),
-        (["em", "adaptive", "--precision", "fp8"], "auto, fp32 or bf16"),
+        (["em", "adaptive", "--precision", "fp8"], "auto, fp32, tf32, bf16, fp16"),
         (["em", "--preset", "paper-cifar10"], "brings its own solvers"),
         (["--preset", "paper-cifar"], "did you mean 'paper-cifar10'"),
         (["em", "adaptive", "--model", "nope"], "unknown model 'nope'"),

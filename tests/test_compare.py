@@ -13,7 +13,7 @@ from ggf_cli.compare.folder import read_document
 from ggf_cli.compare.lineup import Contender, make_cells, parse_contender, spell
 from ggf_cli.compare.pilot import expected_nfe
 from ggf_cli.compare.presets import PRESETS
-from ggf_cli.compare.run import Comparison, Request
+from ggf_cli.compare.run import Comparison, Request, Watcher
 from ggf_cli.compare.steps import summary
 from ggf_cli.compare.verdict import T_975, Verdict, apart, difference, summarise
 from ggf_cli.engine import Engine
@@ -198,6 +198,29 @@ def request(folder, *contenders, model=None, **changes):
         model_argument="gaussian",
     )
     return replace(wanted, **changes)
+
+
+def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing_else(tmp_path):
+    plain = gaussian_model(VP, dtype=torch.float32)
+    sizes, told = [], []
+
+    def score(x, t):
+        if len(sizes) > 20 and len(x) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(x))
+        return plain.score(x, t)
+
+    class Told(Watcher):
+        def memory(self, batch_size):
+            told.append(batch_size)
+
+    expected = Comparison(request(tmp_path / "plenty")).run()
+    comparison = Comparison(request(tmp_path / "scarce", model=replace(plain, score=score)))
+    result = comparison.run(Told())
+    assert told == [4]  # once, and the cells that come later begin with it
+    for cell, other in zip(result["cells"], expected["cells"], strict=True):
+        for key in ("id", "nfe", "quality", "error", "steps"):
+            assert cell.get(key) == other.get(key)
 
 
 def test_every_cell_is_drawn_judged_and_written_down(tmp_path):

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from ggf_cli import precision
+from ggf_cli.checkpoints.load import load_model
+from ggf_cli.devices import full_precision
 from ggf_cli.errors import UsageError
 from ggf_cli.precision import deviation, in_precision
 from problems import VP, gaussian_model
@@ -26,8 +28,8 @@ def test_bfloat16_changes_the_network_alone_and_little(fashion):
 def test_exact_scores_and_fp32_are_left_alone(fashion, mixture):
     assert in_precision(mixture, "bf16") is mixture
     assert in_precision(fashion, "fp32") is fashion
-    with pytest.raises(UsageError, match="auto, fp32 or bf16"):
-        in_precision(fashion, "fp16")
+    with pytest.raises(UsageError, match="auto, fp32, tf32, bf16, fp16"):
+        in_precision(fashion, "fp8")
 
 
 def test_auto_takes_bfloat16_only_where_it_is_fast_and_agrees(monkeypatch):
@@ -45,3 +47,63 @@ def test_auto_takes_bfloat16_only_where_it_is_fast_and_agrees(monkeypatch):
     assert in_precision(plain, "auto").precision == "bf16"
     monkeypatch.setattr(precision, "fast_bf16", lambda device: False)
     assert in_precision(plain, "auto").precision == "fp32"
+
+
+def test_auto_does_not_take_what_is_not_finite(monkeypatch):
+    plain = gaussian_model(VP, dtype=torch.float32)
+    large = torch.eye(16) * 1e30
+
+    def overflows(x, t):  # 1e60 is beyond float32; in float32 itself it never comes to that
+        flat = x.flatten(1)
+        if torch.is_autocast_enabled("cpu"):
+            flat = flat @ large @ large
+        return flat.reshape(x.shape).float()
+
+    monkeypatch.setattr(precision, "fast_bf16", lambda device: True)
+    assert in_precision(replace(plain, score=overflows), "auto").precision == "fp32"
+
+
+def test_float16_is_taken_only_where_it_agrees(fashion):
+    model = in_precision(fashion, "fp16")
+    assert model.precision == "fp16"
+    assert 1e-5 < deviation(fashion, model) < deviation(fashion, in_precision(fashion, "bf16"))
+
+    plain = gaussian_model(VP, dtype=torch.float32)
+    weight = torch.eye(16) * 1e5  # more than float16 has
+
+    def large(x, t):
+        return (x.flatten(1) @ weight).reshape(x.shape) / 1e5
+
+    with pytest.raises(UsageError, match="gaussian in fp16 are not finite"):
+        in_precision(replace(plain, score=large), "fp16")
+
+
+def test_tf32_is_for_cuda():
+    with pytest.raises(UsageError, match="tf32 is arithmetic of CUDA devices, this is cpu"):
+        in_precision(gaussian_model(VP), "tf32")
+
+
+def test_tf32_is_turned_on_and_off_for_the_whole_process():
+    def flags():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = flags()
+    try:
+        full_precision(False)
+        assert flags() == (True, True)
+        full_precision()
+        assert flags() == (False, False)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.gpu
+def test_tf32_is_checked_against_float32():
+    full_precision()
+    plain = load_model("fashion-vp", device="cuda")
+    try:
+        model = in_precision(plain, "tf32")
+        assert model.precision == "tf32"
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        full_precision()

@@ -171,10 +171,10 @@ def test_a_network_that_is_resumed_draws_the_same_bits(tmp_path, monkeypatch):
     assert ggf(*words, "--out", tmp_path / "whole").exit_code == 0
     add = RunWriter.add
 
-    def dies(self, finished):
+    def dies(self, finished, spent):
         if len(self.samples) == 5:
             raise MemoryError
-        add(self, finished)
+        add(self, finished, spent)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunWriter, "add", dies)
@@ -369,10 +369,10 @@ def test_npz_shards_are_written_as_they_fill(tmp_path, monkeypatch):
 
     add = RunWriter.add
 
-    def dies(self, finished):
+    def dies(self, finished, spent):
         if len(self.samples) == 30:
             raise MemoryError("killed")
-        add(self, finished)
+        add(self, finished, spent)
 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:

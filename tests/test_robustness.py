@@ -103,13 +103,25 @@ def test_rows_that_turn_nan_are_reported_and_the_others_unharmed(tmp_path, sound
         assert there.read_bytes() == here.read_bytes()
 
 
-def test_a_network_that_is_out_of_memory_is_told_and_what_is_finished_is_kept(tmp_path, sound):
+OUT_OF_MEMORY = "raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 7 GiB\\nmore')"
+
+
+def test_a_network_that_is_out_of_memory_goes_on_with_fewer_rows(tmp_path, sound):
     # the first three samples take some 40 calls
-    fault = "\n        if calls == 60: raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 7 GiB\\nmore')"
+    fault = f"\n        if calls >= 60 and len(x) > 2: {OUT_OF_MEMORY}"
     done = ggf(*RUN, "--out", tmp_path / "run", before=fault)
+    assert done.returncode == 0, done.stderr
+    assert "out of memory at batch size 3: going on with 2" in done.stderr.splitlines()
+    log, expected = log_of(tmp_path / "run"), log_of(sound)
+    for key in ("status", "samples", "files", "nfe", "steps", "command"):
+        assert log[key] == expected[key], key
+
+
+def test_a_network_without_memory_for_one_row_is_told_and_what_is_finished_is_kept(tmp_path, sound):
+    done = ggf(*RUN, "--out", tmp_path / "run", before=f"\n        if calls >= 60: {OUT_OF_MEMORY}")
     assert done.returncode == 4
-    assert "out of memory (mixture, batch size 3): CUDA out of memory" in done.stderr
-    assert "a smaller --batch-size" in done.stderr
+    assert "out of memory (mixture, batch size 1): CUDA out of memory" in done.stderr
+    assert "one row alone does not fit" in done.stderr
     log = log_of(tmp_path / "run")
     assert log["status"] == "failed"
     kept = [s for s in log["samples"] if s["status"] == "done"]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import SolveError
+from ggf_cli.memory import out_of_memory
 from ggf_cli.score import ScoreModel
 from ggf_cli.sde import expand_as_batch
 
@@ -44,7 +45,7 @@ def batch_sizes(model: ScoreModel, batch_size: int) -> tuple[int, ...]:
 
 @torch.no_grad()
 def warm_up(model: ScoreModel, batch_size: int) -> None:
-    """Compile now what a run with so many rows needs; without it, the first calls do.
+    """Compile now what a run with so many rows needs; without it, the first calls do. Where memory runs out, the run is to see.
 
     Raises:
         SolveError: There is no compiler, or it failed.
@@ -56,6 +57,8 @@ def warm_up(model: ScoreModel, batch_size: int) -> None:
         try:
             model.score(expand_as_batch(sde.sigma(t), x) * x, t)
         except Exception as error:
+            if out_of_memory(error):
+                return
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise SolveError(
                 f"the network of {model.name} cannot be compiled: {reason}",

@@ -30,10 +30,10 @@ def resolve_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def full_precision() -> None:
-    """Turn TF32 off for the whole process: convolutions round inputs to 10 bits otherwise, on CUDA."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+def full_precision(full: bool = True) -> None:
+    """Turn TF32 off for the whole process, or on: with it, products and convolutions round inputs to 10 bits on CUDA."""
+    torch.backends.cuda.matmul.allow_tf32 = not full
+    torch.backends.cudnn.allow_tf32 = not full
 
 
 def _count(kind: str) -> int:

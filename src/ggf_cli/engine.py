@@ -4,6 +4,9 @@ The engine keeps a batch of slots, one row in each. A tick is one step of the so
 on all slots. Rows that finish leave in the same tick and their slots take the next samples, so every call
 runs on a full batch until no samples are left to start; then the batch shrinks with them.
 
+When memory runs out, the tick is undone and the run goes on with half the slots. Rows without a slot wait on the host and go on from
+where they were.
+
 The engine knows no files and no progress bars: it yields samples as they finish, in that order, and shows
 its state as a `Progress`.
 """
@@ -12,17 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ggf_cli.compilation import batch_sizes
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import SolveError, UsageError
+from ggf_cli.memory import fewer, out_of_memory, release
 from ggf_cli.noise import Noise
+from ggf_cli.progress import Finished, Outcome, Progress
 from ggf_cli.score import CountedScore, ScoreModel
 from ggf_cli.solvers.base import Rows, Solver
+
+__all__ = ["EVEN", "MAX_NFE", "Engine", "Finished", "Outcome", "Progress"]
+
+T = TypeVar("T")
 
 MAX_NFE = 10_000
 
@@ -34,70 +43,21 @@ MAX_NFE = 10_000
 EVEN = 2
 
 
-class Outcome(StrEnum):
-    """How a sample ended."""
-
-    DONE = "done"
-    NON_FINITE = "non_finite"
-    MAX_NFE = "max_nfe"
-
-
 @dataclass(frozen=True, kw_only=True)
-class Finished:
-    """A sample that left the batch.
+class _Sample:
+    """A sample that has no slot: not started yet, or put aside when memory ran out.
 
     Attributes:
         index: Its sample index.
-        x: The state it ended with, (C, H, W) on the host, in the range of the data; denoised if `DONE`.
-        image: The same as float32 in [0, 1].
-        nfe: Evaluations it took, the denoising one included.
-        accepted: Steps it took.
-        rejected: Attempts thrown away.
-        t: The time it reached.
-        outcome: How it ended.
+        state: Its time, steps taken and attempts thrown away.
+        nfe: Evaluations so far.
+        rows: Its row, on the host; None if it is not started.
     """
 
     index: int
-    x: Tensor
-    image: Tensor
-    nfe: int
-    accepted: int
-    rejected: int
-    t: float
-    outcome: Outcome
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a run stands after a tick.
-
-    Attributes:
-        finished: Samples that have left the batch.
-        nfe_finished: Evaluations they took, in all.
-        running: Sample index of each running sample.
-        running_nfe: Evaluations so far of each running sample.
-        running_t: Time of each running sample, from T down to t_eps.
-        accepted: Steps taken, in all.
-        rejected: Attempts thrown away, in all.
-        network_calls: Network calls so far.
-        rows_evaluated: Rows over all calls.
-    """
-
-    finished: int
-    nfe_finished: int
-    running: tuple[int, ...]
-    running_nfe: tuple[int, ...]
-    running_t: tuple[float, ...]
-    accepted: int
-    rejected: int
-    network_calls: int
-    rows_evaluated: int
-
-    @property
-    def utilisation(self) -> float:
-        """Evaluations that a sample needed ÷ rows evaluated; padding lowers it."""
-        needed = self.nfe_finished + sum(self.running_nfe)
-        return needed / self.rows_evaluated if self.rows_evaluated else 1.0
+    state: tuple[float, int, int]
+    nfe: int = 0
+    rows: Rows | None = None
 
 
 class Engine:
@@ -111,7 +71,8 @@ class Engine:
         max_nfe: A sample that has not finished after this many evaluations is given up; default: what the
             solver needs if it knows, else 10,000.
 
-    The arguments are attributes too; `solver` has every option filled in, `max_nfe` is the one in force.
+    The arguments are attributes too; `solver` has every option filled in, `max_nfe` is the one in force, and `batch_size` becomes
+    smaller when memory runs out.
     """
 
     def __init__(
@@ -147,6 +108,7 @@ class Engine:
         # Host copies of what a tick reads from the device, one entry a slot; index None = no sample.
         self._slots: list[int | None] = []
         self._state: list[tuple[float, int, int]] = []
+        self._aside: list[_Sample] = []  # these come before new ones
 
     def run(
         self,
@@ -161,56 +123,169 @@ class Engine:
             indices: Sample indices, each 0 <= index < 2^63, in any order.
             on_tick: Called after every tick.
             at_once: Draw at most so many samples at a time, where others want some of `indices` too.
+
+        Raises:
+            SolveError: There is no memory for a single row.
         """
         waiting = iter(indices)
         rows = self._open(waiting, min(at_once or self.batch_size, self.batch_size))
         while rows is not None:
-            rows = self._tick(rows)
-            free, finished = self._leave(rows)
+            moved = self._attempt(len(rows), self._tick, rows)
+            if moved is None:
+                rows = self._put_aside(rows)
+                continue
+            rows = moved
+            finished = self._leave(rows)
             yield from finished
-            if free:
-                rows = self._refill(rows, free, waiting)
+            if finished:
+                rows = self._refill(rows, waiting)
             if on_tick is not None:
                 on_tick(self.progress)
 
     @property
     def progress(self) -> Progress:
         """Where the run stands."""
-        indices = {slot: index for slot, index in enumerate(self._slots) if index is not None}
-        running = list(indices)
+        running = [
+            _Sample(index=index, state=state, nfe=nfe)
+            for index, state, nfe in zip(
+                self._slots, self._state, self._score.nfe.tolist(), strict=True
+            )
+            if index is not None
+        ] + [sample for sample in self._aside if sample.rows is not None]
         return Progress(
             finished=self._finished,
             nfe_finished=self._nfe_finished,
-            running=tuple(indices.values()),
-            running_nfe=tuple(int(self._score.nfe[slot]) for slot in running),
-            running_t=tuple(self._state[slot][0] for slot in running),
-            accepted=self._accepted + sum(self._state[slot][1] for slot in running),
-            rejected=self._rejected + sum(self._state[slot][2] for slot in running),
+            running=tuple(sample.index for sample in running),
+            running_nfe=tuple(sample.nfe for sample in running),
+            running_t=tuple(sample.state[0] for sample in running),
+            accepted=self._accepted + sum(sample.state[1] for sample in running),
+            rejected=self._rejected + sum(sample.state[2] for sample in running),
             network_calls=self._score.calls,
             rows_evaluated=self._score.rows_evaluated,
         )
 
+    # --- slots ---------------------------------------------------------------------------------------------
+
     def _open(self, waiting: Iterator[int], room: int) -> Rows | None:
         """The first batch: a row for each sample there is room for, or None if there are no samples."""
-        first = list(islice(waiting, room))
-        if not first:
+        while first := self._next(waiting, min(room, self.batch_size)):
+            padding = self._rows_for(len(first)) - len(first)
+            rows = self._attempt(len(first) + padding, self._start, first + first[:1] * padding)
+            if rows is None:
+                self._aside = first + self._aside
+                continue
+            self._slots = [None] * len(rows)
+            self._state = [(self.model.sde.T, 0, 0)] * len(rows)
+            self._score.open_slots(len(rows), self._device)
+            self._seat(range(len(first)), first)
+            return rows
+        return None
+
+    def _refill(self, rows: Rows, waiting: Iterator[int]) -> Rows | None:
+        """Start waiting samples in the free slots; when none wait, shrink the batch to what still runs."""
+        while (free := self._free()) and (fresh := self._next(waiting, len(free))):
+            filled = self._attempt(len(rows), self._fill, rows, free, fresh)
+            if filled is None:
+                self._aside = fresh + self._aside
+                rows = self._put_aside(rows)
+                continue
+            rows = filled
+            self._score.reset_slots(torch.tensor(free[: len(fresh)]))
+            self._seat(free, fresh)
+        free = self._free()
+        running = len(self._slots) - len(free)
+        if not running:
             return None
-        padding = self._rows_for(len(first)) - len(first)
-        rows = self._start(first + first[:1] * padding)
-        self._slots = [*first, *[None] * padding]
-        self._state = [(self.model.sde.T, 0, 0)] * len(rows)
-        self._score.open_slots(len(rows), self._device)
-        return rows
+        needed = self._rows_for(running)
+        return rows if needed >= len(rows) else self._keep(rows, free[: needed - running])
+
+    def _next(self, waiting: Iterator[int], room: int) -> list[_Sample]:
+        """The samples that are to start or to go on."""
+        samples, self._aside = self._aside[:room], self._aside[room:]
+        start = (self.model.sde.T, 0, 0)
+        new = islice(waiting, room - len(samples))
+        return samples + [_Sample(index=index, state=start) for index in new]
+
+    def _seat(self, slots: Iterable[int], samples: list[_Sample]) -> None:
+        """Note who sits where."""
+        for slot, sample in zip(slots, samples, strict=False):
+            self._slots[slot], self._state[slot] = sample.index, sample.state
+            self._score.nfe[slot] = sample.nfe
+
+    def _free(self) -> list[int]:
+        return [slot for slot, index in enumerate(self._slots) if index is None]
+
+    def _keep(self, rows: Rows, free: list[int]) -> Rows:
+        """Drop the slots without a sample but for these."""
+        keep = [s for s, index in enumerate(self._slots) if index is not None or s in free]
+        slots = torch.tensor(keep)
+        self._score.keep_slots(slots)
+        self._slots = [self._slots[slot] for slot in keep]
+        self._state = [self._state[slot] for slot in keep]
+        return rows.take(slots.to(self._device))
+
+    # --- memory --------------------------------------------------------------------------------------------
+
+    def _attempt(self, size: int, step: Callable[..., T], *arguments: object) -> T | None:
+        """What a step makes; None if memory has run out, all accounts are as before, and the batch size is smaller.
+
+        Raises:
+            SolveError: It cannot be smaller.
+        """
+        nfe = self._score.nfe.clone()
+        try:
+            return step(*arguments)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            if size == 1:
+                reason = (str(error) or "no more to be had").splitlines()[0]
+                raise SolveError(
+                    f"out of memory ({self.model.name}, batch size 1): {reason}",
+                    hint="another --device, or free its memory: one row alone does not fit",
+                ) from error
+        # Only now is the error gone, whose traceback holds what the step had made.
+        self._score.nfe = nfe
+        self.batch_size = fewer(size)
+        self._sizes = batch_sizes(self.model, self.batch_size)
+        release(self._device, compiled=self.model.compiled)
+        return None
+
+    def _put_aside(self, rows: Rows) -> Rows:
+        """As many slots as the batch size is now; samples that have none wait on the host."""
+        running = [slot for slot, index in enumerate(self._slots) if index is not None]
+        for slot in running[self.batch_size :]:
+            index, self._slots[slot] = self._slots[slot], None
+            assert index is not None
+            row = rows.take(torch.tensor([slot], device=self._device)).to("cpu")
+            nfe = int(self._score.nfe[slot])
+            aside = _Sample(index=index, state=self._state[slot], nfe=nfe, rows=row)
+            self._aside.append(aside)
+        free = max(0, self.batch_size - len(running))
+        return self._keep(rows, self._free()[:free])
+
+    # --- a tick --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _start(self, indices: list[int]) -> Rows:
-        """Fresh rows from the prior draws, block 0 of each sample's noise."""
+    def _start(self, samples: list[_Sample]) -> Rows:
+        """Rows of these samples: from the prior draws, block 0 of each one's noise, or from where they were."""
+        indices = [sample.index for sample in samples]
         if not 0 <= min(indices) <= max(indices) < 2**63:
             raise UsageError("a sample index must lie in [0, 2^63)")
         index = torch.tensor(indices, device=self._device)
         sde = self.model.sde
         x = sde.prior_sampling(self._noise(index, torch.zeros_like(index)))
-        return self.solver.start(x, index, sde)
+        rows = self.solver.start(x, index, sde)
+        for place, sample in enumerate(samples):
+            if sample.rows is not None:
+                at = torch.tensor([place], device=self._device)
+                rows = rows.put(at, sample.rows.to(self._device))
+        return rows
+
+    def _fill(self, rows: Rows, free: list[int], samples: list[_Sample]) -> Rows:
+        """The rows with these samples in free slots."""
+        slots = torch.tensor(free[: len(samples)], device=self._device)
+        return rows.put(slots, self._start(samples))
 
     def _rows_for(self, running: int) -> int:
         """Rows of a call that so many running samples need."""
@@ -223,8 +298,8 @@ class Engine:
         moved: Rows = self.solver.step(rows, self._score, self._noise, self.model.sde)
         return moved
 
-    def _leave(self, rows: Rows) -> tuple[list[int], list[Finished]]:
-        """The slots whose sample is finished or given up after this tick, and those samples."""
+    def _leave(self, rows: Rows) -> list[Finished]:
+        """The samples that are finished or given up after this tick; their slots are free."""
         # The tick's only wait for the device, but for the pixels of what has finished.
         columns = (rows.t, rows.accepted, rows.rejected, rows.done, self._score.finite)
         table = torch.stack([c.to(rows.t.dtype) for c in columns]).tolist()
@@ -242,13 +317,12 @@ class Engine:
             elif self._score.nfe[slot] >= self.max_nfe:
                 leaving[slot] = Outcome.MAX_NFE
         if not leaving:
-            return [], []
+            return []
         pixels = rows.x[torch.tensor(list(leaving), device=self._device)].cpu()
-        finished = [
+        return [
             self._finish(slot, x, outcome)
             for (slot, outcome), x in zip(leaving.items(), pixels, strict=True)
         ]
-        return list(leaving), finished
 
     def _finish(self, slot: int, x: Tensor, outcome: Outcome) -> Finished:
         """Close the accounts of one sample."""
@@ -272,28 +346,3 @@ class Engine:
             t=t,
             outcome=outcome,
         )
-
-    def _refill(self, rows: Rows, free: list[int], waiting: Iterator[int]) -> Rows | None:
-        """Start waiting samples in the free slots; when none wait, shrink the batch to what still runs."""
-        fresh = list(islice(waiting, len(free)))
-        if fresh:
-            slots = torch.tensor(free[: len(fresh)])
-            rows = rows.put(slots.to(self._device), self._start(fresh))
-            self._score.reset_slots(slots)
-            for slot, index in zip(free, fresh, strict=False):
-                self._slots[slot] = index
-                self._state[slot] = (self.model.sde.T, 0, 0)
-        if len(fresh) == len(free):
-            return rows
-
-        running = [slot for slot, index in enumerate(self._slots) if index is not None]
-        if not running:
-            return None
-        parked = [slot for slot, index in enumerate(self._slots) if index is None]
-        padding = self._rows_for(len(running)) - len(running)
-        keep = sorted(running + parked[:padding])
-        slots = torch.tensor(keep)
-        self._score.keep_slots(slots)
-        self._slots = [self._slots[slot] for slot in keep]
-        self._state = [self._state[slot] for slot in keep]
-        return rows.take(slots.to(self._device))

@@ -17,7 +17,7 @@ from ggf_cli.cli.tell_comparison import tell_comparison
 from ggf_cli.compare.budget import parse_duration
 from ggf_cli.compare.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
 from ggf_cli.compare.presets import find_preset
-from ggf_cli.compare.wish import Wish, decide
+from ggf_cli.compare.wish import MAX_SAMPLES, Wish, decide
 from ggf_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,12 +80,16 @@ def compare(
     with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
         from ggf_cli.cli.model import prepare, warm_up
         from ggf_cli.compare.run import Comparison
+        from ggf_cli.compilation import compiled
         from ggf_cli.metrics import default_metrics, make_judges
         from ggf_cli.output.comparison import write_outputs
+        from ggf_cli.sampling import choose_batch_size
     if interrupted():
         raise typer.Exit(130)
 
-    what = prepare(model, device=device, precision=precision, compile=compile, quiet=quiet)
+    what = prepare(model, device=device, precision=precision, quiet=quiet)
+    rows = rows or choose_batch_size(what, n or MAX_SAMPLES)
+    what = compiled(what) if compile else what
     names = wish.metrics or default_metrics(what, reference)
     if not names:
         raise UsageError(

@@ -109,7 +109,7 @@ def watcher(request: Request, *, quiet: bool) -> Iterator[Watcher]:
     forecast = Forecast(request.cells, request.expected_nfe, n, repeats)
     target = console.stderr()
     if quiet:
-        yield Watcher()
+        yield _Quiet()
     elif not target.is_terminal:
         yield _Lines(forecast, n, repeats)
     else:
@@ -124,7 +124,14 @@ def watcher(request: Request, *, quiet: bool) -> Iterator[Watcher]:
             yield _Bars(forecast, n, repeats, bar, whole, part)
 
 
-class _Told(Watcher):
+class _Quiet(Watcher):
+    """Tells what changes the comparison, and nothing else."""
+
+    def memory(self, batch_size: int) -> None:
+        console.note(f"out of memory: going on with batch size {batch_size}")
+
+
+class _Told(_Quiet):
     """Keeps the forecast, and calls `show` now and then."""
 
     every = PLAIN_EVERY_S

@@ -9,9 +9,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ggf_cli import __version__
+from ggf_cli.cli import console
 from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.cli.progress import reporter
-from ggf_cli.errors import GGFError, OutputError, SolveError
+from ggf_cli.errors import OutputError, SolveError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,20 +106,28 @@ def _draw(
     job: Job | None,
 ) -> Exception | None:
     """Run the engine into the writer, to the end or until it is interrupted; the error that came between."""
+    from ggf_cli.output.background import background
+
+    rows = engine.batch_size
 
     def on_tick(progress: Progress) -> None:
+        nonlocal rows
+        if engine.batch_size < rows:
+            console.note(f"out of memory at batch size {rows}: going on with {engine.batch_size}")
+            rows = engine.batch_size
         if job:
             job.publish(progress)
         show(progress)
+        queue.check()
         if interrupted() and progress.running:
             raise KeyboardInterrupt
 
     waiting = job.draw_from(left) if job else left
     at_once = job.at_once(len(left)) if job else None
     try:
-        with suppress(KeyboardInterrupt):
+        with background(writer.add, writer.room) as queue, suppress(KeyboardInterrupt):
             for finished in engine.run(waiting, on_tick, at_once=at_once):
-                writer.add(finished)
+                queue.put(finished, writer.spent())
         writer.end()
         if job:
             job.publish(engine.progress, now=True)
@@ -250,8 +259,9 @@ def lost_samples(lost: Sequence[Record], wanted: int, solver: str) -> SolveError
 
 def _explained(error: Exception, engine: Engine) -> Exception:
     """The error as the user meets it."""
-    full = isinstance(error, MemoryError) or "memory" in str(error)  # torch says so in words
-    if isinstance(error, GGFError) or not full:
+    from ggf_cli.memory import out_of_memory
+
+    if not out_of_memory(error):  # the network's memory is the engine's business, this is the rest
         return error
     where = f"{engine.model.name}, batch size {engine.batch_size}"
     return SolveError(

@@ -1,4 +1,4 @@
-"""The model as the commands use it: loaded, in its precision, compiled if that is wanted."""
+"""The model as the commands use it: loaded, in its precision; and compiled before it is used, if that is wanted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from ggf_cli.precision import in_precision
 from ggf_cli.score import ScoreModel
 
 
-def prepare(name: str, *, device: str, precision: str, compile: bool, quiet: bool) -> ScoreModel:
-    """Load a model for the options --device, --precision and --compile."""
+def prepare(name: str, *, device: str, precision: str, quiet: bool) -> ScoreModel:
+    """Load a model for the options --device and --precision."""
     full_precision()
-    model = in_precision(load_model(name, device=device, quiet=quiet), precision)
-    return compilation.compiled(model) if compile else model
+    return in_precision(load_model(name, device=device, quiet=quiet), precision)
 
 
 def warm_up(model: ScoreModel, batch_size: int, *, quiet: bool) -> None:

@@ -83,7 +83,11 @@ Seed = Annotated[int, typer.Option("--seed", help="Which family of samples.", ri
 BatchSize = Annotated[
     str,
     typer.Option(
-        "--batch-size", "-b", metavar="N|auto", help="Rows per network call.", rich_help_panel=_RUN
+        "--batch-size",
+        "-b",
+        metavar="N|auto",
+        help="Rows per network call; halved when memory runs out.",
+        rich_help_panel=_RUN,
     ),
 ]
 Device = Annotated[
@@ -95,7 +99,7 @@ Device = Annotated[
 Precision = Annotated[
     str,
     typer.Option(
-        "--precision", metavar="auto|fp32|bf16", help="Of the network; auto: bf16 where it is fast and agrees.",
+        "--precision", metavar="auto|fp32|tf32|bf16|fp16", help="Of the network; auto: bf16 where it is fast and agrees.",
         rich_help_panel=_RUN,
     ),
 ]  # fmt: skip

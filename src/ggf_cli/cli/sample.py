@@ -84,6 +84,7 @@ def sample(
     started_at, clock = datetime.now().astimezone(), perf_counter()
     with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
         from ggf_cli.cli.model import prepare, warm_up
+        from ggf_cli.compilation import compiled
         from ggf_cli.engine import Engine
         from ggf_cli.output.folder import OutputFolder
         from ggf_cli.output.run import RunWriter, check_request, near_square
@@ -96,10 +97,12 @@ def sample(
 
     how = make_solver(solver, solver_options)
     device = job.device(device) if job else device
-    what = prepare(model, device=device, precision=precision, compile=compile, quiet=quiet)
+    what = prepare(model, device=device, precision=precision, quiet=quiet)
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))
-    rows = rows_per_call or choose_batch_size(what, len(wanted))
+    rows = rows_per_call or _decided(out if resume else None, job)
+    rows = rows or choose_batch_size(what, len(wanted))
+    what = compiled(what) if compile else what
     if pilot is not None:
         with console.busy(f"drawing a pilot of {pilot} samples", quiet=quiet):
             how = frozen(what, how, pilot, seed=seed, batch_size=rows)
@@ -170,6 +173,16 @@ def sample(
         how_on = "--resume" if out else f"--out {shlex.quote(str(path))} --resume"
         console.note(f"interrupted: {there}; the same command with {how_on} goes on")
         raise typer.Exit(130)
+
+
+def _decided(resumed: Path | None, job: Job | None) -> int | None:
+    """The batch size that `auto` has stood for: in the run that is resumed, or for rank 0 of the job."""
+    from ggf_cli.output.journal import batch_size_of
+
+    if job and not job.leads:
+        rows: int | None = job.hear().get("frame", {}).get("batch_size")
+        return rows
+    return batch_size_of(resumed) if resumed else None
 
 
 def _follow(

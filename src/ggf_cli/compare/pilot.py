@@ -20,7 +20,9 @@ UNKNOWN = 250.0  # where nothing could be measured: what the paper's solver take
 def measure_rate(model: ScoreModel, batch_size: int) -> float:
     """Network evaluations a second in full batches."""
     solver = make_solver("em", {"steps": STEPS})
-    list(Engine(model, solver, batch_size=batch_size).run(range(batch_size)))  # warm-up
+    warm_up = Engine(model, solver, batch_size=batch_size)
+    list(warm_up.run(range(batch_size)))
+    batch_size = warm_up.batch_size  # what memory lets through
     start, rows = perf_counter(), 0
     while perf_counter() - start < SECONDS:
         engine = Engine(model, solver, batch_size=batch_size)

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -88,6 +89,9 @@ class Watcher:
     def tick(self, progress: Progress) -> None:
         """The piece moves on."""
 
+    def memory(self, batch_size: int) -> None:
+        """Memory has run out: so many rows per call from now on."""
+
     def ended(self, cell: Cell, nfe: float | None) -> None:
         """The piece has ended, at so many evaluations a sample; None if the cell has failed."""
 
@@ -107,6 +111,7 @@ class Comparison:
         self._request = request
         self._watcher = Watcher()
         self._stop: Callable[[], bool] | None = None
+        self._batch_size = request.batch_size  # becomes smaller when memory runs out
         self._started = datetime.now().astimezone()
         self._pieces: dict[str, list[Piece]] = {cell.id: [] for cell in request.cells}
         # of each piece: {metric: its groups}
@@ -189,7 +194,7 @@ class Comparison:
     def _draw(self, cell: Cell, repeat: int) -> Piece:
         request, given = self._request, self._given(cell)
         solver = make_solver(cell.solver, given)
-        engine = Engine(request.model, solver, seed=request.seed, batch_size=request.batch_size)
+        engine = Engine(request.model, solver, seed=request.seed, batch_size=self._batch_size)
         self._settled[cell.id] = given, engine.solver.options()
         indices = range(repeat * request.n, (repeat + 1) * request.n)
         settings = {
@@ -207,11 +212,15 @@ class Comparison:
         self._watcher.piece(cell, self._label(cell), repeat, kept=piece is not None)
         if piece is None:
             wants_x = any(judge.wants == "x" for judge in request.judges)
-            piece = pieces.draw(engine, indices, keep_x=wants_x, on_tick=self._tick)
+            tick = partial(self._tick, engine)
+            piece = pieces.draw(engine, indices, keep_x=wants_x, on_tick=tick)
             pieces.keep(path, piece, settings)
         return piece
 
-    def _tick(self, progress: Progress) -> None:
+    def _tick(self, engine: Engine, progress: Progress) -> None:
+        if engine.batch_size < self._batch_size:
+            self._batch_size = engine.batch_size
+            self._watcher.memory(engine.batch_size)
         self._watcher.tick(progress)
         if self._stop is not None and self._stop():
             raise KeyboardInterrupt

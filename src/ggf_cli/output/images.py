@@ -35,7 +35,10 @@ def png(image: Tensor, text: Mapping[str, str] | None = None) -> bytes:
 
 def to_uint8(image: Tensor) -> np.ndarray:
     """(C, H, W) float in [0, 1] -> (H, W, C) uint8, rounded."""
-    levels: np.ndarray = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    # By numpy: torch would start threads of its own in each thread that it is used in.
+    levels: np.ndarray = (
+        np.rint(image.numpy() * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
+    )
     return levels
 
 

@@ -30,6 +30,7 @@ from ggf_cli.errors import OutputError
 from ggf_cli.output.folder import (
     JOURNALS,
     PARTS,
+    RUN_LOG,
     flush,
     remove_tree,
     write_atomically,
@@ -162,6 +163,16 @@ def read_history(folder: Path) -> History | None:
         except OSError as error:
             raise OutputError(f"cannot read {path}: {error.strerror}") from error
     return history
+
+
+def batch_size_of(folder: Path) -> int | None:
+    """Rows per network call of the run in a folder; None if there is none, or no telling."""
+    for path in (journal_path(folder, 0), folder / RUN_LOG):
+        with suppress(OSError, ValueError, RecursionError, AttributeError), path.open("rb") as file:
+            frame = json.loads(file.read() if path.name == RUN_LOG else file.readline())
+            rows = frame.get("batch_size")
+            return rows if isinstance(rows, int) and rows >= 1 else None
+    return None
 
 
 def journal_path(folder: Path, rank: int) -> Path:

@@ -20,6 +20,9 @@ from ggf_cli.output.pixels import Format, PixelFiles, digest
 
 Spent = tuple[int, int, float]
 
+# Samples that may wait to be written, and bytes of them.
+WAITING, WAITING_BYTES = 64, 2**28
+
 
 class RunWriter:
     """Receives finished samples and puts them where they belong.
@@ -39,6 +42,8 @@ class RunWriter:
 
     Attributes:
         folder: Where to.
+        spent: As given.
+        room: How many samples may wait to be written.
         samples: A line of the run log for each sample so far, in the order in which they finished.
     """
 
@@ -60,7 +65,8 @@ class RunWriter:
         self._images = are_images(self._shape)
         self._grid_size = frame["grid"]
         self._on_grid = indices[: self._grid_size[0] * self._grid_size[1]]
-        self._spent = spent
+        self.spent = spent
+        self.room = max(2, min(WAITING, WAITING_BYTES // (8 * int(np.prod(self._shape)))))
         self._alone = alone
         self._format = frame["format"]
         self._pixels = PixelFiles(
@@ -95,8 +101,13 @@ class RunWriter:
         """{index: line of the journal} of the samples that are finished."""
         return self._records
 
-    def add(self, finished: Finished) -> None:
-        """Take one sample; when this returns it is on the disk, and in the journal."""
+    def add(self, finished: Finished, spent: Spent) -> None:
+        """Take one sample; when this returns it is on the disk, and in the journal.
+
+        Args:
+            finished: The sample.
+            spent: Network calls, rows and seconds of this process when it finished.
+        """
         done = finished.outcome is Outcome.DONE
         written = self._pixels.write(finished) if done else None
         record = {
@@ -107,7 +118,7 @@ class RunWriter:
             "status": str(finished.outcome),
             "t": finished.t,
             "sha256": written and written[1],
-            "spent": self._spent(),
+            "spent": spent,
         }
         self._journal.append(record, written and written[0])
         self._drawn += 1
@@ -121,7 +132,7 @@ class RunWriter:
     def end(self) -> None:
         """End the session in good order."""
         try:
-            self._journal.append({"spent": self._spent()})
+            self._journal.append({"spent": self.spent()})
             self._journal.sync()
         finally:
             self._journal.close()
@@ -164,7 +175,7 @@ class RunWriter:
 
     def sessions(self) -> list[Mapping[str, Any]]:
         """What each process did, this one included, as in `History`."""
-        own = {**self._session, "samples": self._drawn, "spent": self._spent()}
+        own = {**self._session, "samples": self._drawn, "spent": self.spent()}
         key = (own["launch"], own["rank"])
         return [s for s in self._sessions if (s.get("launch"), s.get("rank")) != key] + [own]
 

@@ -69,6 +69,10 @@ class Rows:
         """The rows at `slots`, (k,) int64, in that order."""
         return self.replace(**{f.name: getattr(self, f.name)[slots] for f in fields(self)})
 
+    def to(self, device: torch.device | str) -> Self:
+        """The same rows on another device."""
+        return self.replace(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
     def put(self, slots: Tensor, fresh: Self) -> Self:
         """These rows with those at `slots`, (k,) int64, replaced by the k rows `fresh`."""
         return self.replace(

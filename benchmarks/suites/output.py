@@ -1,0 +1,52 @@
+"""How long sampling waits for a sample to be written: handed to the thread that writes, and written at once."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from time import perf_counter, sleep
+
+import torch
+
+from ggf_cli.engine import Finished, Outcome
+from ggf_cli.output.background import background
+from ggf_cli.output.run import RunWriter
+from measure import Row
+
+SAMPLES = 32
+# A sample of each shape, and the seconds in which the next one comes: time enough to write it.
+CASES = {(1, 28, 28): 0.05, (3, 256, 256): 0.1}
+
+
+def measure(runs: int) -> Iterator[Row]:
+    """All rows."""
+    for shape, pause in CASES.items():
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        for _ in range(runs):
+            for queued, means in seconds.items():
+                means.append(waiting(shape, pause, queued=queued))
+        what = f"a PNG of {'x'.join(map(str, shape))}: time that sampling waits, against writing at once"
+        ours, theirs = ([1e3 * s for s in seconds[queued]] for queued in (True, False))
+        yield Row(suite="output", what=what, unit="ms", ours=ours, theirs=theirs, note="fsync included")  # fmt: skip
+
+
+def waiting(shape: tuple[int, ...], pause: float, *, queued: bool) -> float:
+    """Mean seconds a sample that its writing takes from the thread that draws."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(1, *shape, generator=generator)
+    image = torch.nn.functional.avg_pool2d(noise, 5, 1, 2)[0]  # smooth, as pictures are
+    frame = {"model": {"shape": shape}, "grid": [1, 1], "format": "png", "device": "cpu"}
+    times = []
+    with TemporaryDirectory() as folder:
+        writer = RunWriter(Path(folder), range(SAMPLES), frame, spent=lambda: (0, 0, 0.0))
+        with background(writer.add, writer.room) if queued else nullcontext() as queue:
+            put = queue.put if queue else writer.add
+            for index in range(SAMPLES):
+                sample = Finished(index=index, x=image, image=image, nfe=1, accepted=1, rejected=0, t=0.0, outcome=Outcome.DONE)  # fmt: skip
+                start = perf_counter()
+                put(sample, writer.spent())
+                times.append(perf_counter() - start)
+                sleep(pause)
+        writer.end()
+    return fmean(times)

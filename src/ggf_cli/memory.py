@@ -1,0 +1,40 @@
+"""Out of memory: how it shows, and what to go on with.
+
+What an allocator says depends on the device, the library and the version of torch; there is one type for some of it only.
+"""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+_WORDS = (
+    "out of memory",  # CUDA, MPS
+    "not enough memory",  # CPU, Windows
+    "can't allocate memory",  # CPU, Linux
+    "alloc_failed",  # cuBLAS, cuDNN
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that an allocation did not succeed."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
+
+
+def fewer(rows: int) -> int:
+    """The next number of rows to try, rows >= 2: half as many, even down to 2."""
+    return 1 if rows == 2 else 2 * -(-rows // 4)
+
+
+def release(device: torch.device, *, compiled: bool = False) -> None:
+    """Give back to the device what nothing uses any more; with it code that was compiled, which holds memory of its own."""
+    gc.collect()
+    if compiled:
+        torch.compiler.reset()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

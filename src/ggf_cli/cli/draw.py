@@ -107,21 +107,17 @@ def _draw(
     """Run the engine into the writer, to the end or until it is interrupted; the error that came between."""
 
     def on_tick(progress: Progress) -> None:
-        if job:
-            job.publish(progress)
         show(progress)
         if interrupted() and progress.running:
             raise KeyboardInterrupt
 
-    waiting = job.draw_from(left) if job else left
-    at_once = job.at_once(len(left)) if job else None
+    samples = job.share(engine, left, on_tick) if job else engine.run(left, on_tick)
     try:
         with suppress(KeyboardInterrupt):
-            for finished in engine.run(waiting, on_tick, at_once=at_once):
+            for finished in samples:
                 writer.add(finished)
         writer.end()
         if job:
-            job.publish(engine.progress, now=True)
             job.done()
     except Exception as error:  # noqa: BLE001 - whatever it is, the run gets its log first
         with suppress(OutputError):

@@ -446,7 +446,7 @@ def test_a_log_of_absurd_size_is_not_read(run, place):
     if place == "alone":
         done = ggf("show", run)
         assert done.exit_code == 2
-        assert "has more than 268,435,456 bytes" in done.stderr
+        assert "has more than 536,870,912 bytes" in done.stderr
     else:  # the grid says its command itself
         done = ggf("show", run / "grid.png")
         assert done.exit_code == 0

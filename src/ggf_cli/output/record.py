@@ -19,7 +19,7 @@ from ggf_cli.output.folder import JOURNALS, RUN_LOG, RUNNING
 from ggf_cli.output.schema import misfits, short
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-MAX_LOG = 2**28  # bytes; a million samples with a PNG file each take 0.23e9
+MAX_LOG = 2**29  # bytes; a million samples with a PNG file each take 0.29e9
 MAX_TEXT = 2**20  # bytes of text in an image that is looked at
 MAX_CHUNKS = 2**20
 _WHAT = f"give the folder of a run, its {RUN_LOG} or one of its images"

@@ -12,13 +12,13 @@ from nfe.json beside this file. Assumed, not measured: the time of a network cal
 import argparse
 import heapq
 import json
+import math
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
@@ -86,7 +86,7 @@ class Store:
     def __init__(self, costs: Costs) -> None:
         self._costs = costs
         self.now = self.free = self.busy = self.waited = 0.0
-        self.value = 0
+        self.value = self.requests = 0
         self.seconds: Counter[int] = Counter()
 
     def add(self, key: str, amount: int) -> int:
@@ -97,6 +97,7 @@ class Store:
     def serve(self, work: float) -> None:
         """A request; the process waits for the answer."""
         begin = max(self.now + self._costs.round_trip / 2, self.free)
+        self.requests += 1
         self.seconds[int(begin)] += 1
         self.free, self.busy = begin + work, self.busy + work
         end = self.free + self._costs.round_trip / 2
@@ -111,11 +112,14 @@ class Rank:
         job = Job(rank=rank, world=world, local_rank=0, restarts=0)
         job._store = store
         self.source = job.draw_from(range(n))
-        self.room = min(batch, job.at_once(n))
         self.rows: list[int] = []  # the tick in which each ends
         self.tick = 0
         self.published = 0.0
-        self.starved: float | None = None  # since when there was nothing to draw
+        self.starved = math.inf  # since when there was nothing to draw
+        self.wanted, self.ended = (
+            min(batch, job.at_once(n)),
+            0,
+        )  # samples that it has room for; that are to be written
 
 
 def simulate(
@@ -134,37 +138,39 @@ def simulate(
     store = Store(costs)
     ranks = [Rank(rank, gpus, store, len(nfe), batch) for rank in range(gpus)]
     every = max(PUBLISH_EVERY_S, gpus / PUBLISH_RANKS_PER_S)
-    # when, who, how many of its samples end, whether they are written already
-    events = [(0.0, number, 0, True) for number in range(gpus)]
+    events = [(0.0, number) for number in range(gpus)]
     draw_s = writing = 0.0
-    while events:
-        store.now, number, ended, written = heapq.heappop(events)
-        rank = ranks[number]
-        if not written:
-            writing += ended * costs.write
-            heapq.heappush(events, (store.now + ended * costs.write, number, ended, True))
-            continue
-        if store.now - rank.published >= every:
+    while (
+        events
+    ):  # one request to the store at most in each, so that those of others come in between
+        store.now, number = heapq.heappop(events)
+        rank, asked = ranks[number], store.requests
+        if rank.ended:
+            work = rank.ended * costs.write
+            store.now, writing = store.now + work, writing + work
+            rank.wanted, rank.ended = rank.ended, 0
+        elif store.now - rank.published >= every:  # the program does so at any tick
             rank.published = store.now
-            store.serve(costs.set)
-            if number == 0:
-                store.serve(costs.get * (gpus - 1))
-        wanted = ended or rank.room
-        fresh = list(islice(rank.source, wanted))
-        for index in fresh:
-            heapq.heappush(rank.rows, rank.tick + int(nfe[index]))
-        if len(fresh) < wanted and rank.starved is None:
-            rank.starved = store.now
-        draw_s = max(draw_s, store.now)
-        if rank.rows:
+            store.serve(costs.set + (costs.get * (gpus - 1) if number == 0 else 0.0))
+        elif rank.wanted:
+            while rank.wanted and store.requests == asked:
+                index = next(rank.source, None)
+                if index is None:
+                    rank.starved, rank.wanted = min(rank.starved, store.now), 0
+                else:
+                    heapq.heappush(rank.rows, rank.tick + int(nfe[index]))
+                    rank.wanted -= 1
+        elif rank.rows:
             running, end = len(rank.rows), rank.rows[0]
-            then = store.now + (end - rank.tick) * tick * max(floor, running / batch)
-            ended = 0
+            store.now += (end - rank.tick) * tick * max(floor, running / batch)
+            rank.tick = end
             while rank.rows and rank.rows[0] == end:
                 heapq.heappop(rank.rows)
-                ended += 1
-            rank.tick = end
-            heapq.heappush(events, (then, number, ended, False))
+                rank.ended += 1
+        else:
+            draw_s = max(draw_s, store.now)
+            continue
+        heapq.heappush(events, (store.now, number))
     end_s = len(nfe) * costs.end
     total = gpus * (draw_s + end_s)
     needed = float(np.sum(nfe)) * tick / batch
@@ -172,14 +178,14 @@ def simulate(
     return Outcome(
         gpus=gpus,
         draw_s=draw_s,
-        tail_s=draw_s - min(rank.starved or draw_s for rank in ranks),
+        tail_s=draw_s - min(rank.starved for rank in ranks),
         end_s=end_s,
         utilisation=needed / total,
         idle=idle / total,
         writing=writing / total,
         asking=store.waited / total,
         ending=gpus * end_s / total,
-        requests=sum(store.seconds.values()) / draw_s,
+        requests=store.requests / draw_s,
         peak=max(store.seconds.values()),
         busy=store.busy / draw_s,
         files=len(nfe) / draw_s,
@@ -237,7 +243,7 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
     from ggf_cli.solvers import make_solver
 
     engine = Engine(load_model("fashion-mixture"), make_solver("adaptive"))
-    more = {"command": "", "started_at": datetime.now().astimezone(), "grid": (8, 8)}
+    more = {"command": "", "started_at": datetime.now().astimezone(), "grid": (1, 1)}
     frame = run_frame(engine, range(samples), format=format, **more)
     image = torch.rand(engine.model.shape)
     account = {"nfe": 240, "accepted": 119, "rejected": 1, "t": 1e-3, "outcome": Outcome.DONE}

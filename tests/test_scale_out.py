@@ -38,6 +38,21 @@ def test_one_gpu_with_one_slot_takes_the_sum_and_its_files(scale_out):
     assert got.utilisation == pytest.approx(12.4 / (12.4 + 2 + 8))
 
 
+def test_calls_with_few_rows_are_shorter_but_not_without_end(scale_out):
+    costs = scale_out.Costs()
+    got = scale_out.simulate([10, 20, 30, 40], 1, 4, tick=0.1, floor=0.5, costs=costs)
+    assert got.draw_s == pytest.approx(1 + 0.75 + 0.5 + 0.5)
+
+
+def test_progress_is_told_to_the_store(scale_out):
+    costs = scale_out.Costs(set=0.3)
+    got = scale_out.simulate([10] * 5, 1, 1, tick=1.0, floor=1.0, costs=costs)
+    assert got.draw_s == pytest.approx(
+        50 + 5 * 0.3
+    )  # once a sample: each takes longer than the pause
+    assert got.busy == pytest.approx(5 * 0.3 / got.draw_s)
+
+
 @pytest.mark.parametrize("gpus", [2, 8, 48])
 def test_no_run_is_faster_than_its_bounds_and_all_time_is_accounted_for(scale_out, gpus):
     nfe = np.random.default_rng(0).integers(50, 400, 3000)

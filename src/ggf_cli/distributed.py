@@ -29,6 +29,7 @@ LARGEST_PORTION = 16  # samples
 PORTIONS = 8  # a process, of what is left
 ALL = 2**40  # more than there are samples
 ASK_EVERY_S = 0.1
+PATIENCE_S = 10.0  # until the others have heard that it is over
 ASKS_PER_S = 1000  # of all processes that wait for a decision
 PUBLISH_EVERY_S = 0.5
 PUBLISH_RANKS_PER_S = 200  # so that rank 0 never reads more progress than this
@@ -84,6 +85,13 @@ class Job:
         with self._connected() as store:
             store.set("decision", _packed(decision))
 
+    def dismiss(self, code: int) -> None:
+        """Let all processes end with an exit code, and wait until they have heard: this one may have the store."""
+        self.tell({"exit": code})
+        self.done()
+        end = monotonic() + PATIENCE_S
+        self.wait_for_all(lambda: monotonic() < end)
+
     def hear(self, stop: Callable[[], bool] | None = None) -> dict[str, Any]:
         """What rank 0 has decided, as soon as it has; torchrun ends those who wait for the dead.
 
@@ -95,7 +103,10 @@ class Job:
                 if stop is not None and stop():
                     raise KeyboardInterrupt
                 sleep(max(ASK_EVERY_S, self.world / ASKS_PER_S))
-            return _unpacked(store.get("decision"))
+            decision = _unpacked(store.get("decision"))
+        if "exit" in decision:
+            self.done()
+        return decision
 
     # --- drawing -----------------------------------------------------------------------------------------------
 

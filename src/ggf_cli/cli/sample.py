@@ -136,7 +136,7 @@ def sample(
             log, failure = before, draw.failure_of(before)
             remove_journals(path)  # had it been killed at that
             if job:
-                job.tell({"exit": 0})
+                job.dismiss(0)
             if not quiet:
                 console.note(f"the run in {path} has ended; there is nothing left to draw")
         else:

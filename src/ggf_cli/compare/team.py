@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,7 +27,6 @@ from ggf_cli.solvers import make_solver
 
 SAMPLES = "samples"
 INTERRUPTED = 130  # exit code
-PATIENCE_S = 10.0  # until the others have heard that it is over
 
 
 class Team:
@@ -57,10 +56,7 @@ class Team:
             return
         last = self._job.within(next(self._scopes))
         if error is None:
-            last.tell({"exit": 0})
-            last.done()
-            end = monotonic() + PATIENCE_S
-            last.wait_for_all(lambda: monotonic() < end)  # this process may have the store
+            last.dismiss(0)
         else:  # torchrun ends them too
             last.tell({"exit": INTERRUPTED})
         remove_tree(_parts(self._folder))
@@ -127,7 +123,6 @@ def follow(job: Job, model: ScoreModel, folder: Path, stop: Callable[[], bool]) 
             scope = job.within(_scope(number))
             order = scope.hear(stop)
             if "exit" in order:
-                scope.done()
                 return int(order["exit"])
             engine = _engine(order, model, folder)
             if number == 0 and model.compiled:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import signal
 import socket
 import sys
 import time
@@ -23,10 +24,47 @@ def _run(words, environment, stdout, stderr):
     import torch
 
     torch.set_num_threads(1)
+    if "GGF_TEST_SHARD" in environment:
+        from ggf_cli.output import pixels
+
+        pixels.SHARD_SAMPLES = int(environment["GGF_TEST_SHARD"])
+    if "GGF_TEST_DIES_AT" in environment:
+        _die_at(int(environment["GGF_TEST_DIES_AT"]), environment["GGF_TEST_DIES_IN"])
     sys.argv = ["ggf", *words]
     from ggf_cli.cli.app import app
 
     app(prog_name="ggf")
+
+
+def _die_at(number, folder):
+    """SIGKILL this process before its change number 0, 1, ... of the files in a folder; a line of a journal is half written then."""
+    names = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
+    left, write = number, os.write
+
+    def count():
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    def changes(event, args):
+        inside = isinstance(args[0], str | Path) and str(args[0]).startswith(folder)
+        if event == "open":
+            return inside and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        by_descriptor = event in ("os.remove", "os.rmdir") and args[-1] != -1  # of rmtree
+        return inside or by_descriptor
+
+    def see(event, args):
+        if event in names and changes(event, args) and count():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def half(descriptor, content):
+        if str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith(folder) and count():
+            write(descriptor, content[: len(content) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(descriptor, content)
+
+    os.write = half
+    sys.addaudithook(see)
 
 
 class Program:

@@ -6,7 +6,7 @@ import resource
 import shutil
 import signal
 import subprocess
-import time
+import sys
 from importlib.resources import files
 
 import jsonschema
@@ -92,25 +92,47 @@ def test_a_run_that_is_killed_ends_like_one_that_is_not(whole, tmp_path, kind, k
 def test_a_hundred_kills_change_nothing(tmp_path, kind):
     many = ["--n", "400", "--format", kind]
     assert ggf(*RUN, *many, "--out", tmp_path / "whole").exit_code == 0
-    kills = {"png": 100, "npz": 40, "none": 20}[kind]
-    kept = killed_often(tmp_path / "run", tmp_path / "log", kills, *many)
-    assert len(kept) == kills
+    kept = killed_often(tmp_path / "run", tmp_path / "log", 100, *many)
+    assert len(kept) == 100
+    assert kept == sorted(kept)
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
 @pytest.mark.nightly
-def test_kills_while_the_last_files_are_written_change_nothing(whole, tmp_path):
-    """All samples are finished, and the end of the run is killed at random moments."""
-    begun(tmp_path / "run", "--format", "npz", samples=36)
-    for moment in np.linspace(0, 0.6, 40):
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the journal in /proc")
+@pytest.mark.parametrize("kind", ["png", "npz", "none"])
+def test_a_kill_before_any_change_of_a_file_changes_nothing(tmp_path, monkeypatch, kind):
+    """One run for each of them: folder, lock, journal, samples, .npz files, grid, run.json, and what is removed in the end."""
+    from ggf_cli.output import pixels
+
+    monkeypatch.setattr(pixels, "SHARD_SAMPLES", 4)
+    words = [*RUN, "--n", "8", "--format", kind]
+    assert ggf(*words, "--out", tmp_path / "whole").exit_code == 0
+    expected = content(tmp_path / "whole")
+    for change in range(1000):
+        folder = tmp_path / str(change)
         program = Program(
-            *RUN, "--format", "npz", "--resume", "--out", tmp_path / "run", log=tmp_path / "log"
-        )
-        time.sleep(0.3 + moment)
-        program.process.kill()
-        program.wait()
-    assert ggf(*RUN, "--format", "npz", "--resume", "--out", tmp_path / "run").exit_code == 0
-    assert content(tmp_path / "run") == content(whole / "npz")
+            *words, "--out", folder, log=tmp_path / "log",
+            GGF_TEST_SHARD="4", GGF_TEST_DIES_AT=str(change), GGF_TEST_DIES_IN=str(folder),
+        )  # fmt: skip
+        code = program.wait()
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, program.stderr
+        done = ggf(*words, "--resume", "--out", folder)
+        assert done.exit_code == 0, (change, done.output)
+        assert content(folder) == expected, change
+    assert change > 8 * 4  # file, rename and line of each sample, and more
+
+
+def test_what_a_kill_at_the_very_end_has_left_is_removed(whole, tmp_path):
+    """`run.json` is there and says all; the journals of others and the parts are not gone yet."""
+    folder = shutil.copytree(whole / "none", tmp_path / "run")
+    (folder / ".parts").mkdir()
+    for name in (".parts/000003.npy", "journal-1.jsonl"):
+        (folder / name).write_text("{}")
+    assert ggf(*RUN, "--format", "none", "--resume", "--out", folder).exit_code == 0
+    assert content(folder) == content(whole / "none")
 
 
 def test_resuming_says_what_is_kept(killed):

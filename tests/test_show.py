@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from importlib.resources import files
 
 import jsonschema
@@ -20,6 +22,7 @@ from ggf_cli.cli.app import app
 from ggf_cli.output.comparison import write_outputs
 from ggf_cli.output.facts import run_facts
 from ggf_cli.output.histogram import histogram
+from ggf_cli.output.record import MAX_LOG, MAX_TEXT, find_record
 from ggf_cli.output.schema import LIMITS
 
 SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
@@ -400,6 +403,56 @@ def test_a_png_that_is_cut_never_ends_in_a_traceback(original, tmp_path, cut):
     done = ggf("show", tmp_path / "a.png")
     assert done.exit_code == 2
     assert "hint: " in done.stderr
+
+
+def peak_of(function):
+    """The most memory that Python had while a function ran, in bytes."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def chunk(kind, data):
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+def test_an_image_of_any_size_takes_no_memory(tmp_path):
+    """100 MB of pixels before its text."""
+    image, size = tmp_path / "grid.png", 100_000_000
+    with image.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n" + size.to_bytes(4) + b"IDAT")
+        file.seek(size + 4, os.SEEK_CUR)  # a hole
+        file.write(chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
+    found = []
+    assert peak_of(lambda: found.append(find_record(image))) < 5_000_000
+    assert found[0].command == "ggf sample --n 3"
+
+
+def test_long_texts_of_an_image_are_not_read(tmp_path):
+    image = tmp_path / "grid.png"
+    long = chunk(b"tEXt", b"ggf\0" + b"x" * MAX_TEXT)
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + long + chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
+    assert find_record(image).command == "ggf sample --n 3"
+    short = chunk(b"tEXt", b"ggf\0" + b"x" * 1000)
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + short * 5000 + long)
+    assert peak_of(lambda: find_record(image)) < 5_000_000
+
+
+@pytest.mark.parametrize("place", ["alone", "beside a sample"])
+def test_a_log_of_absurd_size_is_not_read(run, place):
+    with (run / "run.json").open("r+b") as file:
+        file.truncate(MAX_LOG + 1)
+    if place == "alone":
+        done = ggf("show", run)
+        assert done.exit_code == 2
+        assert "has more than 536,870,912 bytes" in done.stderr
+    else:  # the grid says its command itself
+        done = ggf("show", run / "grid.png")
+        assert done.exit_code == 0
+        assert "has more than" in done.stderr
 
 
 def test_show_imports_nothing_heavy(original, compared, tmp_path):

@@ -3,7 +3,7 @@
 The processes share nothing but the folder of the run and torchrun's own key-value store, the c10d store of the job's rendezvous.
 Samples are handed out by a counter in that store: a process that is faster, or whose samples need fewer evaluations,
 draws more of them. No process group is made and no tensor is sent. After the death of a process torchrun starts all of them
-again; what they had finished is in their journals.
+again; what they had finished is in the folder.
 
 Reference for the sizes of the portions: Polychronopoulos and Kuck 1987, "Guided self-scheduling".
 """
@@ -15,19 +15,22 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from ggf_cli.errors import GGFError
+from ggf_cli.errors import JobError
 
 if TYPE_CHECKING:
-    from ggf_cli.engine import Progress
+    from ggf_cli.engine import Engine, Finished, Progress
 
 LARGEST_PORTION = 16  # samples
 PORTIONS = 8  # a process, of what is left
-FOREVER = timedelta(days=7)  # torchrun ends those who wait for the dead
+ALL = 2**40  # more than there are samples
+ASK_EVERY_S = 0.1
+PATIENCE_S = 10.0  # until the others have heard that it is over
+ASKS_PER_S = 1000  # of all processes that wait for a decision
 PUBLISH_EVERY_S = 0.5
 PUBLISH_RANKS_PER_S = 200  # so that rank 0 never reads more progress than this
 
@@ -65,6 +68,16 @@ class Job:
                 return f"cuda:{self.local_rank}"
         return name
 
+    def within(self, name: str) -> Job:
+        """The same processes, with decisions, samples and progress apart from those of other names."""
+        with self._connected() as store:
+            from torch import distributed
+
+            dist: Any = distributed
+            inner = replace(self)
+            inner._store = dist.PrefixStore(name, store)
+            return inner
+
     # --- deciding ----------------------------------------------------------------------------------------------
 
     def tell(self, decision: Mapping[str, Any]) -> None:
@@ -72,13 +85,42 @@ class Job:
         with self._connected() as store:
             store.set("decision", _packed(decision))
 
-    def hear(self) -> dict[str, Any]:
-        """What rank 0 has decided, as soon as it has."""
+    def dismiss(self, code: int) -> None:
+        """Let all processes end with an exit code, and wait until they have heard: this one may have the store."""
+        self.tell({"exit": code})
+        self.done()
+        end = monotonic() + PATIENCE_S
+        self.wait_for_all(lambda: monotonic() < end)
+
+    def hear(self, stop: Callable[[], bool] | None = None) -> dict[str, Any]:
+        """What rank 0 has decided, as soon as it has; torchrun ends those who wait for the dead.
+
+        Raises:
+            KeyboardInterrupt: `stop`, which is asked meanwhile, says to wait no longer.
+        """
         with self._connected() as store:
-            store.wait(["decision"], FOREVER)
-            return _unpacked(store.get("decision"))
+            while not store.check(["decision"]):
+                if stop is not None and stop():
+                    raise KeyboardInterrupt
+                sleep(max(ASK_EVERY_S, self.world / ASKS_PER_S))
+            decision = _unpacked(store.get("decision"))
+        if "exit" in decision:
+            self.done()
+        return decision
 
     # --- drawing -----------------------------------------------------------------------------------------------
+
+    def share(
+        self, engine: Engine, left: Sequence[int], on_tick: Callable[[Progress], None]
+    ) -> Iterator[Finished]:
+        """Draw the samples of `left` that fall to this process, yield each as it finishes, and let rank 0 know how far it is."""
+
+        def tick(progress: Progress) -> None:
+            self.publish(progress)
+            on_tick(progress)
+
+        yield from engine.run(self.draw_from(left), tick, at_once=self.at_once(len(left)))
+        self.publish(engine.progress, now=True)
 
     def draw_from(self, left: Sequence[int]) -> Iterator[int]:
         """The samples of `left` that fall to this process, a portion at a time, smaller towards the end."""
@@ -117,6 +159,19 @@ class Job:
         """The progress of all processes, as far as rank 0 has heard."""
         return _sum([own, *self._others])
 
+    # --- failing -----------------------------------------------------------------------------------------------
+
+    def fail(self, why: str) -> None:
+        """This process cannot go on, and what the others would draw now is of no use."""
+        with self._connected() as store:
+            store.set("failure", why)
+            store.add("drawn", ALL)
+
+    def failure(self) -> str | None:
+        """Why a process could not go on, if one could not."""
+        with self._connected() as store:
+            return store.get("failure").decode() if store.check(["failure"]) else None
+
     # --- ending ------------------------------------------------------------------------------------------------
 
     def done(self) -> None:
@@ -132,7 +187,7 @@ class Job:
                     return True
             if not idle():
                 return False
-            sleep(0.1)
+            sleep(ASK_EVERY_S)
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -146,7 +201,7 @@ class Job:
                 self._store = dist.PrefixStore(f"ggf/{self.restarts}", store)
             yield self._store
         except (RuntimeError, ConnectionError) as error:  # DistError is a RuntimeError
-            raise GGFError(
+            raise JobError(
                 f"lost touch with the other processes of the job: {str(error).splitlines()[0]}",
                 hint="what is finished is kept; the same command with --resume goes on",
             ) from error

@@ -49,3 +49,7 @@ class OutputError(GGFError):
     """A result could not be written, or is no longer what was written."""
 
     exit_code = 5
+
+
+class JobError(GGFError):
+    """The other processes of a job cannot be reached."""

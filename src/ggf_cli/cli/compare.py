@@ -18,6 +18,7 @@ from ggf_cli.compare.budget import parse_duration
 from ggf_cli.compare.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
 from ggf_cli.compare.presets import find_preset
 from ggf_cli.compare.wish import MAX_SAMPLES, Wish, decide
+from ggf_cli.distributed import find_job
 from ggf_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,9 +78,12 @@ def compare(
     rows = options.parse_batch_size(batch_size)
     entry = find_model(model)
     folder = out or Path("runs") / _folder_name(wish)
+    job = find_job()
+    device = job.device(device) if job else device
     with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
         from ggf_cli.cli.model import prepare, warm_up
         from ggf_cli.compare.run import Comparison
+        from ggf_cli.compare.team import Team, follow
         from ggf_cli.compilation import compiled
         from ggf_cli.metrics import default_metrics, make_judges
         from ggf_cli.output.comparison import write_outputs
@@ -88,6 +92,10 @@ def compare(
         raise typer.Exit(130)
 
     what = prepare(model, device=device, precision=precision, quiet=quiet)
+    if job and not job.leads:
+        with graceful_interrupt(insist=False) as interrupted:
+            code = follow(job, compiled(what) if compile else what, folder, interrupted)
+        raise typer.Exit(code)
     rows = rows or choose_batch_size(what, n or MAX_SAMPLES)
     what = compiled(what) if compile else what
     names = wish.metrics or default_metrics(what, reference)
@@ -106,10 +114,11 @@ def compare(
         folder,
         batch_size=rows,
         summary=entry.summary if isinstance(entry, ModelEntry) else None,
+        processes=job.world if job else 1,
     )
-    comparison = Comparison(request)
+    comparison = Comparison(request, Team(job, folder) if job else None)
     warm_up(what, request.batch_size, quiet=quiet)
-    result = _run(comparison, request, quiet=quiet)
+    result = _run(comparison, request, quiet=quiet, insist=job is None)
     result = write_outputs(result, comparison.pictures(), folder)
 
     if json:
@@ -124,11 +133,11 @@ def compare(
         raise typer.Exit(130)
 
 
-def _run(comparison: Comparison, request: Request, *, quiet: bool) -> dict[str, Any]:
+def _run(comparison: Comparison, request: Request, *, quiet: bool, insist: bool) -> dict[str, Any]:
     """Draw, until the end or Ctrl-C."""
     from ggf_cli.cli.compare_progress import watcher
 
-    with graceful_interrupt() as interrupted, watcher(request, quiet=quiet) as watch:
+    with graceful_interrupt(insist=insist) as interrupted, watcher(request, quiet=quiet) as watch:
         try:
             return comparison.run(watch, stop=interrupted)
         except KeyboardInterrupt:

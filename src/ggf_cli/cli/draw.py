@@ -115,22 +115,18 @@ def _draw(
         if engine.batch_size < rows:
             console.note(f"out of memory at batch size {rows}: going on with {engine.batch_size}")
             rows = engine.batch_size
-        if job:
-            job.publish(progress)
         show(progress)
         queue.check()
         if interrupted() and progress.running:
             raise KeyboardInterrupt
 
-    waiting = job.draw_from(left) if job else left
-    at_once = job.at_once(len(left)) if job else None
+    samples = job.share(engine, left, on_tick) if job else engine.run(left, on_tick)
     try:
         with background(writer.add, writer.room) as queue, suppress(KeyboardInterrupt):
-            for finished in engine.run(waiting, on_tick, at_once=at_once):
+            for finished in samples:
                 queue.put(finished, writer.spent())
         writer.end()
         if job:
-            job.publish(engine.progress, now=True)
             job.done()
     except Exception as error:  # noqa: BLE001 - whatever it is, the run gets its log first
         with suppress(OutputError):

@@ -87,6 +87,7 @@ def sample(
         from ggf_cli.compilation import compiled
         from ggf_cli.engine import Engine
         from ggf_cli.output.folder import OutputFolder
+        from ggf_cli.output.journal import remove_journals
         from ggf_cli.output.run import RunWriter, check_request, near_square
         from ggf_cli.output.runlog import as_ranges, run_frame
         from ggf_cli.pilot import frozen
@@ -136,8 +137,9 @@ def sample(
         before = draw.earlier(path, frame) if resume else None
         if isinstance(before, dict):
             log, failure = before, draw.failure_of(before)
+            remove_journals(path)  # had it been killed at that
             if job:
-                job.tell({"exit": 0})
+                job.dismiss(0)
             if not quiet:
                 console.note(f"the run in {path} has ended; there is nothing left to draw")
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -22,16 +23,16 @@ from ggf_cli.compare import document, pieces
 from ggf_cli.compare.folder import SCHEMA, claimed, read_document
 from ggf_cli.compare.lineup import Cell
 from ggf_cli.compare.pieces import Piece
+from ggf_cli.compare.team import SAMPLES, Team
 from ggf_cli.compare.verdict import summarise
 from ggf_cli.engine import Engine, Progress
-from ggf_cli.errors import GGFError, OutputError, SolveError
+from ggf_cli.errors import GGFError, JobError, OutputError, SolveError
 from ggf_cli.output.comparison import COMPARISON
 from ggf_cli.output.folder import write_atomically
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.catalog import as_words, read_catalog
 
-SAMPLES = "samples"
 PICTURES = 16  # samples of each cell that are drawn side by side
 FLOOR_DRAWS = 5
 LONG = 24  # characters of a value in a label
@@ -101,14 +102,16 @@ class Comparison:
 
     Args:
         request: What.
+        team: The processes of a job, if there are several to draw it.
 
     Raises:
         UsageError: An option is out of range, or a solver cannot solve the model's SDE.
         OutputError: The folder holds another comparison, or cannot be written to.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, team: Team | None = None) -> None:
         self._request = request
+        self._team = team
         self._watcher = Watcher()
         self._stop: Callable[[], bool] | None = None
         self._batch_size = request.batch_size  # becomes smaller when memory runs out
@@ -135,7 +138,7 @@ class Comparison:
             KeyboardInterrupt: It was to end; `result` has what there is.
         """
         self._watcher, self._stop = watcher or self._watcher, stop
-        with claimed(self._request.folder):
+        with claimed(self._request.folder), self._team or nullcontext():
             self._write(self.result())
             for repeat in range(self._request.repeats):
                 for cell in self._request.cells:
@@ -183,7 +186,7 @@ class Comparison:
                     for judge in self._request.judges
                 }
             )
-        except OutputError:  # a full disk spoils all cells alike
+        except (OutputError, JobError):  # a full disk spoils all cells alike
             raise
         except (GGFError, RuntimeError, MemoryError) as error:
             self._errors[cell.id] = str(error).splitlines()[0] if str(error) else repr(error)
@@ -197,23 +200,17 @@ class Comparison:
         engine = Engine(request.model, solver, seed=request.seed, batch_size=self._batch_size)
         self._settled[cell.id] = given, engine.solver.options()
         indices = range(repeat * request.n, (repeat + 1) * request.n)
-        settings = {
-            "model": self._frame["model"]["sha256"] or request.model.name,
-            "sde": request.model.sde.to_dict(),
-            "solver": solver.name,
-            "options": engine.solver.options(),
-            "precision": request.model.precision,
-            "compiled": request.model.compiled,
-            "seed": request.seed,
-            "indices": [indices.start, indices.stop],
-        }
+        settings = pieces.settings_of(engine, indices)
         path = request.folder / SAMPLES / f"{cell.id}-{repeat}.npz"
         piece = pieces.kept(path, settings)
         self._watcher.piece(cell, self._label(cell), repeat, kept=piece is not None)
         if piece is None:
             wants_x = any(judge.wants == "x" for judge in request.judges)
             tick = partial(self._tick, engine)
-            piece = pieces.draw(engine, indices, keep_x=wants_x, on_tick=tick)
+            if self._team:
+                piece = self._team.draw(engine, indices, given, keep_x=wants_x, on_tick=tick)
+            else:
+                piece = pieces.draw(engine, indices, keep_x=wants_x, on_tick=tick)
             pieces.keep(path, piece, settings)
         return piece
 

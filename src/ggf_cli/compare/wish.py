@@ -99,6 +99,7 @@ def decide(
     *,
     batch_size: int | None,
     summary: str | None,
+    processes: int = 1,
 ) -> Request:
     """Decide what the wish leaves open: samples, repeats, settings, batch size.
 
@@ -111,6 +112,7 @@ def decide(
         folder: Where to.
         batch_size: Rows per network call; None chooses.
         summary: One line about the model.
+        processes: How many draw it, each as fast as this one.
     """
     from ggf_cli.compare.folder import read_document
     from ggf_cli.compare.pilot import expected_nfe, measure_rate
@@ -134,7 +136,7 @@ def decide(
         plan = afford(
             cells,
             expected,
-            rate=measure_rate(model, rows),
+            rate=processes * measure_rate(model, rows),
             seconds=wish.budget_s,
             repeats=repeats or REPEATS,
             min_samples=WORTH * max((judge.min_samples for judge in judges), default=2),
@@ -151,7 +153,9 @@ def decide(
         seed=wish.seed,
         batch_size=rows,
         folder=folder,
-        command=_command(wish, cells, n, repeats or REPEATS, judges, rows, model),
+        command=_command(
+            wish, cells, n, repeats or REPEATS, judges, rows, model, several=processes > 1
+        ),
         model_argument=wish.model,
         expected_nfe=expected,
         budget_s=budget_s,
@@ -174,6 +178,8 @@ def _command(
     judges: Sequence[Any],
     rows: int,
     model: ScoreModel,
+    *,
+    several: bool,
 ) -> str:
     """The command line that repeats the comparison, every default spelled out."""
     words = ["ggf", "compare", *map(str, wish.contenders), "--model", wish.model]
@@ -189,5 +195,7 @@ def _command(
     if wish.reference:
         words += ["--reference", str(wish.reference)]
     words += ["--precision", model.precision, *(["--compile"] if model.compiled else [])]
-    words += ["--batch-size", str(rows), "--device", str(model.device)]
+    words += ["--batch-size", str(rows), "--device"]
+    # which of several GPUs a process of a job has does not matter
+    words += [str(model.device).split(":")[0] if several else str(model.device)]
     return shlex.join(words)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from ggf_cli.output.folder import JOURNALS, RUN_LOG, RUNNING
 from ggf_cli.output.schema import misfits, short
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+MAX_LOG = 2**29  # bytes; a million samples with a PNG file each take 0.29e9
+MAX_TEXT = 2**20  # bytes of text in an image that is looked at
+MAX_CHUNKS = 2**20
 _WHAT = f"give the folder of a run, its {RUN_LOG} or one of its images"
 
 
@@ -53,12 +58,15 @@ def find_record(path: Path) -> Record:
     """
     try:
         path = _log_of(path) if path.is_dir() else path
-        content = _read(path)
+        with _opened(path) as file:
+            if _starts(file, _PNG):
+                return _from_image(path, file)
+            content = _read(path, file)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = error.strerror if isinstance(error, OSError) else error
         hint = "check its name and permissions"
         raise UsageError(f"cannot read {short(str(path))}: {reason}", hint=hint) from error
-    return _from_image(path, content) if content.startswith(_PNG) else _from_json(path, content)
+    return _from_json(path, content)
 
 
 def _log_of(folder: Path) -> Path:
@@ -75,17 +83,32 @@ def _log_of(folder: Path) -> Path:
     raise UsageError(f"the folder {folder} has no {RUN_LOG}", hint=hint)
 
 
-def _read(path: Path) -> bytes:
-    """The content of what may be a log or an image; other files may be large and are not read."""
+def _opened(path: Path) -> BufferedReader:
     if not path.exists():
         raise UsageError(f"no such file or folder: {path}", hint=_WHAT)
     if not path.is_file():  # a pipe would keep us waiting
         raise UsageError(f"{path} is neither a file nor a folder", hint=_WHAT)
-    with path.open("rb") as file:
-        head = file.read(len(_PNG))
-        if head == _PNG or path.suffix == ".json" or head.lstrip().startswith(b"{"):
-            return head + file.read()
-    raise UsageError(f"{path} is neither a {RUN_LOG} nor a PNG image", hint=_WHAT)
+    return path.open("rb")
+
+
+def _starts(file: BufferedReader, with_: bytes) -> bool:
+    head = file.read(len(with_))
+    file.seek(0)
+    return head == with_
+
+
+def _read(path: Path, file: BufferedReader) -> bytes:
+    """The content of what may be a log; other files may be large and are not read."""
+    head = file.read(len(_PNG))
+    if path.suffix != ".json" and not head.lstrip().startswith(b"{"):
+        raise UsageError(f"{path} is neither a {RUN_LOG} nor a PNG image", hint=_WHAT)
+    if os.fstat(file.fileno()).st_size <= MAX_LOG:
+        content = head + file.read(MAX_LOG)
+        if len(content) <= MAX_LOG:
+            return content
+    raise UsageError(
+        f"{path} has more than {MAX_LOG:,} bytes, too much for a {RUN_LOG}", hint=_WHAT
+    )
 
 
 def _from_json(path: Path, content: bytes) -> Record:
@@ -115,25 +138,26 @@ def _number(text: str) -> int | float:
     return value
 
 
-def _from_image(path: Path, content: bytes) -> Record:
+def _from_image(path: Path, image: BufferedReader) -> Record:
     """The run whose log, beside the image or one folder up, lists this content; else what the image says."""
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = hashlib.file_digest(image, "sha256").hexdigest()
     notes = []
     for folder in (path.parent, path.parent.parent if path.parent.name else Path("..")):
         log = folder / RUN_LOG
         listed: list[dict[str, str]] = []
         try:
             if log.is_file():
-                record = _from_json(log, _read(log))
+                with _opened(log) as file:
+                    record = _from_json(log, _read(log, file))
                 listed = record.log["files"] if record.log else []
         except (GGFError, OSError) as error:
             notes.append(f"not used: {error}")
-        for file in listed:
-            if file["sha256"] == sha256:
-                return replace(record, image=file["path"], notes=tuple(notes))
-            if folder / file["path"] == path:
+        for entry in listed:
+            if entry["sha256"] == sha256:
+                return replace(record, image=entry["path"], notes=tuple(notes))
+            if folder / entry["path"] == path:
                 notes.append(f"{path} is no longer the image that {log} lists")
-    text = _text_chunks(content)
+    text = _text_chunks(image)
     if "ggf" not in text:
         raise UsageError(
             f"the image {path} does not say how it was made, and no {RUN_LOG} beside it lists it",
@@ -145,20 +169,27 @@ def _from_image(path: Path, content: bytes) -> Record:
     return Record(path=path, command=text["ggf"], versions=versions, notes=tuple(notes))
 
 
-def _text_chunks(content: bytes) -> dict[str, str]:
-    """{keyword: text} of a PNG file. By hand: PIL refuses to open our largest grids."""
-    text, place = {}, len(_PNG)
-    while place + 12 <= len(content):
-        end = place + 8 + int.from_bytes(content[place : place + 4])
-        kind, data = content[place + 4 : place + 8], content[place + 8 : end]
-        if zlib.crc32(kind + data) == int.from_bytes(content[end : end + 4]):
+def _text_chunks(image: BufferedReader) -> dict[str, str]:
+    """{keyword: text} of a PNG file, of any size. By hand: PIL refuses to open our largest grids."""
+    text, left = {}, MAX_TEXT
+    image.seek(len(_PNG))
+    for _ in range(MAX_CHUNKS):
+        head = image.read(8)
+        length, kind = int.from_bytes(head[:4]), head[4:]
+        if len(head) < 8:
+            break
+        if kind not in (b"tEXt", b"iTXt") or length > left:
+            image.seek(length + 4, os.SEEK_CUR)
+            continue
+        left -= length
+        data = image.read(length)
+        if zlib.crc32(kind + data) == int.from_bytes(image.read(4)):
             keyword, _, rest = data.partition(b"\0")
             if kind == b"tEXt":  # other programs may write it so
                 text[keyword.decode("latin-1")] = rest.decode("latin-1")
-            elif kind == b"iTXt" and rest.startswith(b"\0"):  # not compressed
+            elif rest.startswith(b"\0"):  # not compressed
                 words = rest[2:].split(b"\0", 2)[-1]  # after two names of languages
                 text[keyword.decode("latin-1")] = words.decode(errors="replace")
-        place = end + 4
     return text
 
 

@@ -15,7 +15,7 @@ import json
 import math
 import tempfile
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ggf_cli.distributed import PUBLISH_EVERY_S, PUBLISH_RANKS_PER_S, Job
+from ggf_cli.output.run import WAITING
 
 HERE = Path(__file__).parent
 
@@ -35,7 +36,7 @@ HERE = Path(__file__).parent
 @dataclass(frozen=True, kw_only=True)
 class Costs:
     """Seconds. `round_trip`: to the store and back; `add`, `set`, `get`: of the store's one thread, `get` a key; `write`: of a
-    process, a sample; `end`: of rank 0, a sample, when all are drawn."""
+    process's second thread, a sample; `end`: of rank 0, a sample, when all are drawn."""
 
     round_trip: float = 0.0
     add: float = 0.0
@@ -51,12 +52,12 @@ class Outcome:
 
     Attributes:
         gpus: Processes.
-        draw_s: Until the last sample is drawn.
+        draw_s: Until the last sample is drawn and written.
         tail_s: From the first GPU that found nothing to draw to the last sample.
         end_s: In which rank 0 alone is busy.
         utilisation: Share in which GPUs do what samples need.
         idle: Share of GPUs with too few samples: in the tail, or because there are none for all.
-        writing: Share in which GPUs wait for files.
+        writing: Share in which GPUs wait for files: with no room for more, or at their end.
         asking: Share in which GPUs wait for the store.
         ending: Share in which GPUs wait for rank 0.
         requests: To the store, a second.
@@ -105,10 +106,32 @@ class Store:
         self.now = end
 
 
+class Writer:
+    """The thread of a process that writes its samples, in turn."""
+
+    def __init__(self, seconds: float, room: int) -> None:
+        self._seconds, self._room = seconds, room
+        self._ends: deque[float] = deque()  # when each that waits is written
+        self.end = 0.0
+
+    def put(self, now: float) -> float:
+        """Have a sample written; when there is room for it."""
+        while self._ends and self._ends[0] <= now:
+            self._ends.popleft()
+        if len(self._ends) > self._room:  # one of them is being written
+            now = self._ends.popleft()
+        self.end = max(now, self.end) + self._seconds
+        self._ends.append(self.end)
+        return now
+
+
 class Rank:
     """One process with its GPU: its rows move on together, one evaluation a tick."""
 
-    def __init__(self, rank: int, world: int, store: Store, n: int, batch: int) -> None:
+    def __init__(
+        self, rank: int, world: int, store: Store, n: int, batch: int, writer: Writer
+    ) -> None:
+        self.writer = writer
         job = Job(rank=rank, world=world, local_rank=0, restarts=0)
         job._store = store
         self.source = job.draw_from(range(n))
@@ -116,14 +139,19 @@ class Rank:
         self.tick = 0
         self.published = 0.0
         self.starved = math.inf  # since when there was nothing to draw
-        self.wanted, self.ended = (
-            min(batch, job.at_once(n)),
-            0,
-        )  # samples that it has room for; that are to be written
+        self.wanted = min(batch, job.at_once(n))  # samples that it has room for
+        self.ended = 0  # samples that are to be written
 
 
 def simulate(
-    nfe: Sequence[int], gpus: int, batch: int, *, tick: float, floor: float, costs: Costs
+    nfe: Sequence[int],
+    gpus: int,
+    batch: int,
+    *,
+    tick: float,
+    floor: float,
+    costs: Costs,
+    room: int = WAITING,
 ) -> Outcome:
     """Draw samples that take so many evaluations, index by index.
 
@@ -134,20 +162,24 @@ def simulate(
         tick: Seconds of a network call with a full batch.
         floor: A call with few rows takes this share of it at least.
         costs: Of everything else.
+        room: How many samples may wait to be written.
     """
     store = Store(costs)
-    ranks = [Rank(rank, gpus, store, len(nfe), batch) for rank in range(gpus)]
+    ranks = [
+        Rank(rank, gpus, store, len(nfe), batch, Writer(costs.write, room)) for rank in range(gpus)
+    ]
     every = max(PUBLISH_EVERY_S, gpus / PUBLISH_RANKS_PER_S)
     events = [(0.0, number) for number in range(gpus)]
     draw_s = writing = 0.0
-    while (
-        events
-    ):  # one request to the store at most in each, so that those of others come in between
+    # One request to the store at most in each event, so that those of others come in between.
+    while events:
         store.now, number = heapq.heappop(events)
         rank, asked = ranks[number], store.requests
         if rank.ended:
-            work = rank.ended * costs.write
-            store.now, writing = store.now + work, writing + work
+            begin = store.now
+            for _ in range(rank.ended):
+                store.now = rank.writer.put(store.now)
+            writing += store.now - begin
             rank.wanted, rank.ended = rank.ended, 0
         elif store.now - rank.published >= every:  # the program does so at any tick
             rank.published = store.now
@@ -168,7 +200,8 @@ def simulate(
                 heapq.heappop(rank.rows)
                 rank.ended += 1
         else:
-            draw_s = max(draw_s, store.now)
+            end = max(store.now, rank.writer.end)
+            draw_s, writing = max(draw_s, end), writing + end - store.now
             continue
         heapq.heappush(events, (store.now, number))
     end_s = len(nfe) * costs.end
@@ -253,7 +286,7 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
         )
         start = perf_counter()
         for index in range(samples):
-            writer.add(Finished(index=index, x=image, image=image, **account))
+            writer.add(Finished(index=index, x=image, image=image, **account), (1, 1, 1.0))
         writer.end()
         middle = perf_counter()
         writer.collect(read_history(Path(folder)))

@@ -21,7 +21,7 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/first_light.py
+	$(BIN)/python benchmarks/bench.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -17,7 +17,7 @@ from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from measure import Row, interleaved
 
-BATCH_SIZE, EPS_REL = 16, 0.05
+BATCH_SIZE, EPS_REL = 8, 0.05
 SHARES = ("em", "adaptive", "adaptive-multistep", "dpmpp-2m-sde", "heun")
 
 

@@ -1,6 +1,6 @@
 # make sample    draw a grid from the embedded model
 # make test      lint, types, tests
-# make bench     the numbers of the README, on this machine
+# make bench     what things cost on this machine, beside what others cost
 #
 # Each sets up .venv by itself, at the versions of constraints.txt.
 

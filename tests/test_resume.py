@@ -90,7 +90,7 @@ def test_a_run_that_is_killed_ends_like_one_that_is_not(whole, tmp_path, kind, k
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["png", "npz", "none"])
 def test_a_hundred_kills_change_nothing(tmp_path, kind):
-    many = ["--n", "400", "--format", kind]
+    many = ["--n", "800", "--format", kind]
     assert ggf(*RUN, *many, "--out", tmp_path / "whole").exit_code == 0
     kept = killed_often(tmp_path / "run", tmp_path / "log", 100, *many)
     assert len(kept) == 100

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from ggf_cli.errors import OutputError
+from ggf_cli.text import plain
 
 
 def stderr() -> Console:
@@ -58,7 +59,7 @@ def show(renderable: RenderableType) -> None:
 
 def note(text: str) -> None:
     """A remark on stderr."""
-    stderr().print(plain(text), markup=False, soft_wrap=True)
+    stderr().print(plain(text, lines=True), markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -88,16 +89,11 @@ def time_left(seconds: float) -> str:
     return f"~{clock} left"
 
 
-def plain(text: str) -> str:
-    """Without the control characters that a name in a file from strangers may hold, but for the ends of lines."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
-
-
 def show_error(message: str, hint: str | None) -> None:
     """An expected failure: what, and one hint."""
     console = stderr()
     console.print("[bold red]error:[/] ", end="")
-    console.print(plain(message), markup=False, soft_wrap=True)
+    console.print(plain(message, lines=True), markup=False, soft_wrap=True)
     if hint:
         console.print("[bold cyan]hint:[/] ", end="")
-        console.print(plain(hint), markup=False, soft_wrap=True)
+        console.print(plain(hint, lines=True), markup=False, soft_wrap=True)

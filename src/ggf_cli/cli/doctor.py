@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ggf_cli.cli import console
 from ggf_cli.health import FAILED, OK, WARNING, Finding, examine
+from ggf_cli.text import plain
 
 SCHEMA = "ggf-doctor/1"
 _STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
@@ -61,9 +62,9 @@ def _table(findings: dict[str, Finding]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, finding in findings.items():
-        text = console.plain(finding.summary)
+        text = plain(finding.summary, lines=True)
         if finding.hint:
-            text += f"\nhint: {console.plain(finding.hint)}"
+            text += f"\nhint: {plain(finding.hint, lines=True)}"
         table.add_row(name, Text(finding.status, style=_STYLES[finding.status]), Text(text))
     return table
 

@@ -28,8 +28,9 @@ from ggf_cli.errors import OutputError, UsageError
 from ggf_cli.output.facts import run_facts, version_facts
 from ggf_cli.output.folder import RUN_LOG
 from ggf_cli.output.histogram import histogram
-from ggf_cli.output.record import Record, find_record, plain
+from ggf_cli.output.record import Record, find_record
 from ggf_cli.output.schema import short
+from ggf_cli.text import plain
 
 _ASCII = str.maketrans({"×": "x", "–": "-", "·": ","})
 

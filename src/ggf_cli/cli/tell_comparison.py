@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.cli import console
+from ggf_cli.text import plain
 
 
 def find_comparison(path: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -36,6 +37,7 @@ def tell_comparison(comparison: Mapping[str, Any]) -> None:
 
     console.show(table(comparison))
     for line in [*comparison["notes"], *comparison["findings"]]:
-        console.result(console.plain(line))
+        console.result(plain(line, lines=True))
     if comparison["recommendation"]:
-        console.result(console.plain(f"Recommendation: {comparison['recommendation']['text']}"))
+        text = f"Recommendation: {comparison['recommendation']['text']}"
+        console.result(plain(text, lines=True))

@@ -17,6 +17,7 @@ from typing import Any
 from ggf_cli.errors import GGFError, OutputError, UsageError
 from ggf_cli.output.folder import JOURNALS, RUN_LOG, RUNNING
 from ggf_cli.output.schema import misfits, short
+from ggf_cli.text import plain
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 MAX_LOG = 2**29  # bytes; a million samples with a PNG file each take 0.29e9
@@ -191,8 +192,3 @@ def _text_chunks(image: BufferedReader) -> dict[str, str]:
                 words = rest[2:].split(b"\0", 2)[-1]  # after two names of languages
                 text[keyword.decode("latin-1")] = words.decode(errors="replace")
     return text
-
-
-def plain(text: object) -> str:
-    """Without the control characters that a file from strangers may hold."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in str(text))

@@ -21,7 +21,7 @@ from ggf_cli.output.comparison.lines import (  # fmt: skip
     legend,
     lines,
 )
-from ggf_cli.output.record import plain as printable
+from ggf_cli.text import plain as printable
 
 _ASCII = str.maketrans({"±": "+/-", "≈": "~", "✓": "*", "–": "-", "—": "-", "×": "x", "·": ",", "↓": "", "↑": "", "\u202f": " ", "\xa0": " "})  # fmt: skip
 _STYLES = {"pending": "dim", "failed": "red", "reference": "italic", "floor": "italic cyan"}

@@ -1,15 +1,19 @@
 """The arithmetic of the network."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from ggf_cli import precision
 from ggf_cli.checkpoints.load import load_model
+from ggf_cli.cli.app import app
 from ggf_cli.devices import full_precision
 from ggf_cli.errors import UsageError
 from ggf_cli.precision import deviation, in_precision
+from ggf_cli.solvers import SOLVERS, make_solver
 from problems import VP, gaussian_model
 
 
@@ -47,6 +51,38 @@ def test_auto_takes_bfloat16_only_where_it_is_fast_and_agrees(monkeypatch):
     assert in_precision(plain, "auto").precision == "bf16"
     monkeypatch.setattr(precision, "fast_bf16", lambda device: False)
     assert in_precision(plain, "auto").precision == "fp32"
+
+
+def test_auto_is_float32_for_tolerances_that_bfloat16_cannot_resolve(monkeypatch):
+    plain = gaussian_model(VP, dtype=torch.float32)
+    monkeypatch.setattr(precision, "fast_bf16", lambda device: True)
+    for name in SOLVERS:
+        chosen = in_precision(plain, "auto", make_solver(name).tolerance).precision
+        assert chosen == ("fp32" if name == "ode-rk45" else "bf16")
+    fine = make_solver("adaptive", {"eps_rel": 1e-4}).tolerance
+    assert in_precision(plain, "auto", fine).precision == "fp32"
+    assert in_precision(plain, "bf16", fine).precision == "bf16"  # as the user says
+
+
+@pytest.mark.parametrize(
+    ("words", "finest"),
+    [
+        (["sample", "--solver", "ode-rk45", "--n", "2"], 1e-5),
+        (["sample", "--solver", "ddim", "--steps", "2", "--n", "2"], math.inf),
+        (["compare", "em:steps=2", "adaptive:eps-rel=0.5", "--n", "2", "--nfe", "default"], 0.5),
+    ],
+)
+def test_the_commands_tell_how_closely_their_solvers_look(words, finest, monkeypatch, tmp_path):
+    asked = []
+
+    def listen(model, precision, finest):
+        asked.append((precision, finest))
+        return model
+
+    monkeypatch.setattr("ggf_cli.cli.model.in_precision", listen)
+    done = CliRunner().invoke(app, [*words, "--model", "mixture", "--out", str(tmp_path / "a")])
+    assert done.exit_code == 0, done.output
+    assert asked == [("auto", finest)]
 
 
 def test_auto_does_not_take_what_is_not_finite(monkeypatch):

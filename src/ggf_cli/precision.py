@@ -17,9 +17,10 @@ AUTO, FP32, TF32, BF16, FP16 = PRECISIONS = "auto", "fp32", "tf32", "bf16", "fp1
 AUTOCAST = {BF16: torch.bfloat16, FP16: torch.float16}
 LEVELS = 8
 TOLERANCE = 0.05
+FINE = 1e-3
 
 
-def in_precision(model: ScoreModel, precision: str) -> ScoreModel:
+def in_precision(model: ScoreModel, precision: str, finest: float = math.inf) -> ScoreModel:
     """The model with its network in a precision.
 
     State, times, noise and score stay what they are; torch.autocast evaluates convolutions and products in bfloat16 or float16. A
@@ -28,7 +29,9 @@ def in_precision(model: ScoreModel, precision: str) -> ScoreModel:
     Args:
         model: The model.
         precision: "fp32"; "bf16"; "fp16"; "tf32", float32 with products of 10 bits on CUDA, for the whole process; or "auto": bfloat16
-            where the device multiplies it faster than float32 and the scores agree to 5 % at all noise levels.
+            where the device multiplies it faster than float32, the scores agree to 5 % at all noise levels, and no solver looks closer.
+        finest: The smallest relative tolerance of a solver that will use it. One below 1e-3 would take the rounding of bfloat16 for
+            its own error: `ode-rk45` at 1e-5 spends 700 evaluations on what is 158 in float32.
 
     Raises:
         UsageError: No such precision, not on this device, or float16 or TF32 do not agree to 5 %.
@@ -39,7 +42,7 @@ def in_precision(model: ScoreModel, precision: str) -> ScoreModel:
     if precision == FP32 or model.distribution is not None:
         return model
     if precision == AUTO:
-        if not fast_bf16(device):
+        if finest < FINE or not fast_bf16(device):
             return model
         faster = _autocast(model, BF16)
         return faster if deviation(model, faster) <= TOLERANCE else model

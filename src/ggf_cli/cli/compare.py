@@ -91,7 +91,9 @@ def compare(
     if interrupted():
         raise typer.Exit(130)
 
-    what = prepare(model, device=device, precision=precision, quiet=quiet)
+    what = prepare(
+        model, device=device, precision=precision, tolerance=wish.tolerance(), quiet=quiet
+    )
     if job and not job.leads:
         with graceful_interrupt(insist=False) as interrupted:
             code = follow(job, compiled(what) if compile else what, folder, interrupted)

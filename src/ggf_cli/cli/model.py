@@ -10,10 +10,10 @@ from ggf_cli.precision import in_precision
 from ggf_cli.score import ScoreModel
 
 
-def prepare(name: str, *, device: str, precision: str, quiet: bool) -> ScoreModel:
-    """Load a model for the options --device and --precision."""
+def prepare(name: str, *, device: str, precision: str, tolerance: float, quiet: bool) -> ScoreModel:
+    """Load a model for the options --device and --precision, and for solvers that look no closer than a relative tolerance."""
     full_precision()
-    return in_precision(load_model(name, device=device, quiet=quiet), precision)
+    return in_precision(load_model(name, device=device, quiet=quiet), precision, tolerance)
 
 
 def warm_up(model: ScoreModel, batch_size: int, *, quiet: bool) -> None:

@@ -98,7 +98,7 @@ def sample(
 
     how = make_solver(solver, solver_options)
     device = job.device(device) if job else device
-    what = prepare(model, device=device, precision=precision, quiet=quiet)
+    what = prepare(model, device=device, precision=precision, tolerance=how.tolerance, quiet=quiet)
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))
     rows = rows_per_call or _decided(out if resume else None, job)

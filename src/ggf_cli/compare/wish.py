@@ -86,6 +86,12 @@ class Wish:
             reference=table.reference if table else REFERENCE,
         )
 
+    def tolerance(self) -> float:
+        """The smallest relative tolerance of all solvers."""
+        from ggf_cli.solvers import make_solver
+
+        return min(make_solver(cell.solver, cell.given).tolerance for cell in self.cells())
+
     def words(self) -> str:
         """The same for the same wish."""
         return repr(asdict(self))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ SOLVERS: dict[str, Entry] = {
 }
 
 
-def make_solver(name: str, options: dict[str, Any] | None = None) -> Solver:
+def make_solver(name: str, options: Mapping[str, Any] | None = None) -> Solver:
     """The solver called `name` with the given options; the rest keep their defaults.
 
     Raises:

@@ -174,6 +174,11 @@ class Solver(abc.ABC):
             The rows, in the same order, `done` where x is final.
         """
 
+    @property
+    def tolerance(self) -> float:
+        """The relative error that its steps follow; infinite where they follow none."""
+        return getattr(self, "eps_rel", math.inf)
+
     def expected_nfe(self) -> int | None:
         """Evaluations a sample takes, the denoising one included; None if only the solve can tell."""
         return None

@@ -1,11 +1,13 @@
 """One evaluation beside diffusers' UNet2DModel with the same weights, and what precision and compilation make of it."""
 
+import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from ggf_cli import load_model
 from ggf_cli.compilation import compiled
@@ -18,6 +20,7 @@ from networks import DIFFUSERS, SONG, build_theirs, to_native
 # (networks.py has one image of all of them)
 PEERS = {"fashion": (1, 16, 64), "cifar10-ddpm": (1, 16, 64), "church": (1,)}
 COMPILED = ("fashion", "cifar10-ddpm")  # the rest take many minutes to compile
+SIDE = 2048  # of the matrices whose product is the limit
 EMBEDDED = ("fashion-vp", "fashion-ve")
 
 
@@ -80,14 +83,47 @@ def in_every_way(model: ScoreModel, runs: int, batch: int = 128) -> Iterator[Row
     x = x * model.sde.sigma(t).float()[:, None, None, None]
     exact = model.score(x, t)
     errors = {way: _error(way_model.score(x, t), exact) for way, way_model in ways.items()}
-    seconds = interleaved({way: _call(m.score, x, t) for way, m in ways.items()}, runs)
-    per_row = {way: [1000 * s / batch for s in values] for way, values in seconds.items()}
+    seconds = interleaved({way: _call(m.score, x, t) for way, m in ways.items()} | products(), runs)
+    yield from shares_of_the_limit(model, ways, seconds, operations(model, x, t))
+    per_row = {way: [1000 * s / batch for s in seconds[way]] for way in ways}
     for way in list(ways)[1:]:
         note = (
             f"scores differ by {errors[way]:.1%} at most" if errors[way] > 1e-4 else "same scores"
         )
         what = f"{model.name}, {way}, beside float32, batch {batch}"
         yield Row(suite="network", what=what, unit="ms a row", ours=per_row[way], theirs=per_row["float32"], note=note)  # fmt: skip
+
+
+def products() -> dict[str, Callable[[], Tensor]]:
+    """A product of two square matrices in each type: the rate that a network cannot exceed."""
+    matrices = {
+        kind: torch.ones(SIDE, SIDE, dtype=kind) for kind in (torch.float32, torch.bfloat16)
+    }
+    return {
+        f"product in {str(kind).removeprefix('torch.')}": (lambda m=m: m @ m)
+        for kind, m in matrices.items()
+    }
+
+
+def operations(model: ScoreModel, x: Tensor, t: Tensor) -> int:
+    """Additions and multiplications of an evaluation in convolutions and linear layers."""
+    with FlopCounterMode(display=False) as counter:
+        model.score(x, t)
+    return counter.get_total_flops()
+
+
+def shares_of_the_limit(
+    model: ScoreModel, ways: Iterable[str], seconds: dict[str, list[float]], flops: int
+) -> Iterator[Row]:
+    """What of the rate of a product each way reaches."""
+    for way in ways:
+        kind = way.split(",")[0]
+        pairs = zip(seconds[way], seconds[f"product in {kind}"], strict=True)
+        shares = [100 * (flops / s) / (2 * SIDE**3 / product) for s, product in pairs]
+        gflops = 2 * SIDE**3 / statistics.median(seconds[f"product in {kind}"]) / 1e9
+        note = f"{flops / 1e9:.1f} GFLOP; products run at {gflops:.0f} GFLOP/s"
+        what = f"{model.name}, {way}: of the rate of a {SIDE} x {SIDE} product"
+        yield Row(suite="network", what=what, unit="%", ours=shares, theirs=[], note=note)
 
 
 def _call(network: Callable[..., Tensor], x: Tensor, t: Tensor) -> Callable[[], Tensor]:

@@ -2,9 +2,9 @@
 
     python benchmarks/bench.py [SUITE ...] [--runs 7] [--threads N] [--out runs/bench]
 
-Everything that is compared runs in this process, in turn, so that what else the machine does hits all alike. A row gives the
-median of the runs and their quartiles. Peers: `pip install -r benchmarks/requirements.txt`; rows whose peer is missing are named
-and left out. On a quiet machine, and without OMP_WAIT_POLICY=PASSIVE in the environment, which halves the speed of small batches.
+Everything that is compared runs in this process, in turn, so that what else the machine does hits all alike, and all have the
+memory of `ggf` (`ggf_cli.memory.keep_freed`). A row gives the median of the runs and their quartiles. Peers:
+`pip install -r benchmarks/requirements.txt`; rows whose peer is missing are named and left out. On a quiet machine, and without OMP_WAIT_POLICY=PASSIVE in the environment, which halves the speed of small batches.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from ggf_cli.memory import keep_freed
 from measure import Row, Skipped
 
 SUITES = ("engine", "output", "network", "job", "startup", "scaling")
@@ -67,6 +68,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
+    keep_freed()
     console = Console()
     rows = [row for suite in args.suites for row in rows_of(suite, args.runs, console)]
     console.print(as_table(rows))

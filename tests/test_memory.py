@@ -1,6 +1,10 @@
 """Memory that runs out: the batch becomes smaller, the samples stay the same."""
 
 import itertools
+import os
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -255,3 +259,24 @@ def test_a_resumed_run_keeps_the_batch_size_that_auto_had(tmp_path, monkeypatch)
     assert done.exit_code == 0
     assert "there is nothing left to draw" in done.stderr
     assert batch_size_of(tmp_path) is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's default")
+@pytest.mark.parametrize("kept", [False, True])
+def test_freed_memory_is_not_fetched_anew_from_the_system(kept):
+    evaluate = "torch.ones(2**24)"  # 64 MB, 16,384 pages
+    program = f"""
+import resource, torch
+from ggf_cli.memory import keep_freed
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+if {kept}: keep_freed()
+{evaluate}
+before = faults()
+for _ in range(3): {evaluate}
+print(faults() - before)
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "LD_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    assert (int(done.stdout) < 1000) == kept

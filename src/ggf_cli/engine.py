@@ -145,21 +145,18 @@ class Engine:
     @property
     def progress(self) -> Progress:
         """Where the run stands."""
-        running = [
-            _Sample(index=index, state=state, nfe=nfe)
-            for index, state, nfe in zip(
-                self._slots, self._state, self._score.nfe.tolist(), strict=True
-            )
-            if index is not None
-        ] + [sample for sample in self._aside if sample.rows is not None]
+        seated = zip(self._slots, self._score.nfe.tolist(), self._state, strict=True)
+        running = [(index, nfe, state) for index, nfe, state in seated if index is not None]
+        running += [(s.index, s.nfe, s.state) for s in self._aside if s.rows is not None]
+        indices, nfe, states = zip(*running, strict=True) if running else ((), (), ())
         return Progress(
             finished=self._finished,
             nfe_finished=self._nfe_finished,
-            running=tuple(sample.index for sample in running),
-            running_nfe=tuple(sample.nfe for sample in running),
-            running_t=tuple(sample.state[0] for sample in running),
-            accepted=self._accepted + sum(sample.state[1] for sample in running),
-            rejected=self._rejected + sum(sample.state[2] for sample in running),
+            running=indices,
+            running_nfe=nfe,
+            running_t=tuple(t for t, _, _ in states),
+            accepted=self._accepted + sum(accepted for _, accepted, _ in states),
+            rejected=self._rejected + sum(rejected for _, _, rejected in states),
             network_calls=self._score.calls,
             rows_evaluated=self._score.rows_evaluated,
         )
@@ -305,6 +302,7 @@ class Engine:
         table = torch.stack([c.to(rows.t.dtype) for c in columns]).tolist()
         self._state = [(t, int(a), int(r)) for t, a, r in zip(*table[:3], strict=True)]
         done, finite = table[3:]
+        nfe = self._score.nfe.tolist()
 
         leaving: dict[int, Outcome] = {}
         for slot, index in enumerate(self._slots):
@@ -314,7 +312,7 @@ class Engine:
                 leaving[slot] = Outcome.NON_FINITE
             elif done[slot]:
                 leaving[slot] = Outcome.DONE
-            elif self._score.nfe[slot] >= self.max_nfe:
+            elif nfe[slot] >= self.max_nfe:
                 leaving[slot] = Outcome.MAX_NFE
         if not leaving:
             return []

@@ -4,7 +4,8 @@
 
 Everything that is compared runs in this process, in turn, so that what else the machine does hits all alike, and all have the
 memory of `ggf` (`ggf_cli.memory.keep_freed`). A row gives the median of the runs and their quartiles. Peers:
-`pip install -r benchmarks/requirements.txt`; rows whose peer is missing are named and left out. On a quiet machine, and without OMP_WAIT_POLICY=PASSIVE in the environment, which halves the speed of small batches.
+`pip install -r benchmarks/requirements.txt`; rows whose peer is missing are named and left out. On a quiet machine, and without
+OMP_WAIT_POLICY=PASSIVE in the environment, which halves the speed of small batches.
 """
 
 import argparse

@@ -96,13 +96,9 @@ def in_every_way(model: ScoreModel, runs: int, batch: int = 128) -> Iterator[Row
 
 def products() -> dict[str, Callable[[], Tensor]]:
     """A product of two square matrices in each type: the rate that a network cannot exceed."""
-    matrices = {
-        kind: torch.ones(SIDE, SIDE, dtype=kind) for kind in (torch.float32, torch.bfloat16)
-    }
-    return {
-        f"product in {str(kind).removeprefix('torch.')}": (lambda m=m: m @ m)
-        for kind, m in matrices.items()
-    }
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    matrices = {name: torch.ones(SIDE, SIDE, dtype=kind) for name, kind in kinds.items()}
+    return {f"product in {name}": (lambda m=m: m @ m) for name, m in matrices.items()}
 
 
 def operations(model: ScoreModel, x: Tensor, t: Tensor) -> int:
@@ -117,11 +113,10 @@ def shares_of_the_limit(
 ) -> Iterator[Row]:
     """What of the rate of a product each way reaches."""
     for way in ways:
-        kind = way.split(",")[0]
-        pairs = zip(seconds[way], seconds[f"product in {kind}"], strict=True)
-        shares = [100 * (flops / s) / (2 * SIDE**3 / product) for s, product in pairs]
-        gflops = 2 * SIDE**3 / statistics.median(seconds[f"product in {kind}"]) / 1e9
-        note = f"{flops / 1e9:.1f} GFLOP; products run at {gflops:.0f} GFLOP/s"
+        limits = [2 * SIDE**3 / s for s in seconds[f"product in {way.split(',')[0]}"]]
+        rates = [flops / s for s in seconds[way]]
+        shares = [100 * rate / limit for rate, limit in zip(rates, limits, strict=True)]
+        note = f"{flops / 1e9:.1f} GFLOP; products run at {statistics.median(limits) / 1e9:.0f} GFLOP/s"
         what = f"{model.name}, {way}: of the rate of a {SIDE} x {SIDE} product"
         yield Row(suite="network", what=what, unit="%", ours=shares, theirs=[], note=note)
 

@@ -44,7 +44,7 @@ def expected_nfe(
         if cell.matches is not None:
             result[cell.id] = result.get(cell.matches, UNKNOWN)
             continue
-        solver = make_solver(cell.solver, dict(cell.given))
+        solver = make_solver(cell.solver, cell.given)
         known = solver.expected_nfe()
         result[cell.id] = known or UNKNOWN
         if known is None and model is not None:

@@ -170,7 +170,7 @@ class Comparison:
     def _check(self) -> None:
         """Meet what is wrong with an option before anything is drawn."""
         for cell in self._request.cells:
-            Engine(self._request.model, make_solver(cell.solver, dict(cell.given)))
+            Engine(self._request.model, make_solver(cell.solver, cell.given))
 
     def _next_piece(self, cell: Cell, repeat: int) -> None:
         """Draw and judge one piece, or take it from its file; what fails is told in the cell's row."""
@@ -276,7 +276,7 @@ class Comparison:
         }
         given, options = self._settled.get(cell.id) or (
             dict(cell.given),
-            make_solver(cell.solver, dict(cell.given)).options(),
+            make_solver(cell.solver, cell.given).options(),
         )
         return document.about_cell(
             cell,

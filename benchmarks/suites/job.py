@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli import load_model
+from ggf_cli.compare.lineup import parse_contender
 from ggf_cli.engine import Engine
 from ggf_cli.precision import in_precision
 from ggf_cli.score import ScoreModel
@@ -21,11 +22,7 @@ from measure import Row, Skipped, interleaved
 
 BATCH = 64
 TIMED = 10  # steps of a loop of equal steps
-SETTINGS: dict[str, dict[str, Any]] = {
-    "adaptive-multistep": {},
-    "dpmpp-2m-sde steps 20": {"steps": 20},
-    "dpmpp-2m-sde steps 74": {"steps": 74},
-}
+SETTINGS = ("adaptive-multistep", "dpmpp-2m-sde:steps=20", "dpmpp-2m-sde:steps=74")
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def measure(runs: int) -> Iterator[Row | Skipped]:
 def beside(model: ScoreModel, loop: Loop, runs: int) -> Iterator[Row]:
     """Seconds an image of each of our settings and the loop."""
     functions: dict[str, Callable[[], Any]] = {
-        setting: _job(model, setting.split()[0], options) for setting, options in SETTINGS.items()
+        setting: _job(model, setting) for setting in SETTINGS
     }
     seconds = interleaved(functions | {"theirs": loop.run}, runs)
     theirs = [s * loop.steps / loop.timed / BATCH for s in seconds["theirs"]]
@@ -65,9 +62,11 @@ def beside(model: ScoreModel, loop: Loop, runs: int) -> Iterator[Row]:
         yield Row(suite="job", what=f"{model.name}, {setting} beside {loop.name}", unit="s an image", ours=ours, theirs=theirs, note=note)  # fmt: skip
 
 
-def _job(model: ScoreModel, solver: str, options: dict[str, Any]) -> Callable[[], Any]:
+def _job(model: ScoreModel, setting: str) -> Callable[[], Any]:
+    how = parse_contender(setting)
+
     def draw() -> None:
-        engine = Engine(model, make_solver(solver, options), batch_size=BATCH)
+        engine = Engine(model, make_solver(how.solver, how.given), batch_size=BATCH)
         list(engine.run(range(2 * BATCH)))
 
     return draw

@@ -12,7 +12,7 @@ import torch
 
 from ggf_cli.checkpoints.native import Checkpoint, to_bytes
 from ggf_cli.networks.mixture import GaussianMixture
-from ggf_cli.sde import VPSDE
+from ggf_cli.sde import SDE, VPSDE
 
 SIZE = 16
 PIXEL_STD = 0.05
@@ -57,13 +57,15 @@ def build() -> GaussianMixture:
     return mixture
 
 
-def write(mixture: GaussianMixture, path: Path, provenance: dict[str, str]) -> None:
-    """Write a mixture as a native checkpoint; the registry may name other SDEs for it."""
+def write(
+    mixture: GaussianMixture, path: Path, provenance: dict[str, str], sde: SDE | None = None
+) -> None:
+    """Write a mixture as a native checkpoint; the SDE is VP by default, and the registry may name others."""
     checkpoint = Checkpoint(
         network="gaussian-mixture",
         network_config=mixture.config,
         parametrization="exact",
-        sde=VPSDE(),
+        sde=sde or VPSDE(),
         shape=mixture.shape,
         tensors=mixture.state_dict(),
         provenance=provenance,

@@ -1,0 +1,84 @@
+"""What each constant of `adaptive-multistep` is worth, on an exact model: the table in docs/adaptive-multistep.md.
+
+    python benchmarks/constants.py MODEL [--n 10000] [--eps-rel 0.02] [--seed 0]
+
+Prints a line for each variation: mean NFE, Fréchet distance to the exact mean and covariance, and the variance of the samples,
+summed over pixels, in units of the exact one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from unittest.mock import patch
+
+import torch
+
+import ggf_cli
+from ggf_cli.metrics.frechet import frechet
+from ggf_cli.pilot import frozen
+from ggf_cli.score import ScoreModel
+from ggf_cli.sde import SDE
+from ggf_cli.solvers import adaptive_multistep
+from ggf_cli.solvers.adaptive_multistep import AdaptiveMultistep
+
+CONSTANTS = [
+    {},
+    *({"JACOBIAN": value} for value in (0.0, 0.65, 0.75, 0.85, 0.9)),
+    {"GROWTH": 1.4, "H_FIRST": 0.1},
+    {"GROWTH": 1.4},
+    {"GROWTH": 4.0, "H_FIRST": 1.0},
+    {"EXPONENT": 0.3},
+    {"EXPONENT": 0.9},
+    {"SHRINK": 0.1},
+]
+H_MAX = (0.7, 2.0)
+EQUAL_STEPS = (12, 17)
+PILOTS = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--eps-rel", type=float, default=0.02)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    model = ggf_cli.load_model(args.model, device="cpu")
+    solver = AdaptiveMultistep(eps_rel=args.eps_rel)
+
+    def tell(what: str, solver: AdaptiveMultistep) -> None:
+        nfe, distance, variance = measure(model, solver, args.n, args.seed)
+        print(f"{what:40} NFE {nfe:5.1f}  Fréchet {distance:.3f}  variance {variance:.3f}", flush=True)  # fmt: skip
+
+    for constants in CONSTANTS:
+        with patch.dict(vars(adaptive_multistep), constants):
+            tell(str(constants or "as it is"), solver)
+    for h_max in H_MAX:
+        tell(f"h_max {h_max}", replace(solver, h_max=h_max))
+    for steps in EQUAL_STEPS:
+        tell(f"no control: {steps} equal steps", replace(solver, times=equal(model.sde, steps)))
+    tell(f"no control: the mean steps of {PILOTS} samples", frozen(model, solver, PILOTS))
+
+
+def measure(
+    model: ScoreModel, solver: AdaptiveMultistep, n: int, seed: int
+) -> tuple[float, float, float]:
+    """Mean NFE, Fréchet distance and relative variance of n samples."""
+    drawn = list(ggf_cli.stream(model, range(n), solver=solver, seed=seed, batch_size=500))
+    x = torch.stack([sample.x for sample in drawn]).flatten(1).double()
+    mean, covariance = (moment.double() for moment in model.distribution.moments())
+    nfe = sum(sample.nfe for sample in drawn) / n
+    return nfe, frechet(x, mean, covariance), float(x.var(0).sum() / covariance.trace())
+
+
+def equal(sde: SDE, steps: int) -> str:
+    """Times of steps that are equal in lambda."""
+    ends = sde.half_log_snr(torch.tensor([sde.T, sde.t_eps], dtype=torch.float64)).tolist()
+    times = sde.time_at(torch.linspace(*ends, steps + 1, dtype=torch.float64)).tolist()
+    return ",".join(map(repr, [sde.T, *times[1:-1], sde.t_eps]))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

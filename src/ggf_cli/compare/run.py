@@ -139,13 +139,13 @@ class Comparison:
         """
         self._watcher, self._stop = watcher or self._watcher, stop
         with claimed(self._request.folder), self._team or nullcontext():
-            self._write(self.result())
+            result = self._write()
             for repeat in range(self._request.repeats):
                 for cell in self._request.cells:
                     if cell.id not in self._errors:
                         self._next_piece(cell, repeat)
-                        self._write(self.result())
-        return self.result()
+                        result = self._write()
+        return result  # what the file has, to the second
 
     def result(self) -> dict[str, Any]:
         """The document as it stands."""
@@ -327,10 +327,12 @@ class Comparison:
             )
         self._frame = self._frame | {"started_at": before["started_at"]}
 
-    def _write(self, result: dict[str, Any]) -> None:
+    def _write(self) -> dict[str, Any]:
+        result = self.result()
         write_atomically(
             self._request.folder / COMPARISON, (json.dumps(result, indent=1) + "\n").encode()
         )
+        return result
 
 
 def _identity(cell: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ from ggf_cli.score import ScoreModel
 from ggf_cli.sde import SDE
 from ggf_cli.solvers import adaptive_multistep
 from ggf_cli.solvers.adaptive_multistep import AdaptiveMultistep
+from ggf_cli.solvers.schedule import times_between
 
 CONSTANTS = [
     {},
@@ -74,9 +75,8 @@ def measure(
 
 def equal(sde: SDE, steps: int) -> str:
     """Times of steps that are equal in lambda."""
-    ends = sde.half_log_snr(torch.tensor([sde.T, sde.t_eps], dtype=torch.float64)).tolist()
-    times = sde.time_at(torch.linspace(*ends, steps + 1, dtype=torch.float64)).tolist()
-    return ",".join(map(repr, [sde.T, *times[1:-1], sde.t_eps]))
+    times = times_between(sde, sde.T, sde.t_eps, steps, "logsnr").tolist()
+    return ",".join(map(repr, times))
 
 
 if __name__ == "__main__":

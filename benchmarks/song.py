@@ -16,6 +16,8 @@ import torch
 import torch.utils.cpp_extension
 from torch import Tensor, nn
 
+from ggf_cli.noise import Noise
+
 CONFIGS = {
     "church": "ve.church_ncsnpp_continuous",
     "ffhq-1024": "ve.ffhq_ncsnpp_continuous",
@@ -56,13 +58,14 @@ def build(
 
 
 def weights(shapes: dict[str, Any]) -> dict[str, Tensor]:
-    """A well-conditioned weight for each name, the same on every machine; `sigmas` is left out."""
+    """A well-conditioned weight for each name, the same to the bit on every machine; `sigmas` is left out."""
+    first = torch.tensor([0])
     tensors = {}
     for name, shape in shapes.items():
         if name == "sigmas":
             continue
-        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        values = torch.randn(tuple(shape), generator=generator)
+        # not torch.randn: its last bit depends on the processor, and sin(2 pi W log(sigma)) makes it a large one
+        values = Noise(seed=zlib.crc32(name.encode()), shape=tuple(shape))(first, first)[0]
         if name == "all_modules.0.W":
             values *= 16
         elif len(shape) > 1:

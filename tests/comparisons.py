@@ -124,7 +124,7 @@ def fashion(*, repeats=3, metrics=("ffd",), published=False):
                           matches=id, repeats=repeats, options={"steps": nfe - 1}))  # fmt: skip
     cells.append(cell("dpmpp-2m-sde", "dpmpp-2m-sde", quality={"ffd": 5.9, **extra}, nfe=51, repeats=repeats, options={"steps": 50}))  # fmt: skip
     cells.append(cell("ode-rk45", "ode-rk45", status="failed", adaptive=True, options={"rtol": 1e-5},
-                      error="3 of 300 samples met a score that is not finite, by ode-rk45; the first is index 7"))  # fmt: skip
+                      error="3 of 300 samples met a score or a state that is not finite, by ode-rk45; the first is index 7"))  # fmt: skip
     cells.append(cell("em-steps=1000", "em 1000", quality={"ffd": 5.25, **extra}, nfe=1001, role="reference", repeats=repeats,
                       options={"steps": 1000}))  # fmt: skip
     floors = {"ffd": 2.1, "coverage": 0.93}

@@ -289,7 +289,7 @@ def nan_model(tmp_path):
 def test_a_score_that_turns_nan_exits_4(tmp_path):
     done = ggf("sample", "--model", nan_model(tmp_path), "--n", 3, "--out", tmp_path / "run")
     assert done.exit_code == 4
-    assert "3 of 3 samples met a score that is not finite" in done.stderr
+    assert "3 of 3 samples met a score or a state that is not finite" in done.stderr
     assert "hint:" in done.stderr
     log = read_log(tmp_path / "run")
     assert log["status"] == "failed"

@@ -399,7 +399,10 @@ def test_rows_may_join_at_any_step(cls):
 def test_one_evaluation_a_step(cls):
     for steps in (1, 2, 3, 7):
         for denoise in (True, False):
-            solver, score = cls(steps=steps, denoise=denoise), CountedScore(gaussian_score(VE))
+            solver, score = (
+                cls(steps=steps, denoise=denoise),
+                CountedScore(gaussian_score(VE), torch.float64),
+            )
             score.open_slots(2, CPU)
             x = VE.prior_std * torch.ones(2, 3)
             (*_, end) = states(solver, VE, score, x, silent(x))

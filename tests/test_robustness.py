@@ -95,7 +95,7 @@ def test_rows_that_turn_nan_are_reported_and_the_others_unharmed(tmp_path, sound
     log = log_of(tmp_path / "run")
     lost = [s["index"] for s in log["samples"] if s["status"] == "non_finite"]
     assert 0 < len(lost) < 6
-    assert f"{len(lost)} of 6 samples met a score that is not finite" in done.stderr
+    assert f"{len(lost)} of 6 samples met a score or a state that is not finite" in done.stderr
     kept = sorted(path.name for path in (tmp_path / "run/samples").iterdir())
     assert kept == [f"{i:06d}.png" for i in range(6) if i not in lost]
     for name in kept:

@@ -102,8 +102,8 @@ class Engine:
         self.max_nfe = max_nfe or solver.expected_nfe() or MAX_NFE
         self._sizes = batch_sizes(model, batch_size)
         self._device = torch.device(model.device)
-        self._noise = Noise(seed=seed, shape=model.shape, dtype=model.dtype)
-        self._score = CountedScore(model.score)
+        self._noise = Noise(seed=seed, shape=model.shape, dtype=model.state_dtype)
+        self._score = CountedScore(model.score, model.dtype)
         self._finished = self._nfe_finished = self._accepted = self._rejected = 0
         # Host copies of what a tick reads from the device, one entry a slot; index None = no sample.
         self._slots: list[int | None] = []

@@ -33,7 +33,7 @@ class ScoreModel:
         shape: Shape of one sample, (C, H, W) for images.
         name: How messages and logs call the model.
         device: Where `score` expects its inputs.
-        dtype: The dtype of x.
+        dtype: The dtype in which `score` gets x. Solvers keep x in it too, but at least in float32 (`state_dtype`).
         provenance: JSON data for the run log: source, sha256, parameters, licence.
         distribution: The distribution of the data where it is known exactly, with `sample` and `moments` as
             `networks.mixture.GaussianMixture` has them.
@@ -62,6 +62,11 @@ class ScoreModel:
             )
         if not self.dtype.is_floating_point:
             raise UsageError(f"dtype is {self.dtype}, it must be a floating-point type")
+
+    @property
+    def state_dtype(self) -> torch.dtype:
+        """The dtype of x in solvers and samples: products of a step overflow float16 where the score does not."""
+        return torch.promote_types(self.dtype, torch.float32)
 
 
 def valid_shape(shape: Any) -> bool:
@@ -159,6 +164,10 @@ PARAMETRIZATIONS: dict[str, Parametrization] = {
 class CountedScore:
     """A score that counts its evaluations and remembers which rows it answered with NaN or infinity.
 
+    Args:
+        score: x (B, *), t (B,) -> (B, *).
+        dtype: What `score` gets x in; the answer has the dtype of the x asked at.
+
     Attributes:
         calls: Network calls so far.
         rows_evaluated: Rows over all calls: what the hardware worked for.
@@ -166,15 +175,15 @@ class CountedScore:
         finite: (B,) bool on the device; False once a row's score was not finite.
     """
 
-    def __init__(self, score: ScoreFunction) -> None:
-        self._score = score
+    def __init__(self, score: ScoreFunction, dtype: torch.dtype) -> None:
+        self._score, self._dtype = score, dtype
         self.calls = 0
         self.rows_evaluated = 0
         self.nfe = torch.zeros(0, dtype=torch.int64)
         self.finite = torch.zeros(0, dtype=torch.bool)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        score = self._score(x, t)
+        score = self._score(x.to(self._dtype), t)
         if not isinstance(score, Tensor) or score.is_complex():
             raise UsageError(
                 f"the score is a {type(score).__name__}", hint="it must be a real tensor"

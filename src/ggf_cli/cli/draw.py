@@ -238,7 +238,7 @@ def failure_of(log: Mapping[str, Any]) -> Exception | None:
 def lost_samples(lost: Sequence[Record], wanted: int, solver: str) -> SolveError:
     """The error for samples that did not reach the end."""
     reasons = {
-        "non_finite": "met a score that is not finite",
+        "non_finite": "met a score or a state that is not finite",
         "max_nfe": "ran out of evaluations",
     }
     kinds = sorted({sample["status"] for sample in lost})

@@ -48,7 +48,8 @@ from ggf_cli.errors import UsageError
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
-from ggf_cli.solvers.control import root_mean_square, time_after
+from ggf_cli.solvers.control import time_after
+from ggf_cli.solvers.reduction import root_mean_square
 from ggf_cli.solvers.tolerance import Tolerances
 
 JACOBIAN = 0.8
@@ -166,7 +167,7 @@ class AdaptiveMultistep(Tolerances):
             return t_next, sde.half_log_snr(t_next) - sde.half_log_snr(rows.t)
         here = sde.half_log_snr(rows.t)
         limit = sde.half_log_snr(time_after(rows.t, rows.h, sde.t_eps)) - here
-        # exp and log, not pow: see ggf_cli.noise. An error of 0 asks for an infinite step.
+        # exp and log, not pow: see ggf_cli.solvers.control. An error of 0 asks for an infinite step.
         factor = (SAFETY * torch.exp(-EXPONENT * torch.log(error))).clamp(SHRINK, GROWTH)
         width = torch.where(rows.accepted == 0, limit, torch.minimum(limit, factor * rows.width))
 

@@ -1,7 +1,10 @@
 """Error control of one attempt: how large is the error, and what step comes next; and the stages it is made of.
 
-Pure functions, one number a row; rows do not affect each other. Reference: Jolicoeur-Martineau et al. 2021,
-arXiv:2105.14080, Algorithm 1.
+Pure functions, one number a row; rows do not affect each other. On a CPU torch's exp, log, sqrt, sin and cos are functions of
+their argument alone; pow and sigmoid are not (a vector body and a scalar tail round differently), so no solver uses those on
+a quantity of a row; nor torch's sums over a row (see `reduction`).
+
+Reference: Jolicoeur-Martineau et al. 2021, arXiv:2105.14080, Algorithm 1.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from ggf_cli.solvers.reduction import root_mean_square
 
 
 def scaled_error(
@@ -45,11 +50,6 @@ def scaled_error(
     return ratio.flatten(1).abs().amax(1) if norm == "linf" else root_mean_square(ratio)
 
 
-def root_mean_square(x: Tensor) -> Tensor:
-    """Root mean square of each row, (B, *) -> (B,)."""
-    return x.flatten(1).square().mean(1).sqrt()
-
-
 def time_after(t: Tensor, h: Tensor, t_eps: float) -> Tensor:
     """t - h, all (B,), but t_eps to the bit where the step reaches it."""
     return torch.where(h >= t - t_eps, t_eps, t - h)
@@ -62,7 +62,7 @@ def next_step_size(
 
     An error of exactly 0 asks for an infinite step and gets all that remains.
     """
-    # exp and log, not pow: see ggf_cli.noise on which functions keep rows independent of each other.
+    # exp and log, not pow: see above.
     return torch.minimum(remaining, safety * h * torch.exp(-exponent * torch.log(error)))
 
 

@@ -31,10 +31,10 @@ from ggf_cli.solvers.base import NoiseFunction, Rows, Solver, fresh_rows, option
 from ggf_cli.solvers.control import (
     coefficients,
     put_stage,
-    root_mean_square,
     time_after,
     weighted_sum,
 )
+from ggf_cli.solvers.reduction import root_mean_square
 
 LAST, PROBE = 6, 7  # stages of a row: 0..6 are those of the attempt, PROBE comes once, after 0
 
@@ -115,7 +115,7 @@ class OdeRK45(Solver):
         accepted = last & (error < 1)
         rejected = last & ~accepted
 
-        # The next step size. exp and log, not pow: see ggf_cli.noise.
+        # The next step size. exp and log, not pow: see ggf_cli.solvers.control.
         factor = (SAFETY * torch.exp(torch.log(error) / -5)).clamp(SHRINK, GROW)
         factor = torch.where(accepted & rows.retry, factor.clamp(max=1.0), factor)
         remaining = torch.where(accepted, t_next, t) - sde.t_eps

@@ -9,7 +9,8 @@ At each time t on the grid, a and v being the forward kernel of the step (see `r
 |.| is the norm over a row's own elements. Song's code averages both norms over the batch, which makes each image
 depend on its neighbours; at batch size 1 the two are the same. a^2 is the alpha_i = 1 - beta_i of Song's VP
 corrector, and 1 for VE. A Langevin step of finite size has a stationary law of its own: where the data are Gaussian
-its variance is too large by 1 / (1 - snr^2), 2.6 % at the default, however many steps are taken.
+its variance is too large by 1 / (1 - snr^2), 2.6 % at the default, however many steps are taken. Where the score is 0
+everywhere, that step would be infinite: no correction is made.
 
 N steps and the denoising cost (1 + corrector_steps) N + 1 evaluations: no corrector runs at t_eps, as in the code of
 arXiv:2105.14080. (Song's own code has N - 1 of these steps, then a corrector and the denoising at t_eps.)
@@ -32,6 +33,7 @@ from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import NoiseFunction, Rows, forward_kernel, fresh_rows, option, where_rows
 from ggf_cli.solvers.fixed import FixedStep
+from ggf_cli.solvers.reduction import mean_square
 
 SNR = 0.16  # Song's configurations for CIFAR-10; a model's registry entry may know better
 
@@ -113,5 +115,6 @@ class PredictorCorrector(FixedStep):
 
 
 def _squared_ratio(z: Tensor, score: Tensor) -> Tensor:
-    """(|z| / |score|)^2 of each row: (B, *) and (B, *) -> (B,)."""
-    return z.square().flatten(1).mean(1) / score.square().flatten(1).mean(1)
+    """(|z| / |score|)^2 of each row: (B, *) and (B, *) -> (B,); 0 where the score is 0."""
+    size = mean_square(score)
+    return torch.where(size > 0, mean_square(z) / size, 0)

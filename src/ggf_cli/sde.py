@@ -23,6 +23,10 @@ from torch import Tensor
 
 from ggf_cli.errors import UsageError
 
+# Largest sigma / alpha at T, and 1 / the least at t_eps: solvers divide by alpha and square the ratio in float32. Published models
+# reach 1.3e5, and 5e8 is VP to beta 80.
+MAX_RATIO = 1e12
+
 
 def expand_as_batch(v: Tensor, x: Tensor) -> Tensor:
     """Shape one number a row, (B,), to broadcast against a batch of states, (B, *), in its dtype."""
@@ -50,6 +54,21 @@ class SDE(abc.ABC):
         low, high = self.data_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise UsageError(f"data_range is {self.data_range}, it must be (low, high), low < high")
+
+    def _check_ends(self) -> None:
+        """Refuse an SDE at whose ends rounding hides the data or the noise. For the constructors of subclasses, at their end."""
+        ends = torch.tensor([self.t_eps, self.T], dtype=torch.float64)
+        least, largest = torch.exp(-self.half_log_snr(ends)).tolist()
+        if not least >= 1 / MAX_RATIO:
+            raise UsageError(
+                f"sigma / alpha is {least:.1e} at t_eps {self.t_eps}, it must be at least {1 / MAX_RATIO:.0e}",
+                hint="a larger t_eps",
+            )
+        if not largest <= MAX_RATIO:
+            raise UsageError(
+                f"sigma / alpha is {largest:.1e} at T, it must be at most {MAX_RATIO:.0e}",
+                hint="a smaller beta_max or sigma_max: beyond, nothing of the data is left",
+            )
 
     @abc.abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -135,6 +154,7 @@ class VESDE(SDE):
                 f"sigma_min {self.sigma_min} and sigma_max {self.sigma_max} must satisfy"
                 " 0 < sigma_min < sigma_max"
             )
+        self._check_ends()
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -175,6 +195,7 @@ class VPSDE(SDE):
                 f"beta_min {self.beta_min} and beta_max {self.beta_max} must satisfy"
                 " 0 < beta_min <= beta_max"
             )
+        self._check_ends()
 
     def beta(self, t: Tensor) -> Tensor:
         """Noise rate, (B,) -> (B,)."""

@@ -13,14 +13,16 @@ In y = x / alpha and l = log(alpha / sigma), with e_i = -sigma score at (y_i, l 
     error = RMS((high - low) / max(eps_abs, eps_rel max(|low|, |low_prev|)))
     factor = 1 + atan(w_0^b_0 w_1^b_1 w_2^b_2 - 1),    w_0 = 1 / error, w_1 and w_2 those of the last accepted steps
     factor >= accept_safety:  y <- high, l <- l + h
-    h <- h factor
+    h <- min(h_max, h factor)
 
 The orders share their stages, and after a rejection e_0 stands: `solver_order` evaluations a step, one fewer for each
 rejection. With eta > 0 a step goes down further than l + h and noise brings it back up (Song's ancestral step); the
 noise is drawn after acceptance, so acceptance does not depend on it.
 
 Reference: Lu et al. 2022, arXiv:2206.00927 (DPM-Solver-12 and -23); controller, eta and defaults are those of
-sample_dpm_adaptive in crowsonkb/k-diffusion, there for the batch as a whole.
+sample_dpm_adaptive in crowsonkb/k-diffusion, there for the batch as a whole and without h_max. Far above the noise level of the
+data the stages of a step agree whatever its size, so the error is no limit, and the step that ends among the data has not seen them:
+Gaussian data of deviation 0.3 came out with 0.7 (VP to beta 20) and 108 (to 80). On the embedded networks no step reaches 2.
 """
 
 from __future__ import annotations
@@ -72,6 +74,7 @@ class DPMAdaptive(Tolerances):
         None, "absolute tolerance, in units of x / alpha", above=0, high=1e30
     )
     h_init: float = option(0.05, "first step size, in log(alpha / sigma)", above=0, high=100)
+    h_max: float = option(2.0, "largest step size, in log(alpha / sigma)", above=0, high=1e30)
     pcoeff: float = option(0.0, "proportional part of the controller", low=0, high=10)
     icoeff: float = option(1.0, "integral part of the controller", low=0, high=10)
     dcoeff: float = option(0.0, "derivative part of the controller", low=0, high=10)
@@ -86,7 +89,7 @@ class DPMAdaptive(Tolerances):
         rows = fresh_rows(x, index, sde)
         return DPMRows(
             **rows,
-            h=torch.full_like(rows["t"], self.h_init),
+            h=torch.full_like(rows["t"], min(self.h_init, self.h_max)),
             stage=torch.zeros_like(index),
             noise_hat=torch.stack([torch.zeros_like(x)] * 2, 1),
             low_prev=x / expand_as_batch(sde.alpha(rows["t"]), x),
@@ -164,7 +167,7 @@ class DPMAdaptive(Tolerances):
             accepted=rows.accepted + accepted,
             rejected=rows.rejected + rejected,
             done=rows.done | arrived,
-            h=torch.where(last, rows.h * factor, rows.h),
+            h=torch.where(last, (rows.h * factor).clamp(max=self.h_max), rows.h),
             stage=torch.where(accepted, 0, torch.where(rejected, 1, stage + 1)),
             noise_hat=put_stage(rows.noise_hat, stage, e),
             low_prev=where_rows(accepted, low, rows.low_prev),

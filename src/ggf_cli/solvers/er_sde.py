@@ -28,6 +28,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ggf_cli.errors import UsageError
 from ggf_cli.sde import SDE
 from ggf_cli.solvers.base import option
 from ggf_cli.solvers.fixed import schedule_option, steps_option
@@ -87,4 +88,10 @@ class ERSDE3(Multistep):
         share = 1 - (r * start / end).square()
         noise = end * torch.sqrt(torch.where(share > 1e-12, share, 0))
         a = r / alpha[:-1]
-        return alpha[1:, None] * torch.stack([a, b0, b1, b2, noise], dim=1)
+        table = alpha[1:, None] * torch.stack([a, b0, b1, b2, noise], dim=1)
+        if not table.isfinite().all():  # exp(l^0.3) ends at l = 3e9
+            raise UsageError(
+                f"noise scale '{self.noise_scale}' of solver '{self.name}' overflows at sigma / alpha = {float(l[0]):.1e}",
+                hint="another --noise-scale",
+            )
+        return table

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ggf_cli.compare.steps import steps_of
 from ggf_cli.engine import Engine, Finished, Outcome, Progress
+from ggf_cli.noise import STREAM
 from ggf_cli.output.folder import write_atomically
 from ggf_cli.output.runlog import peak_memory
 from ggf_cli.trace import Trace
@@ -178,6 +179,7 @@ def settings_of(engine: Engine, indices: range) -> dict[str, Any]:
         "precision": model.precision,
         "compiled": model.compiled,
         "seed": engine.seed,
+        "noise": STREAM,
         "indices": [indices.start, indices.stop],
     }
 

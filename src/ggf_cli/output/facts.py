@@ -55,6 +55,8 @@ def run_facts(log: Mapping[str, Any], image: str | None = None) -> Iterator[tupl
     rates = (_rate(timing[key]) for key in ("images_per_s", "evaluations_per_s"))
     took = f"load {timing['load_s']:.1f} s · sampling {timing['sample_s']:.1f} s"
     yield "time", "{} · {} images/s · {} evaluations/s".format(took, *rates)
+    if "noise" in log:
+        yield "noise", log["noise"]
     memory = log["peak_memory_bytes"]
     yield "memory", "unknown" if memory is None else f"{memory / 1e6:,.0f} MB at its peak"
     yield "device", f"{log['device']} · {log['dtype']}"

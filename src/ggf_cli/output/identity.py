@@ -34,8 +34,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def remarks(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What may change the last bits of a sample without making it another run."""
-    then = {"the device": before["device"], **before["versions"]}
-    today = {"the device": now["device"], **now["versions"]}
+    then = {"the device": before["device"], "the noise": before.get("noise"), **before["versions"]}
+    today = {"the device": now["device"], "the noise": now["noise"], **now["versions"]}
     return [
         f"{name} was {then.get(name)}, is {today[name]}: samples may differ in their last bits"
         for name in today

@@ -18,6 +18,7 @@ import torch
 
 import ggf_cli
 from ggf_cli.engine import Engine
+from ggf_cli.noise import STREAM
 from ggf_cli.score import ScoreModel
 
 SCHEMA = "ggf-run/1"
@@ -42,6 +43,7 @@ def run_frame(
         "t_eps": model.sde.t_eps,
         "max_nfe": engine.max_nfe,
         "seed": engine.seed,
+        "noise": STREAM,
         "num_samples": len(indices),
         "indices": as_ranges(indices),
         "batch_size": engine.batch_size,

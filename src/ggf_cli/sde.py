@@ -22,11 +22,24 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
+from ggf_cli.scalars import as_float, items, shown
 
 
 def expand_as_batch(v: Tensor, x: Tensor) -> Tensor:
     """Shape one number a row, (B,), to broadcast against a batch of states, (B, *), in its dtype."""
     return v.to(x.dtype).reshape(-1, *(1,) * (x.dim() - 1))
+
+
+def _as_range(data_range: Any) -> tuple[float, float]:
+    """Two numbers, (low, high), low < high."""
+    name = "data_range"
+    try:
+        low, high = (as_float(end, name) for end in items(data_range, name))
+    except (UsageError, ValueError):  # ValueError: not two
+        low = high = 0.0
+    if not low < high:
+        raise UsageError(f"{name} is {shown(data_range)}, it must be (low, high), low < high")
+    return low, high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +48,7 @@ class SDE(abc.ABC):
 
     Args:
         t_eps: Where the reverse solve ends and Tweedie's formula takes over, in (0, 1).
-        data_range: Smallest and largest value of the data.
+        data_range: Smallest and largest value of the data: two numbers, kept as a tuple.
     """
 
     name: ClassVar[str]
@@ -45,11 +58,15 @@ class SDE(abc.ABC):
     data_range: tuple[float, float]
 
     def __post_init__(self) -> None:
+        self._make_floats("t_eps")
         if not 0.0 < self.t_eps < self.T:
             raise UsageError(f"t_eps is {self.t_eps}, it must lie in (0, 1)")
-        low, high = self.data_range
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise UsageError(f"data_range is {self.data_range}, it must be (low, high), low < high")
+        object.__setattr__(self, "data_range", _as_range(self.data_range))
+
+    def _make_floats(self, *names: str) -> None:
+        """Keep numbers of any type as Python's floats, so that equal SDEs are equal and JSON takes them."""
+        for name in names:
+            object.__setattr__(self, name, as_float(getattr(self, name), name))
 
     @abc.abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -130,6 +147,7 @@ class VESDE(SDE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._make_floats("sigma_min", "sigma_max")
         if not 0.0 < self.sigma_min < self.sigma_max < math.inf:
             raise UsageError(
                 f"sigma_min {self.sigma_min} and sigma_max {self.sigma_max} must satisfy"
@@ -170,6 +188,7 @@ class VPSDE(SDE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._make_floats("beta_min", "beta_max")
         if not 0.0 < self.beta_min <= self.beta_max < math.inf:
             raise UsageError(
                 f"beta_min {self.beta_min} and beta_max {self.beta_max} must satisfy"
@@ -235,8 +254,6 @@ def sde_from_dict(fields: dict[str, Any]) -> SDE:
     name = fields.pop("name", None)
     if name not in SDES:
         raise UsageError(f"unknown SDE '{name}'", hint=f"it is one of {', '.join(SDES)}")
-    if "data_range" in fields:
-        fields["data_range"] = tuple(fields["data_range"])
     try:
         return SDES[name](**fields)
     except TypeError as error:

@@ -471,6 +471,13 @@ def test_floors_take_whole_numbers_of_any_type(argument, monkeypatch):
         refuses(floor, value, form, f"{argument} is")
 
 
+@pytest.mark.gpu
+def test_tensors_on_a_gpu_are_the_numbers_that_they_hold():
+    wanted = torch.tensor(WANTED, dtype=torch.int32, device="cuda")
+    assert drawn(wanted, seed=wanted[0], batch_size=wanted[2]) == drawn(WANTED, seed=5, batch_size=7)  # fmt: skip
+    assert ggf_cli.VPSDE(data_range=wanted[1:3]) == ggf_cli.VPSDE(data_range=(0, 7))
+
+
 # --- the command line --------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 grey of 1, 2, 4, 8 bits, palettes, RGB      to the level
 grey of 16 bits                             rounded to 8
-RGB of 16 bits                              refused: Pillow cuts the low bits off, up to a level too dark
+RGB of 16 bits                              refused: Pillow cuts the low bits off, up to a level wrong
 transparency                                refused, unless every pixel is opaque: what lies behind it is not known
 CMYK                                        refused: its colours depend on the inks
 a colour profile, or a gamma                refused, unless it is that of sRGB
@@ -77,8 +77,7 @@ def read_levels(file: Path) -> np.ndarray:
         UsageError: It cannot be read or used.
     """
     with _opened(file) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
+        upright = ImageOps.exif_transpose(image)  # reads to the end: a PNG file may tell it there
         if upright.mode in _GREY_16:
             grey = (np.asarray(upright).astype(np.int64) + 128) // 257  # 65535 = 257 * 255
             return np.repeat(grey.astype(np.uint8)[..., None], 3, -1)

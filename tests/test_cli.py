@@ -215,7 +215,7 @@ def test_convert_round_trip(tmp_path):
         (["--max-nfe", "9" * 30], "max NFE is 9999", None),
         (["--solver", "em", "--steps", "9" * 20], "--steps of solver 'em' is 9999", None),
         (["--eps-abs", "1e300"], "--eps-abs of solver 'adaptive' is 1e+300", None),
-        (["--indices", "9" * 5000], "not a number or a range", None),
+        (["--indices", "9" * 5000], "the largest index is 9223372036854775807", None),
         (["--model", ""], "unknown model ''", None),
         (["--model", "a" * 300], "unknown model 'aaa", None),
         (["--grid", "999x999"], "--grid 999x999 has 4.1e+09 pixels", "a smaller grid"),

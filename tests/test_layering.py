@@ -28,7 +28,7 @@ LAYERS = [
         "memory",
         "progress",
     ),
-    ("errors", "registry", "text"),
+    ("errors", "registry", "scalars", "text"),
 ]
 FORBIDDEN = {
     "solvers": {"ggf_cli.networks", "ggf_cli.checkpoints", "rich", "PIL", "pathlib"},

@@ -17,7 +17,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
         return next(torch.device(kind) for kind in ("cuda", "mps", "cpu") if _count(kind))
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise UsageError(
             f"'{name}' is not a device", hint="auto, cpu, cuda, cuda:1 or mps"
         ) from error

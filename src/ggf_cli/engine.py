@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from ggf_cli.errors import SolveError, UsageError
 from ggf_cli.memory import fewer, out_of_memory, release
 from ggf_cli.noise import Noise
 from ggf_cli.progress import Finished, Outcome, Progress
+from ggf_cli.scalars import as_indices, as_int
 from ggf_cli.score import CountedScore, ScoreModel
 from ggf_cli.solvers.base import Rows, Solver
 
@@ -84,12 +85,10 @@ class Engine:
         batch_size: int = 16,
         max_nfe: int | None = None,
     ) -> None:
-        if not 1 <= batch_size <= 2**20:
-            raise UsageError(f"batch size is {batch_size}, it must lie in 1..2^20")
-        if max_nfe is not None and not 1 <= max_nfe < 2**31:
-            raise UsageError(f"max NFE is {max_nfe}, it must lie in 1..2^31 - 1")
-        if not 0 <= seed < 2**63:
-            raise UsageError(f"seed is {seed}, it must lie in [0, 2^63)")
+        seed = as_int(seed, "seed")
+        batch_size = as_int(batch_size, "batch size", low=1, high=2**20)
+        if max_nfe is not None:
+            max_nfe = as_int(max_nfe, "max NFE", low=1, high=2**31 - 1)
         if model.sde.name not in solver.sdes:
             raise UsageError(
                 f"solver '{solver.name}' does not solve the SDE of {model.name} ({model.sde.name})",
@@ -112,7 +111,7 @@ class Engine:
 
     def run(
         self,
-        indices: Iterable[int],
+        indices: SupportsIndex | Iterable[SupportsIndex],
         on_tick: Callable[[Progress], None] | None = None,
         *,
         at_once: int | None = None,
@@ -120,15 +119,21 @@ class Engine:
         """Yield each sample as it finishes.
 
         Args:
-            indices: Sample indices, each 0 <= index < 2^63, in any order.
+            indices: As `as_indices` takes them, in any order; those of an iterator are checked when they are taken, all others now.
             on_tick: Called after every tick.
             at_once: Draw at most so many samples at a time, where others want some of `indices` too.
 
         Raises:
             SolveError: There is no memory for a single row.
+            UsageError: A sample index is out of range.
         """
-        waiting = iter(indices)
-        rows = self._open(waiting, min(at_once or self.batch_size, self.batch_size))
+        room = as_int(self.batch_size if at_once is None else at_once, "at_once", low=1)
+        return self._run(iter(as_indices(indices)), room, on_tick)
+
+    def _run(
+        self, waiting: Iterator[int], room: int, on_tick: Callable[[Progress], None] | None
+    ) -> Iterator[Finished]:
+        rows = self._open(waiting, room)
         while rows is not None:
             moved = self._attempt(len(rows), self._tick, rows)
             if moved is None:
@@ -266,10 +271,7 @@ class Engine:
     @torch.no_grad()
     def _start(self, samples: list[_Sample]) -> Rows:
         """Rows of these samples: from the prior draws, block 0 of each one's noise, or from where they were."""
-        indices = [sample.index for sample in samples]
-        if not 0 <= min(indices) <= max(indices) < 2**63:
-            raise UsageError("a sample index must lie in [0, 2^63)")
-        index = torch.tensor(indices, device=self._device)
+        index = torch.tensor([s.index for s in samples], dtype=torch.int64, device=self._device)
         sde = self.model.sde
         x = sde.prior_sampling(self._noise(index, torch.zeros_like(index)))
         rows = self.solver.start(x, index, sde)

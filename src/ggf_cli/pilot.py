@@ -13,11 +13,13 @@ import torch
 from ggf_cli.engine import Engine, Outcome
 from ggf_cli.errors import SolveError, UsageError
 from ggf_cli.sampling import choose_batch_size
+from ggf_cli.scalars import as_int
 from ggf_cli.score import ScoreModel
 from ggf_cli.sde import SDE
 from ggf_cli.trace import Trace
 
-FIRST = 2**62  # pilot samples have indices that nobody asks for
+FIRST = 2**62  # pilot samples have the indices from here on, which hardly anybody asks for
+MOST = 1_000_000
 
 
 def frozen(
@@ -28,12 +30,12 @@ def frozen(
     Args:
         model: What to sample from.
         solver: One with an option `times`, such as `AdaptiveMultistep`.
-        samples: How many.
-        seed: They are no samples that a run of this seed would draw.
+        samples: How many, 1..1,000,000.
+        seed: They are the samples from index 2^62 on of this seed: do not draw those with the schedule that they decide.
         batch_size: Rows per network call; None chooses.
 
     Raises:
-        UsageError: The solver has no schedule to freeze.
+        UsageError: The solver has no schedule to freeze, or a number is out of range.
         SolveError: No sample reached the end.
     """
     if not hasattr(solver, "times"):
@@ -43,10 +45,13 @@ def frozen(
         )
     if solver.times is not None:
         raise UsageError("--pilot and --times exclude each other")
-    indices = range(FIRST, FIRST + samples)
+    indices = pilot_indices(samples)
     trace = Trace(indices, model.sde.T)
     engine = Engine(
-        model, solver, seed=seed, batch_size=batch_size or choose_batch_size(model, samples)
+        model,
+        solver,
+        seed=seed,
+        batch_size=choose_batch_size(model, len(indices)) if batch_size is None else batch_size,
     )
     arrived = []
     for sample in engine.run(indices, trace.see):
@@ -54,9 +59,14 @@ def frozen(
         if sample.outcome is Outcome.DONE:
             arrived.append(trace.times[sample.index])
     if not arrived:
-        raise SolveError(f"none of {samples} pilot samples reached the end, by {solver.name}")
+        raise SolveError(f"none of {len(indices)} pilot samples reached the end, by {solver.name}")
     times = mean_schedule(model.sde, arrived)
     return replace(solver, times=",".join(map(repr, times)))
+
+
+def pilot_indices(samples: int) -> range:
+    """The sample indices of a pilot of so many samples."""
+    return range(FIRST, FIRST + as_int(samples, "the number of pilot samples", low=1, high=MOST))
 
 
 def mean_schedule(sde: SDE, runs: list[list[float]]) -> list[float]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ggf_cli.devices import full_precision
 from ggf_cli.errors import UsageError
+from ggf_cli.scalars import as_float
 from ggf_cli.score import ScoreModel
 from ggf_cli.sde import expand_as_batch
 
@@ -38,6 +39,7 @@ def in_precision(model: ScoreModel, precision: str, finest: float = math.inf) ->
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision is {precision!r}, it must be one of {', '.join(PRECISIONS)}")
+    finest = as_float(finest, "finest", above=0, finite=False)
     device = torch.device(model.device)
     if precision == FP32 or model.distribution is not None:
         return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -15,6 +15,7 @@ from torch import Tensor
 from ggf_cli.engine import EVEN, Engine, Finished, Outcome
 from ggf_cli.errors import UsageError
 from ggf_cli.memory import out_of_memory, release
+from ggf_cli.scalars import as_indices, as_int, shown
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.base import Solver, time_dtype
@@ -65,7 +66,7 @@ class SampleResult:
 
 def sample(
     model: ScoreModel,
-    indices: SupportsIndex | Iterable[int],
+    indices: SupportsIndex | Iterable[SupportsIndex],
     *,
     solver: str | Solver = "adaptive",
     seed: int = 0,
@@ -77,7 +78,8 @@ def sample(
 
     Args:
         model: A `ScoreModel`, from `load_model` or of your own.
-        indices: How many samples (0 to n - 1), or which sample indices, each once.
+        indices: How many samples (0 to n - 1), or which sample indices, each in 0..2^63 - 1 and once: a list, a range, an array or
+            a tensor of whole numbers of any type.
         solver: A solver's name, with its options as keyword arguments, or a solver.
         seed: Sample i of a seed is always the same sample.
         batch_size: Rows per network call; None chooses.
@@ -87,11 +89,9 @@ def sample(
     Raises:
         UsageError: A value is out of range or an option unknown.
     """
-    wanted = list(indices) if isinstance(indices, Iterable) else list(range(indices))
+    wanted = _all(as_indices(indices))
     if not wanted:
-        raise UsageError(f"no samples asked for ({indices!r})", hint="ask for at least 1")
-    if len(set(wanted)) != len(wanted):
-        raise UsageError("a sample index is asked for twice")
+        raise UsageError(f"no samples asked for ({shown(indices)})", hint="ask for at least 1")
     if isinstance(solver, str):
         solver = make_solver(solver, options)
     elif options:
@@ -109,10 +109,10 @@ def sample(
         images=torch.stack(
             [f.image if f.outcome is Outcome.DONE else f.image * torch.nan for f in finished]
         ),
-        index=torch.tensor(wanted),
-        nfe=torch.tensor([f.nfe for f in finished]),
-        accepted=torch.tensor([f.accepted for f in finished]),
-        rejected=torch.tensor([f.rejected for f in finished]),
+        index=_int64(wanted),
+        nfe=_int64(f.nfe for f in finished),
+        accepted=_int64(f.accepted for f in finished),
+        rejected=_int64(f.rejected for f in finished),
         outcomes=tuple(f.outcome for f in finished),
         network_calls=engine.progress.network_calls,
         rows_evaluated=engine.progress.rows_evaluated,
@@ -120,16 +120,44 @@ def sample(
     )
 
 
+def _all(indices: Iterable[int]) -> Sequence[int]:
+    """The indices, each once."""
+    if isinstance(indices, range):
+        return indices
+    wanted, known = list(indices), set[int]()
+    for index in wanted:
+        if index in known:
+            raise UsageError(f"sample index {index} is asked for twice")
+        known.add(index)
+    return wanted
+
+
+def _int64(numbers: Iterable[int]) -> Tensor:
+    return torch.tensor(list(numbers), dtype=torch.int64)
+
+
 def stream(
     model: ScoreModel,
-    indices: Iterable[int],
+    indices: SupportsIndex | Iterable[SupportsIndex],
     *,
     solver: str | Solver = "adaptive",
     seed: int = 0,
     batch_size: int = 16,
     max_nfe: int | None = None,
 ) -> Iterator[Finished]:
-    """Yield samples as they finish, not in the order asked for; `indices` may be endless."""
+    """Yield samples as they finish, not in the order asked for.
+
+    Args:
+        model: As `sample` takes it.
+        indices: As `sample` takes them; also an iterator that never ends. Only that is checked as it is drawn from, all others at once.
+        solver: A solver, or the name of one.
+        seed: As `sample` takes it.
+        batch_size: Rows per network call.
+        max_nfe: As `sample` takes it.
+
+    Raises:
+        UsageError: A value is out of range.
+    """
     if isinstance(solver, str):
         solver = make_solver(solver)
     return Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe).run(indices)
@@ -140,6 +168,7 @@ def choose_batch_size(model: ScoreModel, num_samples: int) -> int:
 
     On CUDA the fastest, measured in a few seconds; elsewhere by device and image size.
     """
+    num_samples = as_int(num_samples, "the number of samples", low=1)
     most = num_samples + num_samples % EVEN if num_samples > 1 else 1
     device = torch.device(model.device)
     if device.type == "cuda" and model.distribution is None:

@@ -17,7 +17,10 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
+from ggf_cli.scalars import as_int, items, shown
 from ggf_cli.sde import SDE, VPSDE, expand_as_batch
+
+MAX_SIZE = 2**30  # numbers of a sample
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,7 +33,7 @@ class ScoreModel:
         score: x (B, *shape), t (B,) -> (B, *shape), on `device`; must leave x as it is. t is float64 (float32 on mps): cast it
             as your network needs. Each row must depend on its own x and t alone.
         sde: The forward SDE that the score belongs to.
-        shape: Shape of one sample, (C, H, W) for images.
+        shape: Shape of one sample, (C, H, W) for images; kept as a tuple.
         name: How messages and logs call the model.
         device: Where `score` expects its inputs.
         dtype: The dtype in which `score` gets x. Solvers keep x in it too, but at least in float32 (`state_dtype`).
@@ -55,13 +58,9 @@ class ScoreModel:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        if not valid_shape(self.shape):
-            raise UsageError(
-                f"the shape of a sample is {self.shape!r}, it must be a tuple of whole numbers >= 1",
-                hint="like (3, 32, 32)",
-            )
-        if not self.dtype.is_floating_point:
-            raise UsageError(f"dtype is {self.dtype}, it must be a floating-point type")
+        object.__setattr__(self, "shape", as_shape(self.shape))
+        if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:
+            raise UsageError(f"dtype is {self.dtype}, it must be a floating-point type of torch")
 
     @property
     def state_dtype(self) -> torch.dtype:
@@ -69,12 +68,26 @@ class ScoreModel:
         return torch.promote_types(self.dtype, torch.float32)
 
 
-def valid_shape(shape: Any) -> bool:
-    """Whether this is the shape of a sample that can be held: 1 to 2^30 numbers."""
-    whole = isinstance(shape, tuple) and all(
-        isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in shape
-    )
-    return whole and bool(shape) and math.prod(shape) <= 2**30
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """The shape of a sample as a tuple of Python's ints; 1 to 2^30 numbers.
+
+    Args:
+        shape: Whole numbers of any type: a tuple, a list, a torch.Size, an array.
+
+    Raises:
+        UsageError: Not such a shape.
+    """
+    name = "the shape of a sample"
+    try:
+        sizes = tuple(as_int(size, name, low=1) for size in items(shape, name))
+    except UsageError:
+        sizes = ()
+    if not sizes or math.prod(sizes) > MAX_SIZE:
+        raise UsageError(
+            f"{name} is {shown(shape)}, it must be a tuple of whole numbers >= 1, 2^30 at most multiplied",
+            hint="like (3, 32, 32)",
+        )
+    return sizes
 
 
 def vp_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
+from ggf_cli.scalars import as_float, items, shown
 
 # Largest sigma / alpha at T, and 1 / the least at t_eps: solvers divide by alpha and square the ratio in float32. Published models
 # reach 1.3e5, and 5e8 is VP to beta 80.
@@ -33,13 +34,25 @@ def expand_as_batch(v: Tensor, x: Tensor) -> Tensor:
     return v.to(x.dtype).reshape(-1, *(1,) * (x.dim() - 1))
 
 
+def _as_range(data_range: Any) -> tuple[float, float]:
+    """Two numbers, (low, high), low < high."""
+    name = "data_range"
+    try:
+        low, high = (as_float(end, name) for end in items(data_range, name))
+    except (UsageError, ValueError):  # ValueError: not two
+        low = high = 0.0
+    if not low < high:
+        raise UsageError(f"{name} is {shown(data_range)}, it must be (low, high), low < high")
+    return low, high
+
+
 @dataclass(frozen=True, kw_only=True)
 class SDE(abc.ABC):
     """A forward SDE with Gaussian marginals.
 
     Args:
         t_eps: Where the reverse solve ends and Tweedie's formula takes over, in (0, 1).
-        data_range: Smallest and largest value of the data.
+        data_range: Smallest and largest value of the data: two numbers, kept as a tuple.
     """
 
     name: ClassVar[str]
@@ -49,11 +62,15 @@ class SDE(abc.ABC):
     data_range: tuple[float, float]
 
     def __post_init__(self) -> None:
+        self._make_floats("t_eps")
         if not 0.0 < self.t_eps < self.T:
             raise UsageError(f"t_eps is {self.t_eps}, it must lie in (0, 1)")
-        low, high = self.data_range
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise UsageError(f"data_range is {self.data_range}, it must be (low, high), low < high")
+        object.__setattr__(self, "data_range", _as_range(self.data_range))
+
+    def _make_floats(self, *names: str) -> None:
+        """Keep numbers of any type as Python's floats, so that equal SDEs are equal and JSON takes them."""
+        for name in names:
+            object.__setattr__(self, name, as_float(getattr(self, name), name))
 
     def _check_ends(self) -> None:
         """Refuse an SDE at whose ends rounding hides the data or the noise. For the constructors of subclasses, at their end."""
@@ -149,6 +166,7 @@ class VESDE(SDE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._make_floats("sigma_min", "sigma_max")
         if not 0.0 < self.sigma_min < self.sigma_max < math.inf:
             raise UsageError(
                 f"sigma_min {self.sigma_min} and sigma_max {self.sigma_max} must satisfy"
@@ -190,6 +208,7 @@ class VPSDE(SDE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._make_floats("beta_min", "beta_max")
         if not 0.0 < self.beta_min <= self.beta_max < math.inf:
             raise UsageError(
                 f"beta_min {self.beta_min} and beta_max {self.beta_max} must satisfy"
@@ -256,8 +275,6 @@ def sde_from_dict(fields: dict[str, Any]) -> SDE:
     name = fields.pop("name", None)
     if name not in SDES:
         raise UsageError(f"unknown SDE '{name}'", hint=f"it is one of {', '.join(SDES)}")
-    if "data_range" in fields:
-        fields["data_range"] = tuple(fields["data_range"])
     try:
         return SDES[name](**fields)
     except TypeError as error:

@@ -20,7 +20,7 @@ from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.devices import resolve_device
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
-from ggf_cli.score import PARAMETRIZATIONS, Parametrization, ScoreModel, valid_shape
+from ggf_cli.score import PARAMETRIZATIONS, Parametrization, ScoreModel, as_shape
 from ggf_cli.sde import sde_from_dict
 
 # The network works in one of these; other types would grow more than twofold when they become it.
@@ -167,12 +167,19 @@ def _parametrization(checkpoint: Checkpoint, path: Path) -> Parametrization:
 
 def _empty_network(checkpoint: Checkpoint, path: Path) -> nn.Module:
     """The network without weights, on the meta device."""
-    shape = checkpoint.shape
-    if not valid_shape(shape) or math.prod(shape) > MAX_NUMBERS:
-        raise CheckpointError(f"{path}: {reprlib.repr(shape)} is no shape of a sample")
+    if not _fits(checkpoint.shape):
+        raise CheckpointError(f"{path}: {reprlib.repr(checkpoint.shape)} is no shape of a sample")
     with _working(checkpoint, path), torch.device("meta"):
         network: nn.Module = NETWORKS[checkpoint.network].load()(**checkpoint.network_config)
     return network
+
+
+def _fits(shape: tuple[int, ...]) -> bool:
+    """Whether this is the shape of a sample of a network."""
+    try:
+        return math.prod(as_shape(shape)) <= MAX_NUMBERS
+    except UsageError:
+        return False
 
 
 def _try_out(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.errors import UsageError
+from ggf_cli.scalars import MAX_INT, shown
 from ggf_cli.solvers import SOLVERS
 
 _SOLVER = "Solver"
@@ -157,28 +158,36 @@ def parse_indices(text: str) -> list[int]:
     """ "0-3,70" -> [0, 1, 2, 3, 70], in that order.
 
     Raises:
-        UsageError: Not a list of numbers and ranges, or an index twice.
+        UsageError: Not a list of numbers and ranges, an index twice, too large, or too many of them.
     """
     indices: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,18})\s*(?:-\s*([0-9]{1,18})\s*)?", part)
+        match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", part)
         if not match:
             raise UsageError(
-                f"--indices {text!r}: {part!r} is not a number or a range", hint="like 0-63,70"
+                f"--indices {shown(text)}: {shown(part)} is not a number or a range",
+                hint="like 0-63,70",
             )
-        first, last = int(match[1]), int(match[2] or match[1])
+        first, last = _index(match[1]), _index(match[2] or match[1])
         if last < first:
             raise UsageError(
-                f"--indices {text!r}: the range {part!r} runs backwards", hint="like 0-63,70"
+                f"--indices {shown(text)}: the range {shown(part)} runs backwards",
+                hint="like 0-63,70",
             )
-        if len(indices) + last - first >= MAX_SAMPLES or last >= 2**63:
-            raise UsageError(
-                f"--indices {text!r} names more than {MAX_SAMPLES:,} samples or too large an index"
-            )
+        if len(indices) + last - first >= MAX_SAMPLES:
+            raise UsageError(f"--indices {shown(text)} names more than {MAX_SAMPLES:,} samples")
         indices.extend(range(first, last + 1))
     if len(set(indices)) != len(indices):
-        raise UsageError(f"--indices {text!r} names a sample twice")
+        raise UsageError(f"--indices {shown(text)} names a sample twice")
     return indices
+
+
+def _index(digits: str) -> int:
+    """An index from its digits, of which there may be more than Python makes an int of."""
+    index = int(digits.lstrip("0")[:20] or "0")
+    if index > MAX_INT:
+        raise UsageError(f"--indices names {shown(digits)}, the largest index is {MAX_INT}")
+    return index
 
 
 def parse_count(n: int) -> list[int]:
@@ -193,7 +202,7 @@ def parse_batch_size(text: str) -> int | None:
     if text == "auto":
         return None
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
-        raise UsageError(f"--batch-size is {text!r}, it must be 'auto' or a whole number >= 1")
+        raise UsageError(f"--batch-size is {shown(text)}, it must be 'auto' or lie in 1..2^20")
     return int(text)
 
 

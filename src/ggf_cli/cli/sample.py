@@ -90,7 +90,7 @@ def sample(
         from ggf_cli.output.journal import remove_journals
         from ggf_cli.output.run import RunWriter, check_request, near_square
         from ggf_cli.output.runlog import as_ranges, run_frame
-        from ggf_cli.pilot import frozen
+        from ggf_cli.pilot import FIRST, frozen, pilot_indices
         from ggf_cli.sampling import choose_batch_size
         from ggf_cli.solvers import make_solver
     if interrupted():
@@ -105,6 +105,11 @@ def sample(
     rows = rows or choose_batch_size(what, len(wanted))
     what = compiled(what) if compile else what
     if pilot is not None:
+        if set(pilot_indices(pilot)).intersection(wanted):
+            raise UsageError(
+                f"--indices names samples of the pilot: it draws {pilot} from index 2^62 on",
+                hint=f"leave out {FIRST} and those after it",
+            )
         with console.busy(f"drawing a pilot of {pilot} samples", quiet=quiet):
             how = frozen(what, how, pilot, seed=seed, batch_size=rows)
     engine = Engine(

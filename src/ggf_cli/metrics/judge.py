@@ -11,6 +11,7 @@ from torch import Tensor
 from ggf_cli.errors import UsageError
 from ggf_cli.metrics import METRICS, Against
 from ggf_cli.registry import Entry
+from ggf_cli.scalars import as_int
 
 if TYPE_CHECKING:
     from ggf_cli.metrics.reference import Reference
@@ -106,6 +107,7 @@ class Judge:
 
     def floor(self, n: int, draws: int) -> Floor | None:
         """What real (or exact) samples get, in up to `draws` disjoint draws of n; None where there are too few."""
+        n, draws = as_int(n, "n", low=1), as_int(draws, "draws")
         reference = self._seen.view.reference
         values = [
             self._value(real, rest)

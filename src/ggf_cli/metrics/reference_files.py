@@ -8,81 +8,72 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
+from ggf_cli.metrics.image_files import find_images, read_levels, upright_size
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
-FORMATS = ("PNG", "JPEG")  # whatever the name says: Pillow gives other formats to other programs
 FEWEST = 10  # below, not even the nearest neighbours of an image mean anything
 
 
 class ImageFolder:
-    """All PNG and JPEG images in a folder and the folders in it, by name; hidden files are left out.
+    """All PNG and JPEG images in a folder and the folders in it, by name: `ggf_cli.metrics.image_files` says which, and how.
 
-    The size of every image is looked at at once, its content only when its batch is taken.
+    The head of every file is looked at at once, its content only when its batch is taken.
 
     Args:
         path: The folder.
         shape: What the images must have the size of, (C, H, W).
 
     Raises:
-        UsageError: Too few images, one that cannot be read, or one of another size.
+        UsageError: Too few images, one that cannot be read or used, or one of another size.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.path, self.size = path, (shape[2], shape[1])
-        self.files = sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-        )
+        self.files = find_images(path)
         if len(self.files) < FEWEST:
             raise UsageError(
                 f"the reference {path} has {len(self.files)} PNG or JPEG images, at least {FEWEST} are needed",
                 hint="10,000 images or more of what the model was trained on",
             )
+        self._first = upright_size(self.files[0])
         self._check_sizes()
 
     def __len__(self) -> int:
         return len(self.files)
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """(B, 3, H, W) uint8, B <= batch_size; transparency is dropped.
+        """(B, 3, H, W) uint8, B <= batch_size.
 
         Raises:
-            UsageError: An image cannot be read.
+            UsageError: An image cannot be read or used.
         """
         for start in range(0, len(self.files), batch_size):
             images = [self._read(file) for file in self.files[start : start + batch_size]]
             yield torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
     def _read(self, file: Path) -> np.ndarray:
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                return np.asarray(image.convert("RGB"))
-        except Exception as error:  # damage can surface as almost anything
-            raise _unreadable(file, error) from error
+        levels = read_levels(file)
+        size = levels.shape[1], levels.shape[0]
+        if size != self.size:  # a PNG file may tell after the pixels that it lies on its side
+            raise self._differ(file, size)
+        return levels
+
+    def _differ(self, file: Path, size: tuple[int, int]) -> UsageError:
+        return UsageError(
+            f"the images of {self.path} differ in size: {self.files[0].name} is {_by(self._first)},"
+            f" {file.relative_to(self.path)} is {_by(size)}",
+            hint=f"crop or resize all to {_by(self.size)}, the size of the model's samples",
+        )
 
     def _check_sizes(self) -> None:
-        first: tuple[int, int] | None = None
         for file in self.files:
-            try:
-                with Image.open(file, formats=FORMATS) as image:
-                    size = image.size
-            except Exception as error:  # damage can surface as almost anything
-                raise _unreadable(file, error) from error
-            first = first or size
-            if size != first:
-                raise UsageError(
-                    f"the images of {self.path} differ in size: {self.files[0].name} is {_by(first)},"
-                    f" {file.relative_to(self.path)} is {_by(size)}",
-                    hint=f"crop or resize all to {_by(self.size)}, the size of the model's samples",
-                )
-        if first != self.size:
+            if (size := upright_size(file)) != self._first:
+                raise self._differ(file, size)
+        if self._first != self.size:
             raise UsageError(
-                f"the images of {self.path} are {_by(first or (0, 0))}, the model's samples are {_by(self.size)}",
+                f"the images of {self.path} are {_by(self._first)}, the model's samples are {_by(self.size)}",
                 hint=f"resize them to {_by(self.size)}, as the training images of the model were",
             )
 
@@ -144,12 +135,6 @@ def _array(file: zipfile.ZipFile, name: str) -> np.ndarray:
     with file.open(f"{name}.npy") as stream:
         array = np.lib.format.read_array(stream, allow_pickle=False)
     return np.asarray(array, float)
-
-
-def _unreadable(file: Path, error: Exception) -> UsageError:
-    return UsageError(
-        f"the reference image {file} cannot be read: {error}", hint="mend or remove the file"
-    )
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -124,8 +124,8 @@ class PixelFiles:
         np.savez(
             buffer,
             images=np.stack([self.pixels(index) for index in done]),
-            index=np.array(done),
-            nfe=np.array([records[index]["nfe"] for index in done]),
+            index=np.array(done, np.int64),
+            nfe=np.array([records[index]["nfe"] for index in done], np.int64),
         )
         content = buffer.getvalue()
         write_atomically(self._folder / self.shard_name(shard), content, durable=True)

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
+from ggf_cli.scalars import as_bool, as_float, as_int, shown
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.catalog import flag
@@ -135,6 +136,8 @@ def option(
 class Solver(abc.ABC):
     """Options as frozen fields, capability as class attributes, and `start` and `step`.
 
+    Options are given as numbers of any type that is exact (`ggf_cli.scalars`) and kept as Python's: an int option takes no 3.0.
+
     Class attributes:
         name: The name in tables, logs and on the command line.
         kind: "sde" (stochastic) or "ode" (probability flow).
@@ -154,7 +157,8 @@ class Solver(abc.ABC):
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            _check_option(self.name, f.name, getattr(self, f.name), f.metadata, f.default)
+            value = _as_option(self.name, f.name, getattr(self, f.name), f.metadata, f.default)
+            object.__setattr__(self, f.name, value)
 
     @abc.abstractmethod
     def start(self, x: Tensor, index: Tensor, sde: SDE) -> Rows:
@@ -250,29 +254,25 @@ def noise_where(needed: Tensor, rows: Rows, noise: NoiseFunction) -> Tensor:
     return z
 
 
-def _check_option(solver: str, name: str, value: Any, limits: Mapping[str, Any], like: Any) -> None:
-    """Raise `UsageError` unless `value` is of the kind of the default `like`, and within limits."""
+def _as_option(solver: str, name: str, value: Any, limits: Mapping[str, Any], like: Any) -> Any:
+    """`value` as Python's own type of the kind of the default `like`; `UsageError` unless it is of that kind and within limits."""
     if value is None and like is None:
-        return
-    if limits["choices"]:
-        wanted, good = f"one of {', '.join(limits['choices'])}", value in limits["choices"]
-    elif limits["pattern"]:
-        wanted = f"text like {like}" if like else f"text of the form {limits['pattern']}"
-        good = isinstance(value, str) and re.fullmatch(limits["pattern"], value) is not None
-    elif isinstance(like, bool):
-        wanted, good = "true or false", isinstance(value, bool)
+        return None
+    name = f"{flag(name)} of solver '{solver}'"
+    if limits["choices"] or limits["pattern"]:
+        return _as_text(name, value, limits["choices"], limits["pattern"], like)
+    if isinstance(like, bool):
+        return as_bool(value, name)
+    convert = as_int if limits["whole"] else as_float
+    return convert(value, name, above=limits["above"], low=limits["low"], high=limits["high"])
+
+
+def _as_text(name: str, value: Any, choices: tuple[str, ...], pattern: str, like: Any) -> str:
+    if choices:
+        wanted, good = f"one of {', '.join(choices)}", isinstance(value, str) and value in choices
     else:
-        whole = limits["whole"]
-        low, above, high = limits["low"], limits["above"], limits["high"]
-        bounds = [f"{sign} {b:g}" for sign, b in ((">", above), (">=", low), ("<=", high))
-                  if math.isfinite(b)]  # fmt: skip
-        wanted = " and ".join(["a whole number" if whole else "a finite number", *bounds])
-        good = (
-            isinstance(value, int if whole else int | float)
-            and not isinstance(value, bool)
-            and math.isfinite(value)
-            and above < value
-            and low <= value <= high
-        )
+        wanted = f"text like {like}" if like else f"text of the form {pattern}"
+        good = isinstance(value, str) and re.fullmatch(pattern, value) is not None
     if not good:
-        raise UsageError(f"{flag(name)} of solver '{solver}' is {value!r}, it must be {wanted}")
+        raise UsageError(f"{name} is {shown(value)}, it must be {wanted}")
+    return str(value)

@@ -1,0 +1,398 @@
+"""Reference images: every mode and depth that a PNG or JPEG file may have comes in right to the level, or is refused with the reason."""
+
+import io
+import os
+import struct
+import zlib
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from ggf_cli.errors import UsageError
+from ggf_cli.metrics.image_files import FORMATS, OTHERS, find_images, read_levels, upright_size
+from ggf_cli.metrics.reference_files import ImageFolder
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
+ORIENTATION = 0x0112
+
+
+def low(bits):
+    """Grey levels of so many bits."""
+    return GREY & np.uint8(min(2**bits, 256) - 1)
+
+
+def three(grey):
+    return np.repeat(np.asarray(grey)[..., None], 3, -1)
+
+
+# --- PNG files by hand: Pillow writes few of the kinds that there are --------------------------------------
+
+GREYS, COLOURS, PALETTE, GREYS_ALPHA, COLOURS_ALPHA = 0, 2, 3, 4, 6
+
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def packed(rows, depth):
+    """Rows of numbers, each without a filter, most significant bit first."""
+    if depth == 16:
+        return b"".join(b"\0" + np.asarray(row, ">u2").tobytes() for row in rows)
+    bits = [np.unpackbits(np.asarray(row, np.uint8).reshape(-1, 1), axis=1)[:, -depth:] for row in rows]  # fmt: skip
+    return b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
+
+
+def interlaced(levels, depth):
+    """The seven passes of Adam7."""
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))  # fmt: skip
+    parts = [levels[y::dy, x::dx] for y, x, dy, dx in passes]
+    return b"".join(packed(part, depth) for part in parts if part.size)
+
+
+def png(levels, depth, kind, *, before=b"", after=b"", adam7=False):
+    levels = np.asarray(levels)
+    height, width = levels.shape[:2]
+    pixels = (interlaced if adam7 else packed)(levels, depth)
+    head = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, int(adam7))
+    data = chunk(b"IHDR", head) + before + chunk(b"IDAT", zlib.compress(pixels)) + after
+    return b"\x89PNG\r\n\x1a\n" + data + chunk(b"IEND", b"")
+
+
+def saved(image, format="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def decoded(content):
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def channels(*arrays):
+    return np.concatenate([np.asarray(a).reshape(*GREY.shape, -1) for a in arrays], -1)
+
+
+OPAQUE = np.full(GREY.shape, 255)
+PLTE = RNG.integers(0, 256, (256, 3), dtype=np.uint8)
+SIXTEEN = RNG.integers(0, 2**16, GREY.shape)
+ALL_16 = np.arange(2**16).reshape(256, 256)
+
+
+def indexed(depth, **options):
+    return png(low(depth), depth, PALETTE, before=chunk(b"PLTE", PLTE[: 2**depth].tobytes()), **options)  # fmt: skip
+
+
+def profile(swap=False):
+    """sRGB's, or one whose red is blue."""
+    content = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return content.replace(b"rXYZ", b"----").replace(b"bXYZ", b"rXYZ").replace(b"----", b"bXYZ") if swap else content  # fmt: skip
+
+
+def grey_profile(curve):
+    """An ICC profile of grey images with a tone curve of 16-bit numbers, or of one gamma."""
+    table = [round(c * 65535) for c in curve] if len(curve) > 1 else [round(curve[0] * 256)]
+    curv = b"curv" + bytes(4) + struct.pack(f">I{len(table)}H", len(table), *table)
+    white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
+    tags = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, len(curv))
+    body = tags + white + curv
+    head = struct.pack(">I4sI4s4s4s12x4s", 128 + len(body), b"lcms", 0x02400000, b"mntr", b"GRAY", b"XYZ ", b"acsp")  # fmt: skip
+    head += bytes(28) + struct.pack(">iii", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + body
+
+
+def srgb_curve(n=1024):
+    ramp = np.linspace(0, 1, n)
+    return np.where(ramp <= 0.04045, ramp / 12.92, ((ramp + 0.055) / 1.055) ** 2.4)
+
+
+def paletted(alpha):
+    image = Image.fromarray(GREY % 4, "L").copy()
+    image = image.convert("P")
+    image.putpalette(PLTE[:4].tobytes())
+    return saved(image, transparency=bytes([alpha, 255, 255, 255]))
+
+
+JPEG_RGB = saved(Image.fromarray(RGB), "JPEG", quality=100)
+JPEG_GREY = saved(Image.fromarray(GREY), "JPEG", quality=100)
+
+RIGHT = {
+    **{f"grey of {d} bits": (png(low(d), d, GREYS), three(low(d) * (255 // (2**d - 1)))) for d in (1, 2, 4, 8)},
+    **{f"grey of {d} bits, interlaced": (png(low(d), d, GREYS, adam7=True), three(low(d) * (255 // (2**d - 1)))) for d in (1, 2, 4, 8)},
+    "grey of 16 bits": (png(ALL_16, 16, GREYS), three(np.round(ALL_16 * 255 / 65535))),
+    "grey of 16 bits, interlaced": (png(SIXTEEN, 16, GREYS, adam7=True), three(np.round(SIXTEEN * 255 / 65535))),
+    "grey of 16 bits that were 8": (png(GREY.astype(int) * 257, 16, GREYS), three(GREY)),
+    "grey of 16 bits by Pillow": (saved(Image.fromarray(SIXTEEN.astype(np.uint16))), three(np.round(SIXTEEN * 255 / 65535))),
+    **{f"palette of {d} bits": (indexed(d), PLTE[low(d)]) for d in (1, 2, 4, 8)},
+    "palette, interlaced": (indexed(8, adam7=True), PLTE[GREY]),
+    "palette, opaque": (paletted(255), PLTE[GREY % 4]),
+    "RGB": (png(RGB, 8, COLOURS), RGB),
+    "RGB, interlaced": (png(RGB, 8, COLOURS, adam7=True), RGB),
+    "RGBA, opaque": (png(channels(RGB, OPAQUE), 8, COLOURS_ALPHA), RGB),
+    "LA, opaque": (png(channels(GREY, OPAQUE), 8, GREYS_ALPHA), three(GREY)),
+    "JPEG": (JPEG_RGB, decoded(JPEG_RGB)),
+    "JPEG, grey": (JPEG_GREY, decoded(JPEG_GREY)),
+    "JPEG, progressive": ((j := saved(Image.fromarray(RGB), "JPEG", quality=100, progressive=True)), decoded(j)),
+    "JPEG, YCbCr": ((j := saved(Image.fromarray(RGB).convert("YCbCr"), "JPEG", quality=100)), decoded(j)),
+    "JPEG of several pictures": ((j := saved(Image.fromarray(RGB), "MPO", save_all=True, append_images=[Image.fromarray(RGB[::-1])])), decoded(j)),
+    "PNG of one frame, animated": (png(RGB, 8, COLOURS, before=chunk(b"acTL", struct.pack(">II", 1, 0)) + chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 7, 5, 0, 0, 1, 1, 0, 0))), RGB),
+    "sRGB profile": (saved(Image.fromarray(RGB), icc_profile=profile()), RGB),
+    "sRGB profile, palette": (saved(Image.fromarray(GREY).convert("P"), icc_profile=profile()), three(GREY)),
+    "sRGB profile in a grey image": (saved(Image.fromarray(GREY), icc_profile=profile()), three(GREY)),
+    "grey profile with the curve of sRGB": (saved(Image.fromarray(GREY), icc_profile=grey_profile(srgb_curve())), three(GREY)),
+    "sRGB chunk": (png(RGB, 8, COLOURS, before=chunk(b"sRGB", b"\0")), RGB),
+    "gamma of sRGB": (png(RGB, 8, COLOURS, before=chunk(b"gAMA", struct.pack(">I", 45455))), RGB),
+    "sRGB chunk, before any gamma": (png(RGB, 8, COLOURS, before=chunk(b"sRGB", b"\0") + chunk(b"gAMA", struct.pack(">I", 10**5))), RGB),
+}  # fmt: skip
+
+ONE_CLEAR = OPAQUE.copy()
+ONE_CLEAR[2, 3] = 254
+REFUSED = {
+    "RGB of 16 bits": (png(RGB.astype(int) * 257, 16, COLOURS), "of 16 bits"),
+    "RGB of 16 bits, interlaced": (png(RGB.astype(int) * 257, 16, COLOURS, adam7=True), "of 16 bits"),
+    "RGBA of 16 bits": (png(channels(RGB, OPAQUE) * 257, 16, COLOURS_ALPHA), "of 16 bits"),
+    "LA of 16 bits": (png(channels(GREY, OPAQUE) * 257, 16, GREYS_ALPHA), "of 16 bits"),
+    "RGBA": (png(channels(RGB, ONE_CLEAR), 8, COLOURS_ALPHA), "transparent in places"),
+    "LA": (png(channels(GREY, ONE_CLEAR), 8, GREYS_ALPHA), "transparent in places"),
+    "palette with transparency": (paletted(254), "transparent in places"),
+    **{f"grey of {d} bits, a transparent one": (png(low(d), d, GREYS, before=chunk(b"tRNS", struct.pack(">H", low(d)[0, 0]))), "a transparent colour") for d in (1, 2, 4, 8, 16)},
+    "RGB, a transparent colour": (png(RGB, 8, COLOURS, before=chunk(b"tRNS", struct.pack(">3H", *RGB[0, 0]))), "a transparent colour"),
+    "CMYK": (saved(Image.fromarray(RGB).convert("CMYK"), "JPEG"), "is CMYK"),
+    "animated": (saved(Image.fromarray(RGB), save_all=True, append_images=[Image.fromarray(RGB[::-1])]), "animated, 2 frames"),
+    "another profile": (saved(Image.fromarray(RGB), icc_profile=profile(swap=True)), "colour profile other than sRGB"),
+    "another profile, JPEG": (saved(Image.fromarray(RGB), "JPEG", icc_profile=profile(swap=True)), "colour profile other than sRGB"),
+    "another profile, grey": (saved(Image.fromarray(GREY), icc_profile=grey_profile([1.8])), "colour profile other than sRGB"),
+    "a profile of no images": (saved(Image.fromarray(RGB), icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()), "colour profile other than sRGB"),
+    "a damaged profile": (saved(Image.fromarray(RGB), "JPEG", icc_profile=b"profile"), "cannot be read"),
+    "a linear gamma": (png(RGB, 8, COLOURS, before=chunk(b"gAMA", struct.pack(">I", 10**5))), "a gamma of 1"),
+    "damaged EXIF data": (saved(Image.fromarray(RGB), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff"), "cannot be read"),
+    "of no size": (png(np.zeros((0, 4)), 8, GREYS), "cannot be read"),
+    "of no bytes": (b"", "cannot be read"),
+    "a bomb": (png(np.zeros((1, 1)), 8, GREYS).replace(struct.pack(">II", 1, 1), struct.pack(">II", 30_000, 30_000)), "cannot be read"),
+    "a small bomb": (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)) + chunk(b"IDAT", b""), "cannot be read"),
+    **{f"{format} by the name of PNG": (saved(Image.fromarray(RGB), format), "cannot be read") for format in ("GIF", "BMP", "TIFF", "WEBP", "PPM")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+def test_images_that_are_taken_are_right_to_the_level(tmp_path, kind):
+    content, levels = RIGHT[kind]
+    file = tmp_path / "a.png"
+    file.write_bytes(content)
+    found = read_levels(file)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, levels)
+    assert upright_size(file) == (found.shape[1], found.shape[0])
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_images_that_are_not_beyond_doubt_are_refused_with_the_reason(tmp_path, kind):
+    content, reason = REFUSED[kind]
+    file = tmp_path / "a.png"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=rf"a\.png.* {reason}") as refused:
+        read_levels(file)
+    assert refused.value.hint
+    if reason != "transparent in places":  # which only the pixels tell
+        with pytest.raises(UsageError, match=reason):
+            upright_size(file)
+
+
+MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("mode", MODES)
+def test_what_pillow_writes_of_every_mode_is_right_or_refused(tmp_path, mode, format):
+    image = Image.new(mode, (7, 5))
+    white = mode in ("1", "L", "P", "RGB", "YCbCr", "RGBX")
+    try:
+        image.save(tmp_path / "a.png", format)
+    except OSError:
+        return  # then nobody has such files
+    if mode in ("LA", "RGBA", "CMYK"):
+        with pytest.raises(UsageError, match=r"transparent in places|is CMYK"):
+            read_levels(tmp_path / "a.png")
+    else:
+        assert white or mode.startswith("I")
+        expected = np.asarray(image.convert("RGB")) if white else np.zeros((5, 7, 3))
+        assert np.abs(read_levels(tmp_path / "a.png") - expected.astype(float)).max() <= 1
+
+
+# how a viewer turns what is stored
+TURNED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+    0: lambda a: a,  # not an orientation
+    9: lambda a: a,
+}
+
+
+def exif(orientation):
+    made = Image.Exif()
+    made[ORIENTATION] = orientation
+    return made.tobytes()
+
+
+def lying(kind, orientation):
+    """(file, levels as stored)"""
+    data = exif(orientation)
+    bare = chunk(b"eXIf", data.removeprefix(b"Exif\0\0"))
+    if kind == "JPEG":
+        return saved(Image.fromarray(RGB), "JPEG", exif=data), decoded(JPEG_STORED)
+    if kind == "PNG by Pillow":
+        return saved(Image.fromarray(RGB), exif=data), RGB
+    if kind == "grey of 16 bits":
+        return png(GREY.astype(int) * 257, 16, GREYS, before=bare), three(GREY)
+    if kind == "palette":
+        return png(GREY, 8, PALETTE, before=chunk(b"PLTE", PLTE.tobytes()) + bare), PLTE[GREY]
+    if kind == "palette, opaque":
+        return png(GREY, 8, PALETTE, before=chunk(b"PLTE", PLTE.tobytes()) + chunk(b"tRNS", b"\xff") + bare), PLTE[GREY]  # fmt: skip
+    if kind == "one bit":
+        return png(GREY % 2, 1, GREYS, before=bare), three(GREY % 2 * 255)
+    return png(RGB, 8, COLOURS, after=bare), RGB
+
+
+JPEG_STORED = saved(Image.fromarray(RGB), "JPEG")
+KINDS = ["JPEG", "PNG by Pillow", "grey of 16 bits", "palette", "palette, opaque", "one bit", "behind the pixels"]  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_are_upright(tmp_path, kind, orientation):
+    content, stored = lying(kind, orientation)
+    (tmp_path / "a.png").write_bytes(content)
+    upright = TURNED[orientation](stored)
+    assert np.array_equal(read_levels(tmp_path / "a.png"), upright)
+    if kind != "behind the pixels":
+        assert upright_size(tmp_path / "a.png") == (upright.shape[1], upright.shape[0])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_that_is_cut_off_is_refused_or_whole(tmp_path, format):
+    content = saved(Image.fromarray(RGB), format)
+    whole, refused = decoded(content), 0
+    for length in [*range(0, len(content) - 24, 5), *range(len(content) - 24, len(content))]:
+        (tmp_path / "a.png").write_bytes(content[:length])
+        try:
+            assert np.array_equal(read_levels(tmp_path / "a.png"), whole)
+        except UsageError:
+            refused += 1
+    assert refused >= (len(content) - 24) // 5  # checksums and the mark of the end may be missing
+
+
+def test_a_byte_of_a_png_file_that_is_changed_changes_no_level(tmp_path):
+    content = png(RGB, 8, COLOURS)
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        (tmp_path / "a.png").write_bytes(changed)
+        with suppress(UsageError):
+            assert np.array_equal(read_levels(tmp_path / "a.png"), RGB), place
+
+
+# --- folders -----------------------------------------------------------------------------------------------
+
+
+def fill(folder, *names, content=RIGHT["RGB"][0]):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def found(folder):
+    return [str(file.relative_to(folder)) for file in find_images(folder)]
+
+
+def test_hidden_files_and_folders_do_not_count(tmp_path):
+    counted = ["a.png", "b.JPG", "c.Jpeg", "d/e.png", "d/f.g/h.PNG"]
+    fill(tmp_path, *counted, ".a.png", ".ipynb_checkpoints/a.png", "d/.cache/deep/a.png", "__MACOSX/a.png", "d/__MACOSX/._a.png")  # fmt: skip
+    fill(tmp_path, "notes.txt", "labels.json", "no_suffix", "png", content=b"")
+    assert found(tmp_path) == sorted(counted)
+
+
+def test_the_folder_itself_may_be_hidden(tmp_path):
+    folder = tmp_path / ".cache/__MACOSX/.images"
+    fill(folder, "a.png", "b/c.png")
+    assert found(folder) == ["a.png", "b/c.png"]
+
+
+def test_linked_folders_count_once_and_loops_end(tmp_path):
+    images, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
+    fill(images, "a.png", "b/c.png")
+    fill(elsewhere, "d.png", "e/f.png")
+    (images / "link").symlink_to(elsewhere)
+    (images / "link-again").symlink_to(elsewhere)
+    (images / "b/up").symlink_to(images)
+    (elsewhere / "across").symlink_to(images)
+    (images / "g.png").symlink_to(elsewhere / "d.png")
+    assert found(images) == ["a.png", "b/c.png", "g.png", "link/d.png", "link/e/f.png"]
+
+
+@pytest.mark.parametrize("kind", ["dangling", "loop", "pipe"])
+def test_a_name_that_leads_to_no_file_is_refused(tmp_path, kind):
+    fill(tmp_path, "a.png")
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "b.png")
+    else:
+        (tmp_path / "b.png").symlink_to(tmp_path / ("b.png" if kind == "loop" else "nothing"))
+    with pytest.raises(UsageError, match=r"b\.png is no file"):
+        find_images(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [*sorted(OTHERS), ".WebP"])
+def test_images_of_other_formats_do_not_go_missing_in_silence(tmp_path, suffix):
+    fill(tmp_path, "a.png", f"b/c{suffix}")
+    with pytest.raises(UsageError, match=rf"c\{suffix} is no PNG or JPEG"):
+        find_images(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_does_not_go_missing_in_silence(tmp_path, monkeypatch):
+    fill(tmp_path, "a.png", "b/c.png")
+    scan = os.scandir
+
+    def denied(place):
+        if str(place).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(UsageError, match=r"/b cannot be read: Permission denied"):
+        find_images(tmp_path)
+
+
+def test_sizes_are_those_of_upright_images(tmp_path):
+    fill(tmp_path, *(f"{i}.png" for i in range(9)), content=png(RGB, 8, COLOURS))
+    fill(tmp_path, "lying.jpg", content=lying("JPEG", 6)[0])
+    with pytest.raises(UsageError, match=r"0\.png is 7 x 5, lying\.jpg is 5 x 7"):
+        ImageFolder(tmp_path, (3, 5, 7))
+
+    turned = saved(Image.fromarray(np.ascontiguousarray(np.rot90(RGB))), "JPEG", exif=exif(6))
+    fill(tmp_path, "lying.jpg", content=turned)
+    (batch,) = ImageFolder(tmp_path, (3, 5, 7)).batches(16)
+    assert batch.shape == (10, 3, 5, 7)
+
+
+def test_a_size_that_is_told_behind_the_pixels_is_checked_too(tmp_path):
+    fill(tmp_path, *(f"{i}.png" for i in range(9)))
+    fill(tmp_path, "late.png", content=lying("behind the pixels", 6)[0])
+    images = ImageFolder(tmp_path, (3, 5, 7))
+    with pytest.raises(UsageError, match=r"late\.png is 5 x 7"):
+        list(images.batches(4))
+
+
+def test_sizes_are_read_without_pixels(tmp_path, monkeypatch):
+    for kind in ("RGB", "JPEG", "palette of 8 bits", "sRGB profile"):
+        fill(tmp_path, f"{kind}.png", content=RIGHT[kind][0])
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("decoded"))
+    assert {upright_size(file) for file in find_images(tmp_path)} == {(7, 5)}

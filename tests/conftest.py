@@ -24,3 +24,22 @@ def mixture():
     import ggf_cli
 
     return ggf_cli.load_model("mixture")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--other-maths",
+        action="store_true",
+        help="run with the maths library of another machine: see tests/other_maths.py",
+    )
+
+
+@pytest.fixture(autouse=True)
+def other_maths(request):
+    if not request.config.getoption("--other-maths"):
+        yield
+        return
+    from other_maths import OtherMaths
+
+    with OtherMaths():
+        yield

@@ -225,6 +225,7 @@ def test_unfinished_downloads_are_counted(home):
         ({"MAX_MEAN_ERROR": 0.1}, "the squared error of the mean"),
         ({"VARIANCE": (0.99, 1.0)}, "the variance is"),
         ({"SEED": 1}, "have the mean"),
+        ({"NOISE_SHA256": "0" * 64}, "the noise is not the one"),
     ],
 )
 def test_wrong_samples_fail(monkeypatch, change, problem):
@@ -233,6 +234,11 @@ def test_wrong_samples_fail(monkeypatch, change, problem):
     finding = selftest.selftest()
     assert (finding.status, finding.exit_code) == (FAILED, 4)
     assert problem in finding.summary
+
+
+def test_the_noise_is_the_pinned_one():
+    pinned = json.loads((Path(__file__).parent / "data/noise.json").read_text())
+    assert pinned["prior"] == selftest.NOISE_SHA256
 
 
 HUB_ALONE = """

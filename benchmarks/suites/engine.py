@@ -1,5 +1,6 @@
-"""The engine against the authors' loop on the same samples, and what is not the network."""
+"""The engine against the authors' loop on the same samples, what is not the network, and what noise costs."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -12,12 +13,15 @@ from authors_loop import sample_batch
 from ggf_cli import load_model
 from ggf_cli.compilation import compiled
 from ggf_cli.engine import Engine
+from ggf_cli.noise.box_muller import standard_normal
+from ggf_cli.noise.philox import random_words
 from ggf_cli.precision import in_precision
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from measure import Row, interleaved
 
 BATCH_SIZE, EPS_REL = 8, 0.05
+NOISE = ((64, (1, 28, 28)), (16, (3, 32, 32)), (4, (3, 256, 256)), (2, (2,)))
 SHARES_FLOAT32 = ("em", "adaptive-multistep")
 SHARES = ("em", "adaptive", "adaptive-multistep", "dpmpp-2m-sde", "heun")
 
@@ -32,6 +36,7 @@ def measure(runs: int) -> Iterator[Row]:
             shares = [share_outside(measured, solver) for _ in range(runs)]
             what = f"{solver}, {measured.precision}: share of the time that is not the network, batch 64"
             yield Row(suite="engine", what=what, unit="%", ours=shares, theirs=[])
+    yield from noise(runs)
 
 
 def against_the_authors_loop(plain: ScoreModel, model: ScoreModel, runs: int) -> Iterator[Row]:
@@ -64,6 +69,28 @@ def against_the_authors_loop(plain: ScoreModel, model: ScoreModel, runs: int) ->
         for way in ways:
             yield Row(suite="engine", what=f"{name}{way} against the authors' loop in float32: time", unit="s",
                       ours=seconds[name + way], theirs=seconds["float32"], note=note)  # fmt: skip
+
+
+def noise(runs: int) -> Iterator[Row]:
+    """A block of noise for each row, beside the same by log, sin and cos of the maths library, which differ between machines."""
+    for rows, shape in NOISE:
+        index, draw = torch.arange(rows), torch.zeros(rows, dtype=torch.int64)
+        words = partial(random_words, 0, index, draw, -(-math.prod(shape) // 4))
+        ways = {
+            "ours": lambda words=words: standard_normal(words()),
+            "library": lambda words=words: by_maths_library(words()),
+        }
+        seconds = interleaved(ways, 20 * runs)
+        yield Row(suite="engine", what=f"noise of {rows} x {'x'.join(map(str, shape))}, beside the maths library's", unit="s",
+                  ours=seconds["ours"], theirs=seconds["library"])  # fmt: skip
+
+
+def by_maths_library(words: torch.Tensor) -> torch.Tensor:
+    """Box and Muller's formula in torch's own functions."""
+    half = words.shape[1] // 2
+    radius = torch.sqrt(-2 * torch.log((words[:, :half].float() + 0.5) * 2.0**-32))
+    angle = words[:, half:].float() * (2 * math.pi * 2.0**-32)
+    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
 
 
 def share_outside(model: ScoreModel, solver: str) -> float:

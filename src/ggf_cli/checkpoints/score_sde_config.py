@@ -45,6 +45,7 @@ SETTINGS: dict[str, Callable[[str], Any]] = {
     "sde": _choice(*PARAMETRIZATIONS),
     "image_size": _pixels,
     "fir": _flag,
+    "fir_kernel": _choice("1-3-3-1"),
     "skip_rescale": _flag,
     "scale_by_sigma": _flag,
     "centered": _flag,

@@ -75,6 +75,7 @@ def conventions(structure: Structure, sde: str, levels: NoiseLevels | None) -> d
     settings = {
         "image_size": published_size(structure, levels),
         "fir": _FIR.get(_kind(structure)),
+        "fir_kernel": "1-3-3-1",
         "skip_rescale": structure.resblock == "biggan",
         "scale_by_sigma": ve,
         "centered": not ve,

@@ -61,8 +61,7 @@ def recognise(tensors: Mapping[str, Tensor]) -> Structure:
         resblock="ddpm" if any(_is_ddpm(module) for module in modules) else "biggan",
         progressive="output_skip" if letters.count("N") > 1 else "none",
         progressive_input={"K": "input_skip", None: "none"}.get(combine and combine[1], "residual"),
-        # A network of one level resamples nothing.
-        fir="F" in resampling if resampling or len(down) == 1 else None,
+        fir="F" in resampling if resampling else None,
     )
     for i, (found, wanted) in enumerate(zip_longest(letters, structure.letters(), fillvalue=".")):
         if found != wanted:

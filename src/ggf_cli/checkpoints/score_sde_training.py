@@ -79,9 +79,8 @@ class Training:
         if not self.assumed:
             return ()
         said = as_config({key: self.settings[key] for key in self.assumed})
-        kernel = " and the FIR kernel 1,3,3,1" if self.settings["fir"] else ""
         sentence = (
-            f"{file} does not state all of its training; assumed, as the published models have it: {said}{kernel}."
+            f"{file} does not state all of its training; assumed, as the published models have it: {said}."
             " Wrong assumptions give wrong samples: say what is right with --config KEY=VALUE,... or --config NAME"
             " where the .pth file is read"
         )
@@ -99,6 +98,8 @@ def settle(structure: Structure, levels: NoiseLevels | None, config: str | None)
     if name is not None:
         said = _registered(name, structure, levels) | said
     stated = {} if structure.fir is None else {"fir": structure.fir}
+    if len(structure.channels) == 1:
+        said["fir"] = False  # nothing is resampled
     if any(said.get(key, value) != value for key, value in stated.items()):
         raise CheckpointError(f"the names in the file tell {as_config(stated)}, --config does not")
     # All published networks with Fourier features are VE.
@@ -110,6 +111,8 @@ def settle(structure: Structure, levels: NoiseLevels | None, config: str | None)
     for key in ("sde", "image_size", "fir"):
         if key not in settings:
             raise _asking_for(key, structure, levels)
+    if not settings["fir"]:
+        settings.pop("fir_kernel", None)
     assumed = tuple(key for key in settings if key not in said and key not in stated)
     training = Training(structure, levels, settings, assumed)
     _check(training)

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import asdict, replace
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,8 +19,10 @@ from ggf_cli.checkpoints.score_sde_recognise import recognise
 from ggf_cli.checkpoints.score_sde_structure import Structure
 from ggf_cli.checkpoints.score_sde_training import settle
 from ggf_cli.cli.app import app
+from ggf_cli.compare.lineup import EPS_REL, parse_contender
 from ggf_cli.compare.pieces import settings_of as settings_of_piece
 from ggf_cli.compare.run import Comparison
+from ggf_cli.compare.wish import Wish, decide
 from ggf_cli.engine import Engine
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks.ncsnpp import NCSNpp, NCSNppConfig
@@ -137,6 +140,8 @@ def differences(c, network, sde, parametrization, size):
         wrong.add("centered")
     if size != c.image_size:
         wrong.add("image_size")
+    if parametrization.endswith("-discrete") and c.num_scales != 1000:
+        wrong.add("num_scales")  # whose labels go up to 999
     if c.nonlinearity != "swish":
         wrong.add("nonlinearity")
     if c.name == "ddpm" and c.nf < 128:
@@ -346,6 +351,19 @@ def test_the_size_of_an_own_training_is_asked_for(name, size):
     assert understand(c, error.value.hint.split("--config ")[1] + f",sde={kind_of(c)}")
 
 
+@pytest.mark.parametrize("change", [{"sigma_max": 90.0}, {"num_channels": 1}, {"nf": 16}])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_only_published_noise_and_channels_stand_for_the_published_size(name, change):
+    """Their width does not matter: networks that differ in it alone are trained on the same images."""
+    c = replace(PUBLISHED[name], **change, skip_rescale=True)
+    config = f"sde={kind_of(c)},skip_rescale=true"
+    if "nf" in change:
+        assert understand(c, config).settings["image_size"] == c.image_size
+    else:
+        with pytest.raises(CheckpointError, match="does not state the image_size"):
+            understand(c, config)
+
+
 @pytest.mark.parametrize(
     ("name", "registered"),
     [
@@ -414,13 +432,24 @@ def test_a_file_becomes_its_network(name, tmp_path):
     assert not differences(c, config, model.sde, checkpoint.parametrization, size)
 
 
-@pytest.mark.parametrize("change", [{"sigmas": torch.ones(1000)}, {"sigmas": torch.arange(9.0)}])
-def test_noise_levels_that_are_none_are_refused(change, tmp_path):
+@pytest.mark.parametrize(
+    "levels",
+    [
+        torch.ones(1000),
+        torch.arange(9.0),
+        torch.arange(9),
+        torch.zeros(0),
+        torch.ones(2, 2),
+        torch.full((9,), torch.nan),
+        torch.ones(1).expand(2**40),
+    ],
+)
+def test_noise_levels_that_are_none_are_refused(levels, tmp_path):
     path = write(VE, tmp_path / "a.pth")
     content = torch.load(path, weights_only=True)
-    content["model"]["module.sigmas"] = change["sigmas"]
+    content["model"]["module.sigmas"] = levels
     torch.save(content, path)
-    with pytest.raises(CheckpointError, match="fall geometrically"):
+    with pytest.raises(CheckpointError, match=r"its noise levels, module\.sigmas"):
         score_sde.read(path)
 
 
@@ -564,6 +593,17 @@ def test_compare_tells_what_is_assumed(small, tmp_path):
     assert done.exit_code == 2
     assert "warning: small.pth does not state" in done.stderr
     assert "unknown metric 'none'" in done.stderr
+
+
+def test_the_command_of_a_comparison_says_the_config(mixture):
+    wanted = {"preset": None, "budget_s": 1.0, "reference": None, "metrics": (), "seed": 0}
+    wanted |= {"contenders": (parse_contender("em:steps=5"),), "eps_rel": EPS_REL, "nfe": "match"}
+    plain = Wish(model="a.pth", n=8, repeats=1, **wanted)
+    said = replace(plain, config=CONFIG)
+    assert "config" not in plain.words()  # the name of its folder comes from these
+    assert said.words() != plain.words()
+    command = decide(said, mixture, [], Path("none"), batch_size=4, summary=None).command
+    assert f"--model a.pth --config {CONFIG} " in command
 
 
 def test_a_comparison_records_what_is_said_and_assumed(tmp_path):

@@ -25,6 +25,7 @@ from ggf_cli.checkpoints.score_sde_training import settle
 from ggf_cli.checkpoints.tensors import read_pickle
 from ggf_cli.errors import CheckpointError
 
+MAX_LEVELS = 2**20  # of the noise; published files have up to 2000
 _DAMAGE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 
 
@@ -99,7 +100,12 @@ def _noise_levels(model: dict[str, Tensor]) -> NoiseLevels | None:
     """The buffer `sigmas`: from sigma_max down to sigma_min, in equal steps of the logarithm."""
     if "sigmas" not in model:
         return None
-    sigmas = model["sigmas"].double()
+    sigmas = model["sigmas"]
+    if sigmas.dim() != 1 or not sigmas.is_floating_point() or not 2 <= len(sigmas) <= MAX_LEVELS:
+        raise CheckpointError(
+            f"its noise levels, module.sigmas, are {tuple(sigmas.shape)} of {sigmas.dtype}"
+        )
+    sigmas = sigmas.double()
     largest, smallest = (round(float(sigmas[i]), 6) for i in (0, -1))
     log = torch.linspace(sigmas[0].log(), sigmas[-1].log(), len(sigmas), dtype=torch.float64)
     if not largest > smallest > 0 or not torch.allclose(sigmas, log.exp(), rtol=1e-4):

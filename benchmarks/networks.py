@@ -160,7 +160,7 @@ def build_theirs(name: str, song: str | None) -> tuple[Network, torch.nn.Module]
 def to_native(name: str, theirs: torch.nn.Module, path: Path) -> Path:
     """The same weights as a native file."""
     if name not in DIFFUSERS:
-        checkpoint = score_sde.read(save_song(theirs, path.with_suffix(".pth")))
+        checkpoint = score_sde.read(save_song(theirs, path.with_suffix(".pth")), config=name)
         path.write_bytes(native.to_bytes(checkpoint))
         return path
     config, size, _ = DIFFUSERS[name]
@@ -271,7 +271,7 @@ def measure_load(path: str) -> dict[str, Any]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = time.perf_counter()
-    model = load_model(path)
+    model = load_model(path, config="church")
     seconds = time.perf_counter() - start
     stop.set()
     watcher.join()

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,17 @@ import torch
 from ggf_cli.checkpoints import score_sde
 from ggf_cli.checkpoints.load import build, load_model
 from ggf_cli.checkpoints.manifest import read_manifest
+from ggf_cli.checkpoints.score_sde_published import NoiseLevels
+from ggf_cli.checkpoints.score_sde_recognise import recognise
+from ggf_cli.checkpoints.score_sde_training import settle
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.networks.ncsnpp import NCSNpp
 from ggf_cli.noise import Noise
-from ggf_cli.sde import VESDE, VPSDE, SubVPSDE
+from ggf_cli.sde import VESDE, VPSDE, SubVPSDE, sde_from_dict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from song import weights
+from song_files import SongConfig, shapes
 
 RECORDED = json.loads((Path(__file__).parent / "data/song_outputs.json").read_text())
 CPU = torch.device("cpu")
@@ -47,7 +52,8 @@ def song_file(name, path, *, change=lambda content: content):
 def test_the_moving_average_answers_as_songs_code_does(name, tmp_path):
     """Relative error at most 1e-5 at every noise level, another in each row."""
     case = RECORDED[name]
-    checkpoint = score_sde.read(song_file(name, tmp_path / "checkpoint.pth"))
+    checkpoint = score_sde.read(song_file(name, tmp_path / "checkpoint.pth"), config=name)
+    assert checkpoint.assumptions == ()
     model = build(checkpoint, name, tmp_path / "checkpoint.pth", device=CPU)
     labels = torch.tensor(case["labels"], dtype=torch.float64)
     index = torch.arange(len(labels))
@@ -67,6 +73,30 @@ def test_the_moving_average_answers_as_songs_code_does(name, tmp_path):
         assert float(answer[row].norm()) == pytest.approx(case["norms"][row], rel=1e-5)
 
 
+NCSNPP = {
+    "sde": "vesde", "embedding_type": "fourier", "fir": True, "centered": False, "scale_by_sigma": True,
+}  # fmt: skip
+CIFAR10_VE = SongConfig(nf=128, progressive_input="residual", **NCSNPP)
+CIFAR10_VP = SongConfig(nf=128)
+LSUN = {
+    "progressive": "output_skip",
+    "progressive_input": "input_skip",
+    "num_scales": 2000,
+    **NCSNPP,
+}
+CONFIGS = {
+    "church": SongConfig(
+        nf=128, ch_mult=(1, 1, 2, 2, 2, 2, 2), num_res_blocks=2, image_size=256, sigma_max=380.0, **LSUN
+    ),
+    "ffhq-1024": SongConfig(
+        nf=16, ch_mult=(1, 2, 4, 8, 16, 32, 32, 32), num_res_blocks=1, image_size=1024, sigma_max=1348.0, **LSUN
+    ),
+    "cifar10-ve": CIFAR10_VE,
+    "cifar10-ve-deep": replace(CIFAR10_VE, num_res_blocks=8),
+    "cifar10-vp": CIFAR10_VP,
+    "cifar10-vp-deep": replace(CIFAR10_VP, num_res_blocks=8),
+    "cifar10-subvp": CIFAR10_VP,
+}  # fmt: skip
 MODULES = {
     "church": 77,
     "ffhq-1024": 70,
@@ -91,21 +121,25 @@ MODULES = {
     ],
 )
 def test_full_size_networks_have_the_published_counts(name, parameters, averaged):
-    entry = read_manifest()[name]
-    modules, width = MODULES[name.replace("subvp", "vp")], 16 if name == "ffhq-1024" else 128
-    architecture = score_sde._BY_MODULES[modules]
+    entry, c = read_manifest()[name], CONFIGS[name]
     with torch.device("meta"):
-        network = NCSNpp(**architecture.config(width))
+        structure = recognise({n: torch.empty(shape) for n, shape in shapes(c).items()})
+        training = settle(structure, NoiseLevels(c.sigma_min, c.sigma_max, c.num_scales), name)
+        network = NCSNpp(**training.network_config())
     assert sum(p.numel() for p in network.parameters()) == parameters
     assert sum(p.requires_grad for p in network.parameters()) == averaged
-    assert len(score_sde._module_names(network.config)) == modules
+    assert len(structure.module_names()) == MODULES[name.replace("subvp", "vp")]
     assert entry.parameters == parameters
-    assert entry.shape == (3, architecture.size, architecture.size)
+    assert entry.shape == (3, *2 * (training.settings["image_size"],))
+    assert training.sde() == sde_from_dict({**entry.sde, "data_range": training.sde().data_range})
 
 
-def test_a_vp_file_is_sub_vp_only_when_told(tmp_path):
+def test_a_positional_network_is_vp_or_sub_vp_only_when_told(tmp_path):
     path = song_file("cifar10-vp", tmp_path / "a.pth")
-    assert type(score_sde.read(path).sde) is VPSDE
+    with pytest.raises(CheckpointError, match="does not state the sde") as error:
+        score_sde.read(path)
+    assert "cifar10-vp, or cifar10-vp-deep, or cifar10-subvp" in error.value.hint
+    assert type(score_sde.read(path, config="cifar10-vp").sde) is VPSDE
     assert type(score_sde.read(path, config="cifar10-subvp").sde) is SubVPSDE
 
 
@@ -186,7 +220,9 @@ def test_files_of_before_2020_are_read(tmp_path):
     path = song_file("cifar10-vp", tmp_path / "a.pth")
     content = torch.load(path, weights_only=True)
     torch.save(content, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    new, old = (score_sde.read(tmp_path / n).tensors for n in ("a.pth", "old.pth"))
+    new, old = (
+        score_sde.read(tmp_path / n, config="cifar10-vp").tensors for n in ("a.pth", "old.pth")
+    )
     assert all(torch.equal(old[name], tensor) for name, tensor in new.items())
 
 

@@ -19,6 +19,7 @@ _PUBLIC = {
     "VPSDE": "ggf_cli.sde",
     "SubVPSDE": "ggf_cli.sde",
     "GGFError": "ggf_cli.errors",
+    "AssumptionWarning": "ggf_cli.errors",
 }
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ggf_cli.checkpoints.load import load_model as load_model
     from ggf_cli.engine import Finished as Finished
     from ggf_cli.engine import Outcome as Outcome
+    from ggf_cli.errors import AssumptionWarning as AssumptionWarning
     from ggf_cli.errors import GGFError as GGFError
     from ggf_cli.sampling import SampleResult as SampleResult
     from ggf_cli.sampling import sample as sample
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VESDE",
     "VPSDE",
+    "AssumptionWarning",
     "Finished",
     "GGFError",
     "Outcome",

@@ -53,3 +53,7 @@ class OutputError(GGFError):
 
 class JobError(GGFError):
     """The other processes of a job cannot be reached."""
+
+
+class AssumptionWarning(UserWarning):
+    """A checkpoint does not state something that its samples depend on, and it was assumed."""

@@ -111,6 +111,21 @@ def ve_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     return score
 
 
+def ve_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
+    """network(x, 999 (1 - t)) / sigma(t): NCSN++ trained at 1000 noise levels (VE, SMLD).
+
+    The network knows the labels k = 0..999, at the noise levels sigma_max (sigma_min / sigma_max)^(k / 999): falling, and equal
+    to sigma(t) at t = 1 - k / 999. Between whole labels the label is interpolated; Song's code rounds it.
+
+    Reference: Song et al. 2021, arXiv:2011.13456, the `ve` models of their code that are not `continuous`.
+    """
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        return network(x, 999.0 * (1.0 - t)) / expand_as_batch(sde.sigma(t), x)
+
+    return score
+
+
 def vp_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     """-network(x, label) / sigma(t): noise prediction of DDPM, trained at 1000 noise levels (VP).
 
@@ -170,6 +185,7 @@ PARAMETRIZATIONS: dict[str, Parametrization] = {
     "vp-continuous": Parametrization(vp_continuous, ("vp", "subvp")),
     "vp-discrete": Parametrization(vp_discrete, ("vp",)),
     "ve-continuous": Parametrization(ve_continuous, ("ve",)),
+    "ve-discrete": Parametrization(ve_discrete, ("ve",)),
     "exact": Parametrization(exact, ("ve", "vp", "subvp")),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ from ggf_cli.checkpoints.locate import obtain
 from ggf_cli.checkpoints.manifest import HUB, find_model
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.devices import resolve_device
-from ggf_cli.errors import CheckpointError, UsageError
+from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
 from ggf_cli.score import PARAMETRIZATIONS, Parametrization, ScoreModel, as_shape
 from ggf_cli.sde import sde_from_dict
@@ -34,8 +35,12 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     quiet: bool = False,
+    config: str | None = None,
 ) -> ScoreModel:
     """Load a model; download it first if it is on the hub and not in the cache.
+
+    What a checkpoint does not state and had to be assumed is told by an `AssumptionWarning` for each assumption, and
+    recorded in the model's provenance under "assumptions".
 
     Args:
         name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors` file, a `.pth` file of
@@ -43,15 +48,30 @@ def load_model(
         device: "auto", "cpu", "cuda", "cuda:1", "mps" or a torch device.
         dtype: Of weights and samples.
         quiet: No progress bar while downloading.
+        config: For a `.pth` file: what it does not state, as `ggf_cli.checkpoints.score_sde.read` takes it,
+            "cifar10-subvp" or "sde=vp,image_size=64".
 
     Raises:
-        UsageError: No such model or device.
+        UsageError: No such model, device or config.
         CheckpointError: The checkpoint is missing, corrupt, altered or not supported.
     """
-    target = resolve_device(device)
+    model = _load(name, resolve_device(device), dtype, quiet=quiet, config=config)
+    for sentence in (model.provenance or {}).get("assumptions", ()):
+        warnings.warn(sentence, AssumptionWarning, stacklevel=2)
+    return model
+
+
+def _load(
+    name: str | Path, target: torch.device, dtype: torch.dtype, *, quiet: bool, config: str | None
+) -> ScoreModel:
     found = find_model(name)
     if isinstance(found, Path):
-        return build(read_checkpoint(found), found.name, found, device=target, dtype=dtype)
+        checkpoint = read_checkpoint(found, config=config)
+        title = f"{found.name} ({config})" if config else found.name
+        model = build(checkpoint, title, found, device=target, dtype=dtype)
+        return replace(model, provenance={**(model.provenance or {}), "config": config})
+    if config is not None:
+        raise UsageError(f"--config is for .pth files, '{name}' is a registered model")
     path = obtain(found, quiet=quiet, inspect=diffusers.read_config)
     sde = sde_from_dict(found.sde) if found.sde else None
     if found.kind == HUB:
@@ -73,7 +93,7 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
 
     Args:
         path: A folder in diffusers layout, a native file, or a `.pth` file of score_sde_pytorch.
-        config: For a `.pth` file: what it is, a name in `checkpoints.toml`.
+        config: For a `.pth` file: what it does not state, as `score_sde.read` takes it.
 
     Raises:
         CheckpointError: None of these, or broken.
@@ -144,6 +164,7 @@ def build(
             "file": path.name,
             "sha256": file_sha256(path) if path.is_file() else None,
             "parameters": sum(p.numel() for p in network.parameters()),
+            "assumptions": list(checkpoint.assumptions),
         },
     )
 

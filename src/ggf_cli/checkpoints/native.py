@@ -8,12 +8,14 @@ The tensors stand under the project's own names. The header's metadata has one J
     parametrization  a key of PARAMETRIZATIONS: how the network's output becomes the score
     sde              as `SDE.to_dict`
     shape            of one sample
-    provenance       where the weights came from, their licence, the sha256 of the original file
+    provenance       where the weights came from, their licence, the sha256 of the original file; "assumptions": see
+                     `Checkpoint`
 """
 
 from __future__ import annotations
 
 import json
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,12 @@ SCHEMA = "ggf-checkpoint/1"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Weights and all that is needed to use them, in memory. Fields as in the module's docstring."""
+    """Weights and all that is needed to use them, in memory. Fields as in the module's docstring, and:
+
+    Attributes:
+        assumptions: What the original file does not state and was assumed, a sentence each. Whoever loads the model
+            is warned. A native file keeps them in its provenance.
+    """
 
     network: str
     network_config: dict[str, Any]
@@ -40,17 +47,21 @@ class Checkpoint:
     shape: tuple[int, ...]
     tensors: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
 
 
 def to_bytes(checkpoint: Checkpoint) -> bytes:
     """The checkpoint as the content of a native file."""
+    provenance = dict(checkpoint.provenance)
+    if checkpoint.assumptions:
+        provenance["assumptions"] = list(checkpoint.assumptions)
     document = {
         "schema": SCHEMA,
         "network": {"name": checkpoint.network, "config": checkpoint.network_config},
         "parametrization": checkpoint.parametrization,
         "sde": checkpoint.sde.to_dict(),
         "shape": list(checkpoint.shape),
-        "provenance": checkpoint.provenance,
+        "provenance": provenance,
     }
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
     return save(tensors, metadata={"ggf": json.dumps(document)})
@@ -82,6 +93,7 @@ def read(path: Path) -> Checkpoint:
             raise CheckpointError(
                 f"{path} has schema {document['schema']!r}, this ggf reads {SCHEMA!r}"
             )
+        provenance = dict(document["provenance"])
         return Checkpoint(
             network=document["network"]["name"],
             network_config=document["network"]["config"],
@@ -89,7 +101,14 @@ def read(path: Path) -> Checkpoint:
             sde=sde_from_dict(document["sde"]),
             shape=tuple(document["shape"]),
             tensors=tensors,
-            provenance=dict(document["provenance"]),
+            provenance=provenance,
+            assumptions=_sentences(provenance.pop("assumptions", [])),
         )
     except (KeyError, TypeError, ValueError, RecursionError, UsageError) as error:
         raise CheckpointError(f"{path} describes itself badly: {error!r}") from error
+
+
+def _sentences(value: Any) -> tuple[str, ...]:
+    if not (isinstance(value, list) and all(isinstance(sentence, str) for sentence in value)):
+        raise TypeError(f"assumptions is {reprlib.repr(value)}, it must be a list of text")
+    return tuple(value)

@@ -3,84 +3,30 @@
 Such a file holds the optimizer, the network under names like `module.all_modules.12.Conv_0.weight`, and the
 moving average of its parameters as a list without names. What is used is the moving average: `shadow_params` has the
 trained parameters in the order in which `model` has them. The Fourier frequencies are not trained and come from
-`model`. The architecture is recognised from the names and shapes. Whether DDPM++ weights are VP or sub-VP the file
-does not say.
+`model`. `score_sde_recognise` recognises the network from the names and shapes; `score_sde_training` finds what the file
+does not state: the SDE, the size of the images and a few settings more.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from ggf_cli.checkpoints.archive import check_storage
 from ggf_cli.checkpoints.hashes import file_sha256
-from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.checkpoints.native import Checkpoint
+from ggf_cli.checkpoints.score_sde_published import NoiseLevels
+from ggf_cli.checkpoints.score_sde_recognise import SUPPORTED, recognise
+from ggf_cli.checkpoints.score_sde_structure import renamed
+from ggf_cli.checkpoints.score_sde_training import settle
 from ggf_cli.checkpoints.tensors import read_pickle
 from ggf_cli.errors import CheckpointError
-from ggf_cli.registry import lookup
-from ggf_cli.sde import SDE, VESDE, VPSDE, sde_from_dict
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """A published architecture.
-
-    Attributes:
-        size: Height and width of a sample.
-        multipliers: Width of each level, in units of the first.
-        attention: The level with attention.
-        blocks: Residual blocks per down level.
-        family: "ncsnpp" (LSUN, FFHQ, CelebA-HQ), "ncsnpp-cifar10" or "ddpmpp-cifar10".
-    """
-
-    size: int
-    multipliers: tuple[int, ...]
-    attention: int
-    blocks: int
-    family: str
-
-    def config(self, width: int) -> dict[str, Any]:
-        """The network's configuration, given the width of the first level."""
-        return {
-            "image_channels": 3,
-            "channels": tuple(width * m for m in self.multipliers),
-            "attention": tuple(level == self.attention for level in range(len(self.multipliers))),
-            "blocks": self.blocks,
-            **_FAMILIES[self.family],
-        }
-
-    @property
-    def ve(self) -> bool:
-        """Whether it is trained for the VE SDE; else VP or sub-VP."""
-        return self.family != "ddpmpp-cifar10"
-
-
-_VE = {"embedding": "fourier", "scale_by_sigma": True, "centered": False}
-_FAMILIES: dict[str, dict[str, Any]] = {
-    "ncsnpp": {**_VE, "progressive": "output_skip", "progressive_input": "input_skip"},
-    "ncsnpp-cifar10": {**_VE, "progressive": "none", "progressive_input": "residual"},
-    "ddpmpp-cifar10": {
-        "embedding": "positional",
-        "fir": False,
-        "progressive": "none",
-        "progressive_input": "none",
-    },
-}
-
-# Recognised by how many `all_modules` there are.
-_BY_MODULES = {
-    77: Architecture(256, (1, 1, 2, 2, 2, 2, 2), 4, 2, "ncsnpp"),
-    70: Architecture(1024, (1, 2, 4, 8, 16, 32, 32, 32), 6, 1, "ncsnpp"),
-    59: Architecture(32, (1, 2, 2, 2), 1, 4, "ncsnpp-cifar10"),
-    95: Architecture(32, (1, 2, 2, 2), 1, 8, "ncsnpp-cifar10"),
-    55: Architecture(32, (1, 2, 2, 2), 1, 4, "ddpmpp-cifar10"),
-    91: Architecture(32, (1, 2, 2, 2), 1, 8, "ddpmpp-cifar10"),
-}
+MAX_LEVELS = 2**20  # of the noise; published files have up to 2000
+_DAMAGE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 
 
 def read(path: Path, *, config: str | None = None) -> Checkpoint:
@@ -88,10 +34,11 @@ def read(path: Path, *, config: str | None = None) -> Checkpoint:
 
     Args:
         path: The file.
-        config: A name in `checkpoints.toml`: what it is, where the file does not say.
+        config: What the file does not state: a name in `checkpoints.toml`, settings like "sde=vp,image_size=64", or
+            both; see `score_sde_config`. What neither states is assumed, and stands in the checkpoint's `assumptions`.
 
     Raises:
-        CheckpointError: Corrupt, or not one of the published architectures, or not that of `config`.
+        CheckpointError: Corrupt, of an unsupported kind, not that of `config`, or in need of one.
         UsageError: No such config.
     """
     content = read_pickle(path)
@@ -106,26 +53,21 @@ def read(path: Path, *, config: str | None = None) -> Checkpoint:
             hint="such a file has 'model' and 'ema'",
         ) from error
     try:
-        architecture = _recognise(model, path)
-        sde = (
-            _sde(architecture, model, path) if config is None else _named_sde(architecture, config)
-        )
         averaged = _average(model, shadow, path)
-        check_storage(averaged.values(), path)
-        first = (
-            3 if architecture.ve else 2
-        )  # the frequencies, and two layers for the time, come before
-        network_config = architecture.config(len(averaged[f"all_modules.{first}.weight"]))
-        names = _module_names(network_config)
-        tensors = dict(_rename(name, tensor, names) for name, tensor in averaged.items())
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        structure = recognise(averaged)
+        training = settle(structure, _noise_levels(model), config)
+        tensors = renamed(structure, averaged)
+    except _DAMAGE as error:
         raise CheckpointError(f"{path} has no tensors of that architecture: {error!r}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.message}", hint=error.hint or SUPPORTED) from error
+    check_storage(averaged.values(), path)
     return Checkpoint(
         network="ncsnpp",
-        network_config=network_config,
-        parametrization="ve-continuous" if architecture.ve else "vp-continuous",
-        sde=sde,
-        shape=(3, architecture.size, architecture.size),
+        network_config=training.network_config(),
+        parametrization=training.parametrization,
+        sde=training.sde(),
+        shape=(structure.image_channels, *2 * (training.settings["image_size"],)),
         tensors=tensors,
         provenance={
             "source": path.name,
@@ -134,41 +76,8 @@ def read(path: Path, *, config: str | None = None) -> Checkpoint:
             "sha256": file_sha256(path),
             "step": step if isinstance(step := content.get("step"), int) else None,
         },
+        assumptions=training.assumptions(path.name),
     )
-
-
-def _recognise(model: dict[str, Tensor], path: Path) -> Architecture:
-    numbers = [int(m[1]) for name in model if (m := re.match(r"all_modules\.(\d+)\.", name))]
-    modules = max(numbers, default=-1) + 1
-    if modules not in _BY_MODULES:
-        raise CheckpointError(
-            f"{path} has {modules} modules, which is no published architecture that ggf knows"
-        )
-    return _BY_MODULES[modules]
-
-
-def _sde(architecture: Architecture, model: dict[str, Tensor], path: Path) -> SDE:
-    """What the file says: the noise levels of VE; VP otherwise."""
-    if not architecture.ve:
-        return VPSDE()
-    if "sigmas" not in model:
-        raise CheckpointError(f"{path} lacks the noise levels", hint="say what it is by --config")
-    # The buffer runs from sigma_max down to sigma_min.
-    sigma_max, sigma_min = (round(float(model["sigmas"][i]), 6) for i in (0, -1))
-    return VESDE(sigma_min=sigma_min, sigma_max=sigma_max)
-
-
-def _named_sde(architecture: Architecture, config: str) -> SDE:
-    """What the registry says."""
-    entry = lookup(read_manifest(), config, "config", "see ggf list-models")
-    sde = sde_from_dict(entry.sde)
-    size = architecture.size
-    if entry.shape != (3, size, size) or (sde.name == "ve") != architecture.ve:
-        raise CheckpointError(
-            f"this is no '{config}': the file is a {'VE' if architecture.ve else 'VP or sub-VP'}"
-            f" network for {size}x{size} pixels"
-        )
-    return sde
 
 
 def _average(model: dict[str, Tensor], shadow: list[Tensor], path: Path) -> dict[str, Tensor]:
@@ -178,70 +87,27 @@ def _average(model: dict[str, Tensor], shadow: list[Tensor], path: Path) -> dict
     if len(trained) != len(shadow) or any(
         model[name].shape != average.shape for name, average in zip(trained, shadow, strict=False)
     ):
+        numbers = [int(m[1]) for n in trained if (m := re.match(r"all_modules\.([0-9]{1,6})\.", n))]
         raise CheckpointError(
-            f"{path}: the moving average has {len(shadow)} tensors that do not match"
-            f" the {len(trained)} parameters of the network"
+            f"the moving average has {len(shadow)} tensors that do not match the {len(trained)} parameters"
+            f" of the network's {max(numbers, default=-1) + 1} modules"
         )
     averaged = dict(zip(trained, shadow, strict=True))
     return averaged | {name: model[name] for name in frequencies}
 
 
-def _module_names(c: dict[str, Any]) -> list[str]:
-    """Our name of `all_modules.0`, `.1`, …: the order in which Song's code makes them."""
-    last = len(c["channels"]) - 1
-    names = ["frequencies"] if c["embedding"] == "fourier" else []
-    names += ["time_in", "time_out", "conv_in"]
-    for level, attention in enumerate(c["attention"]):
-        for block in range(c["blocks"]):
-            names += [f"down.{level}.blocks.{block}"]
-            names += [f"down.{level}.attentions.{block}"] * attention
-        if level < last:
-            names += [f"down.{level}.resample"]
-            combine = {"input_skip": ["combine"], "residual": ["combine.down"]}
-            names += [f"down.{level}.{n}" for n in combine.get(c["progressive_input"], [])]
-    names += ["mid_in", "mid_attention", "mid_out"]
-    for level, attention in enumerate(reversed(c["attention"])):
-        names += [f"up.{level}.blocks.{block}" for block in range(c["blocks"] + 1)]
-        names += [f"up.{level}.attention"] * attention
-        if c.get("progressive") == "output_skip" or level == last:
-            to_image = [f"up.{level}.to_image.norm", f"up.{level}.to_image.conv"]
-        else:
-            to_image = []
-        resample = [f"up.{level}.resample"] if level < last else []
-        # The finest level draws last whatever the kind of output.
-        names += to_image + resample
-    return names
-
-
-_INSIDE_BLOCK = {
-    "GroupNorm_0": "norm_1",
-    "Conv_0": "conv_1",
-    "Dense_0": "time",
-    "GroupNorm_1": "norm_2",
-    "Conv_1": "conv_2",
-    "Conv_2": "shortcut",
-}
-_INSIDE_ATTENTION = {
-    "GroupNorm_0": "norm",
-    "NIN_0": "query",
-    "NIN_1": "key",
-    "NIN_2": "value",
-    "NIN_3": "out",
-}
-
-
-def _rename(name: str, tensor: Tensor, names: list[str]) -> tuple[str, Tensor]:
-    """Our name and layout of `all_modules.N.part.kind`."""
-    _, number, *parts = name.split(".")
-    module, kind = names[int(number)], parts[-1]
-    if kind == "W" and len(parts) == 1:
-        return module, tensor
-    if len(parts) == 1:  # a layer of its own
-        return f"{module}.{kind}", tensor
-    if "attention" in module:
-        if kind == "W":  # NIN multiplies from the other side
-            tensor, kind = tensor.T, "weight"
-        return f"{module}.{_INSIDE_ATTENTION[parts[0]]}.{'bias' if kind == 'b' else kind}", tensor
-    if "combine" in module:
-        return f"{module}.conv.{kind}", tensor
-    return f"{module}.{_INSIDE_BLOCK[parts[0]]}.{kind}", tensor
+def _noise_levels(model: dict[str, Tensor]) -> NoiseLevels | None:
+    """The buffer `sigmas`: from sigma_max down to sigma_min, in equal steps of the logarithm."""
+    if "sigmas" not in model:
+        return None
+    sigmas = model["sigmas"]
+    if sigmas.dim() != 1 or not sigmas.is_floating_point() or not 2 <= len(sigmas) <= MAX_LEVELS:
+        raise CheckpointError(
+            f"its noise levels, module.sigmas, are {tuple(sigmas.shape)} of {sigmas.dtype}"
+        )
+    sigmas = sigmas.double()
+    largest, smallest = (round(float(sigmas[i]), 6) for i in (0, -1))
+    log = torch.linspace(sigmas[0].log(), sigmas[-1].log(), len(sigmas), dtype=torch.float64)
+    if not largest > smallest > 0 or not torch.allclose(sigmas, log.exp(), rtol=1e-4):
+        raise CheckpointError("its noise levels, module.sigmas, do not fall geometrically")
+    return NoiseLevels(smallest, largest, len(sigmas))

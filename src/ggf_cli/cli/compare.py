@@ -30,6 +30,7 @@ T = TypeVar("T")
 def compare(
     solvers: own.Solvers = None,
     model: options.Model = "fashion-vp",
+    config: options.Config = None,
     eps_rel: own.EpsRel = None,
     nfe: own.Nfe = MATCH,
     preset: own.PresetName = None,
@@ -65,6 +66,7 @@ def compare(
     wish = Wish(
         contenders=tuple(map(parse_contender, solvers or (() if preset else DEFAULT))),
         model=model,
+        config=config,
         eps_rel=_list("--eps-rel", eps_rel, float) or EPS_REL,
         nfe=nfe if nfe in (MATCH, DEFAULTS) else _list("--nfe", nfe, int),
         preset=preset,
@@ -92,7 +94,12 @@ def compare(
         raise typer.Exit(130)
 
     what = prepare(
-        model, device=device, precision=precision, tolerance=wish.tolerance(), quiet=quiet
+        model,
+        device=device,
+        precision=precision,
+        tolerance=wish.tolerance(),
+        quiet=quiet or (job is not None and not job.leads),
+        config=config,
     )
     if job and not job.leads:
         with graceful_interrupt(insist=False) as interrupted:

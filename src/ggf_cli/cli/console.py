@@ -62,6 +62,13 @@ def note(text: str) -> None:
     stderr().print(plain(text, lines=True), markup=False, soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """What makes results wrong if it does not hold, on stderr."""
+    console = stderr()
+    console.print("[bold yellow]warning:[/] ", end="")
+    console.print(plain(text, lines=True), markup=False, soft_wrap=True)
+
+
 @contextmanager
 def busy(what: str, *, quiet: bool) -> Iterator[None]:
     """Say that something takes a while: a spinner on a terminal, else a line."""

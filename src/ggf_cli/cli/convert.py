@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ggf_cli.cli import console
+from ggf_cli.cli import console, options
 from ggf_cli.errors import CheckpointError, UsageError
 
 
@@ -20,12 +20,7 @@ def convert(
         ),
     ],
     out: Annotated[Path, typer.Argument(help="The native file to write, OUT.safetensors.")],
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config", metavar="NAME", help="What a .pth file is, as in `ggf list-models`."
-        ),
-    ] = None,
+    config: options.Config = None,
     license: Annotated[str, typer.Option("--license", help="Licence of the weights.")] = "unknown",
     origin: Annotated[
         str | None, typer.Option("--origin", help="Where the weights came from, for the record.")
@@ -37,6 +32,8 @@ def convert(
     ggf convert ./my-ddpm my-ddpm.safetensors --license MIT
 
     ggf convert checkpoint_26.pth subvp.safetensors --config cifar10-subvp
+
+    What had to be assumed of a .pth file stands in OUT, and is told whenever OUT is used.
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} must end in .safetensors")
@@ -61,6 +58,8 @@ def convert(
     build(checkpoint, source.name, source, device=torch.device("cpu"))  # all tensors fit
     write_atomically(out, to_bytes(checkpoint))
 
+    for sentence in checkpoint.assumptions:
+        console.warn(sentence)
     sde = checkpoint.sde
     console.result(
         f"{checkpoint.network}, {sum(t.numel() for t in checkpoint.tensors.values()):,} values,"

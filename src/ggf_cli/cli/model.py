@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
+
 from ggf_cli import compilation
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.cli import console
 from ggf_cli.devices import full_precision
+from ggf_cli.errors import AssumptionWarning
 from ggf_cli.memory import keep_freed
 from ggf_cli.precision import in_precision
 from ggf_cli.score import ScoreModel
 
 
-def prepare(name: str, *, device: str, precision: str, tolerance: float, quiet: bool) -> ScoreModel:
-    """Load a model for the options --device and --precision, and for solvers that look no closer than a relative tolerance."""
+def prepare(
+    name: str,
+    *,
+    device: str,
+    precision: str,
+    tolerance: float,
+    quiet: bool,
+    config: str | None = None,
+) -> ScoreModel:
+    """Load a model for the options --device, --precision and --config, and for solvers that look no closer than a relative tolerance.
+
+    Unless `quiet`, what was assumed of the checkpoint is told on stderr.
+    """
     full_precision()
     keep_freed()
-    return in_precision(load_model(name, device=device, quiet=quiet), precision, tolerance)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AssumptionWarning)  # told below, as the command line tells
+        model = load_model(name, device=device, quiet=quiet, config=config)
+    for sentence in () if quiet else (model.provenance or {}).get("assumptions", ()):
+        console.warn(sentence)
+    return in_precision(model, precision, tolerance)
 
 
 def warm_up(model: ScoreModel, batch_size: int, *, quiet: bool) -> None:

@@ -39,6 +39,15 @@ Model = Annotated[
         autocompletion=lambda: list(read_manifest()),
     ),
 ]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="NAME|KEY=VALUE,...",
+        help="What a .pth file does not state: the model of `ggf list-models` that it is, or settings of its training.",
+        show_default=False,
+    ),
+]
 Solver = Annotated[
     str,
     typer.Option(

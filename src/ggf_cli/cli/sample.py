@@ -33,6 +33,7 @@ _FORMAT = options.Format.PNG
 @with_solver_options
 def sample(
     model: options.Model = "fashion-vp",
+    config: options.Config = None,
     n: options.NumSamples = None,
     indices: options.Indices = None,
     seed: options.Seed = 0,
@@ -98,7 +99,14 @@ def sample(
 
     how = make_solver(solver, solver_options)
     device = job.device(device) if job else device
-    what = prepare(model, device=device, precision=precision, tolerance=how.tolerance, quiet=quiet)
+    what = prepare(
+        model,
+        device=device,
+        precision=precision,
+        tolerance=how.tolerance,
+        quiet=quiet or (job is not None and not job.leads),
+        config=config,
+    )
     if t_eps is not None:
         what = replace(what, sde=replace(what.sde, t_eps=t_eps))
     rows = rows_per_call or _decided(out if resume else None, job)
@@ -122,7 +130,11 @@ def sample(
     check_request(what.shape, format.value, grid_size)
     command = _command(
         engine,
-        {"model": model, **({"n": len(wanted)} if indices is None else {"indices": indices})},
+        {
+            "model": model,
+            "config": config,
+            **({"n": len(wanted)} if indices is None else {"indices": indices}),
+        },
         {"grid": grid, "format": format.value},
     )
     frame = run_frame(

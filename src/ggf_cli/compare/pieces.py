@@ -171,8 +171,10 @@ def _in_order(index: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
 def settings_of(engine: Engine, indices: range) -> dict[str, Any]:
     """What a piece depends on, as JSON data."""
     model, solver = engine.model, engine.solver
+    provenance = model.provenance or {}
     return {
-        "model": (model.provenance or {}).get("sha256") or model.name,
+        "model": provenance.get("sha256") or model.name,
+        **({"config": provenance["config"]} if provenance.get("config") else {}),
         "sde": model.sde.to_dict(),
         "solver": solver.name,
         "options": solver.options(),

@@ -60,6 +60,7 @@ class Request:
         preset: Its name, if any.
         published: {cell id: {"nfe", "fid"}} of the paper.
         summary: One line about the model.
+        config: What `ggf sample --config` takes, if anything.
         notes: What was decided before, for people.
     """
 
@@ -78,6 +79,7 @@ class Request:
     preset: str | None = None
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     summary: str | None = None
+    config: str | None = None
     notes: Sequence[str] = ()
 
 
@@ -236,6 +238,7 @@ class Comparison:
     def _describe(self) -> dict[str, Any]:
         """What the document says whatever comes of the drawing."""
         request = self._request
+        assumed = (request.model.provenance or {}).get("assumptions", ())
         return {
             "schema": SCHEMA,
             "command": request.command,
@@ -250,7 +253,7 @@ class Comparison:
             "repeats": request.repeats,
             "budget_s": request.budget_s,
             "preset": request.preset,
-            "notes": list(request.notes),
+            "notes": list(dict.fromkeys([*request.notes, *assumed])),
             "metrics": [
                 document.about_metric(judge, request.n, self._floor(judge))
                 for judge in request.judges
@@ -300,6 +303,7 @@ class Comparison:
 
     def _sample_command(self, cell: Cell, given: Mapping[str, Any]) -> str:
         words = ["ggf", "sample", "--model", self._request.model_argument]
+        words += ["--config", self._request.config] if self._request.config else []
         return shlex.join([*words, "--solver", cell.solver, *as_words(given)])
 
     # --- the folder --------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Wish:
     Attributes:
         contenders: Solvers, as `parse_contender` reads them; none with a preset.
         model: What --model says.
+        config: What --config says.
         eps_rel: Tolerances of adaptive stochastic solvers.
         nfe: Budgets of fixed-step solvers, "match" or "default": as `make_cells`.
         preset: The name of a table of the paper.
@@ -54,6 +55,7 @@ class Wish:
     seed: int
     metrics: tuple[str, ...]
     reference: Path | None
+    config: str | None = None
 
     def __post_init__(self) -> None:
         if self.n is not None and not 2 <= self.n <= MAX_SAMPLES:
@@ -94,7 +96,10 @@ class Wish:
 
     def words(self) -> str:
         """The same for the same wish."""
-        return repr(asdict(self))
+        said = asdict(self)
+        if self.config is None:  # folders of before --config keep their names
+            del said["config"]
+        return repr(said)
 
 
 def decide(
@@ -163,6 +168,7 @@ def decide(
             wish, cells, n, repeats or REPEATS, judges, rows, model, several=processes > 1
         ),
         model_argument=wish.model,
+        config=wish.config,
         expected_nfe=expected,
         budget_s=budget_s,
         preset=wish.preset,
@@ -189,6 +195,7 @@ def _command(
 ) -> str:
     """The command line that repeats the comparison, every default spelled out."""
     words = ["ggf", "compare", *map(str, wish.contenders), "--model", wish.model]
+    words += ["--config", wish.config] if wish.config else []
     if wish.preset:
         words += ["--preset", wish.preset]
     else:

@@ -31,6 +31,10 @@ def run_facts(log: Mapping[str, Any], image: str | None = None) -> Iterator[tupl
         "weights",
         f"{model['source'] or 'no file'} · sha256 {(model['sha256'] or 'unknown')[:16]}",
     )
+    if "config" in model:
+        yield "config", model["config"]
+    for sentence in model.get("assumptions", ()):
+        yield "assumed", sentence
     sde = {**model["sde"], "t_eps": log["t_eps"]}
     parameters = [
         f"{key} {value}" for key, value in sde.items() if key not in ("name", "data_range")

@@ -48,6 +48,7 @@ def _identity(frame: Mapping[str, Any]) -> dict[str, Any]:
     sde = {key: value for key, value in model["sde"].items() if key != "t_eps"}
     return {
         "the model": model["sha256"] or model["name"],
+        "--config": model.get("config"),
         "the SDE": json.dumps(sde, sort_keys=True),
         "--solver": solver["name"],
         "--t-eps": frame["t_eps"],

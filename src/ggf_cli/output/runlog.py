@@ -38,7 +38,7 @@ def run_frame(
     return {
         "command": command,
         "started_at": started_at.isoformat(timespec="seconds"),
-        "model": describe_model(model),
+        "model": describe_model(model) | _given_and_assumed(model),
         "solver": {"name": solver.name, "options": solver.options()},
         "t_eps": model.sde.t_eps,
         "max_nfe": engine.max_nfe,
@@ -151,6 +151,12 @@ def describe_model(model: ScoreModel) -> dict[str, Any]:
         "shape": list(model.shape),
         "parameters": provenance.get("parameters"),
     }
+
+
+def _given_and_assumed(model: ScoreModel) -> dict[str, Any]:
+    """What a checkpoint did not state: what --config said, and what was assumed; left out where there is none."""
+    provenance = model.provenance or {}
+    return {key: provenance[key] for key in ("config", "assumptions") if provenance.get(key)}
 
 
 def versions(*packages: str) -> dict[str, str]:

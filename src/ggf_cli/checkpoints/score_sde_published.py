@@ -1,0 +1,91 @@
+"""What the published models of score_sde_pytorch have in common: conventions that its files do not state.
+
+Reference: the folders configs/ve, configs/vp and configs/subvp of score_sde_pytorch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ggf_cli.checkpoints.score_sde_structure import Structure
+
+# What sde can be -> the parametrization of the score.
+PARAMETRIZATIONS = {
+    "ve": "ve-continuous",
+    "ve-discrete": "ve-discrete",
+    "vp": "vp-continuous",
+    "vp-discrete": "vp-discrete",
+    "subvp": "vp-continuous",
+}
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """The buffer `sigmas` of a file: the range of a VE model; of a VP model, only how many levels there are."""
+
+    sigma_min: float
+    sigma_max: float
+    count: int
+
+
+# Kinds of networks: (embedding, resblock, progressive_input, progressive).
+_NCSNPP = ("fourier", "biggan", "input_skip", "output_skip")
+_NCSNPP_CIFAR = ("fourier", "biggan", "residual", "none")
+_NCSNPP_POSITIONAL = ("positional", "biggan", "residual", "none")
+_DDPMPP = ("positional", "biggan", "none", "none")
+_DDPM = ("positional", "ddpm", "none", "none")
+
+# Whether a kind resamples with the FIR filter.
+_FIR = {
+    _NCSNPP: True,
+    _NCSNPP_CIFAR: True,
+    _NCSNPP_POSITIONAL: True,
+    _DDPMPP: False,
+    _DDPM: False,
+}
+
+# (kind, widths by the first, level with attention, residual blocks): size of the images, sigma_max in the files
+_MODELS = {
+    (_NCSNPP, (1, 1, 2, 2, 2, 2, 2), 4, 2): (256, (348, 378, 380)),
+    (_NCSNPP, (1, 2, 4, 8, 16, 32, 32, 32), 6, 1): (1024, (1348,)),
+    (_NCSNPP_CIFAR, (1, 2, 2, 2), 1, 4): (32, (50,)),
+    (_NCSNPP_CIFAR, (1, 2, 2, 2), 1, 8): (32, (50,)),
+    (_NCSNPP_POSITIONAL, (1, 2, 2, 2), 1, 4): (32, (50,)),
+    (_DDPMPP, (1, 2, 2, 2), 1, 4): (32, (50,)),
+    (_DDPMPP, (1, 2, 2, 2), 1, 8): (32, (50,)),
+    (_DDPM, (1, 2, 2, 2), 1, 2): (32, (50,)),
+}
+
+
+def published_size(structure: Structure, levels: NoiseLevels | None) -> int | None:
+    """Height and width of the images of the published models with this structure, at any width; None: there are none."""
+    multipliers = tuple(width / structure.channels[0] for width in structure.channels)
+    attention = (level for level, has in enumerate(structure.attention) if has)
+    key: tuple[Any, ...] = (_kind(structure), multipliers, *attention, structure.blocks)
+    size, sigma_max = _MODELS.get(key, (None, ()))
+    near = levels and any(math.isclose(levels.sigma_max, s, rel_tol=1e-4) for s in sigma_max)
+    return size if near and structure.image_channels == 3 else None
+
+
+def conventions(structure: Structure, sde: str, levels: NoiseLevels | None) -> dict[str, Any]:
+    """The settings of the published models of this kind, as in `score_sde_config.SETTINGS`; those that exist."""
+    ve = sde.startswith("ve")
+    settings = {
+        "image_size": published_size(structure, levels),
+        "fir": _FIR.get(_kind(structure)),
+        "fir_kernel": "1-3-3-1",
+        "skip_rescale": structure.resblock == "biggan",
+        "scale_by_sigma": ve,
+        "centered": not ve,
+        "nonlinearity": "swish",
+        "beta_min": None if ve else 0.1,
+        "beta_max": None if ve else 20.0,
+    }
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _kind(structure: Structure) -> tuple[str, str, str, str]:
+    s = structure
+    return s.embedding, s.resblock, s.progressive_input, s.progressive

@@ -1,0 +1,481 @@
+"""Files of score_sde_pytorch over the grid of its configurations: read as they are, refused, or told: never silently another."""
+
+import itertools
+from dataclasses import asdict, replace
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ggf_cli.checkpoints import score_sde, score_sde_training
+from ggf_cli.checkpoints.load import build
+from ggf_cli.checkpoints.score_sde_config import as_config
+from ggf_cli.checkpoints.score_sde_published import NoiseLevels
+from ggf_cli.checkpoints.score_sde_recognise import recognise
+from ggf_cli.checkpoints.score_sde_structure import Structure
+from ggf_cli.checkpoints.score_sde_training import settle
+from ggf_cli.errors import CheckpointError, UsageError
+from ggf_cli.networks.ncsnpp import NCSNpp, NCSNppConfig
+from ggf_cli.networks.unet import UNet
+from ggf_cli.score import PARAMETRIZATIONS
+from ggf_cli.sde import VESDE, VPSDE, SubVPSDE
+from song_files import SongConfig, shapes, sigmas, write
+
+VP = SongConfig()
+VE = SongConfig(
+    sde="vesde", embedding_type="fourier", fir=True, progressive_input="residual", centered=False, scale_by_sigma=True
+)  # fmt: skip
+LSUN = replace(
+    VE, progressive="output_skip", progressive_input="input_skip", ch_mult=(1, 1, 2, 2, 2, 2, 2), num_res_blocks=2,
+    image_size=256, sigma_max=380.0, num_scales=2000,
+)  # fmt: skip
+PUBLISHED = {
+    "vp": VP,
+    "subvp": replace(VP, sde="subvpsde"),
+    "vp-discrete": replace(VP, continuous=False),
+    "vp-residual": replace(VP, fir=True, progressive_input="residual"),
+    "ddpm": replace(VP, name="ddpm", resblock_type="ddpm", nf=128, num_res_blocks=2, skip_rescale=False),
+    "ve": VE,
+    "ve-discrete": replace(VE, embedding_type="positional", continuous=False),
+    "lsun": LSUN,
+}  # fmt: skip
+
+
+# --- what is true ----------------------------------------------------------------------------------------
+
+
+def structure_of(c):
+    """The part of a configuration that names and shapes depend on, as they depend on it."""
+    several = len(c.ch_mult) > 1
+    named = several and (c.resblock_type == "ddpm" or c.progressive_input == "residual")
+    return Structure(
+        image_channels=c.num_channels,
+        channels=tuple(c.nf * m for m in c.ch_mult),
+        attention=tuple(c.image_size // 2**i in c.attn_resolutions for i in range(len(c.ch_mult))),
+        blocks=c.num_res_blocks,
+        embedding=c.embedding_type,
+        resblock=c.resblock_type,
+        progressive=c.progressive if several else "none",
+        progressive_input=c.progressive_input if several else "none",
+        fir=c.fir if named else None,
+    )
+
+
+def unreadable(c):
+    """Whether it is of a kind that ggf does not read, whatever else is said."""
+    several = len(c.ch_mult) > 1
+    return (
+        not c.conditional
+        or c.progressive == "residual"
+        or (several and c.resblock_type == "ddpm" and (c.fir or not c.resamp_with_conv))
+        or (several and c.progressive_input == "residual" and not c.fir)
+        or (several and c.progressive_input == "input_skip" and c.progressive_combine == "cat")
+    )
+
+
+def kind_of(c):
+    name = {"vesde": "ve", "vpsde": "vp", "subvpsde": "subvp"}[c.sde]
+    # sub-VP is always read with continuous labels, by Song's code too
+    return name if c.continuous or name == "subvp" else f"{name}-discrete"
+
+
+def settings_of(c):
+    """All that --config can say of it."""
+    kind, keys = (
+        kind_of(c),
+        ("image_size", "fir", "skip_rescale", "scale_by_sigma", "centered", "nonlinearity"),
+    )
+    said = {"sde": kind, **{key: getattr(c, key) for key in keys}}
+    if c.fir:
+        said["fir_kernel"] = "1-3-3-1"
+    if c.sde != "vesde":
+        said |= {"beta_min": c.beta_min, "beta_max": c.beta_max}
+    return said
+
+
+def sde_of(c):
+    data_range = (-1.0, 1.0) if c.centered else (0.0, 1.0)
+    if c.sde == "vesde":
+        return VESDE(sigma_min=c.sigma_min, sigma_max=c.sigma_max, data_range=data_range)
+    cls = VPSDE if c.sde == "vpsde" else SubVPSDE
+    return cls(beta_min=c.beta_min, beta_max=c.beta_max, data_range=data_range)
+
+
+def differences(c, network, sde, parametrization, size):
+    """Names of the settings in which what was read differs from the truth."""
+    wrong = set()
+    truth = asdict(structure_of(c)) | {
+        "fir": c.fir,
+        "skip_rescale": c.skip_rescale,
+        "centered": c.centered,
+        "scale_by_sigma": c.scale_by_sigma,
+    }
+    if parametrization == "ve-discrete":  # divides itself
+        truth["scale_by_sigma"] = not c.scale_by_sigma
+    if len(c.ch_mult) == 1:
+        truth["fir"] = network["fir"]
+    wrong |= {key for key, value in truth.items() if network[key] != value}
+    kinds = {"ve": "ve-continuous", "vp": "vp-continuous", "subvp": "vp-continuous"}
+    true_sde = sde_of(c)
+    if (sde.name, parametrization) != (true_sde.name, kinds.get(kind_of(c), kind_of(c))):
+        wrong.add("sde")
+    else:
+        keys = ("sigma_min", "sigma_max", "beta_min", "beta_max")
+        wrong |= {key for key in keys if getattr(sde, key, 0) != getattr(true_sde, key, 0)}
+    if sde.data_range != true_sde.data_range:
+        wrong.add("centered")
+    if size != c.image_size:
+        wrong.add("image_size")
+    if parametrization.endswith("-discrete") and c.num_scales != 1000:
+        wrong.add("num_scales")  # whose labels go up to 999
+    if c.nonlinearity != "swish":
+        wrong.add("nonlinearity")
+    if c.name == "ddpm" and c.nf < 128:
+        wrong.add("groups of the normalisations")
+    return wrong
+
+
+# --- recognition -----------------------------------------------------------------------------------------
+
+
+def tensors_of(c):
+    return {name: SimpleNamespace(shape=shape) for name, shape in shapes(c).items()}
+
+
+KINDS = list(
+    itertools.product(
+        ("fourier", "positional"), ("biggan", "ddpm"), ("none", "output_skip", "residual"),
+        ("none", "input_skip", "residual"),
+    )
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("embedding", "resblock", "progressive", "progressive_input"), KINDS)
+def test_names_and_shapes_are_read_back_to_their_configuration_or_refused(
+    embedding, resblock, progressive, progressive_input
+):
+    """Widths, levels, blocks, attention, FIR, with and without what ggf does not read."""
+    read = refused = 0
+    for mult, blocks, attention, fir, off in itertools.product(
+        ((1,), (1, 2), (2, 1, 3)),
+        (1, 2),
+        ((16,), (32,), (), (16, 8), (32, 16)),
+        (True, False),
+        ({}, {"conditional": False}, {"resamp_with_conv": False}, {"progressive_combine": "cat"}),
+    ):
+        c = SongConfig(
+            embedding_type=embedding, resblock_type=resblock, progressive=progressive, fir=fir,
+            progressive_input=progressive_input, ch_mult=mult, num_res_blocks=blocks, attn_resolutions=attention,
+            **off,
+        )  # fmt: skip
+        try:
+            structure = recognise(tensors_of(c))
+        except CheckpointError:
+            assert unreadable(c), c
+            refused += 1
+            continue
+        assert structure == structure_of(c), c
+        with torch.device("meta"):
+            settings = {"fir": c.fir, "skip_rescale": True, "centered": True}
+            if unreadable(c):
+                with pytest.raises(CheckpointError):
+                    NCSNpp(**asdict(structure) | settings)
+                continue
+        read += 1
+    assert refused
+    assert read or progressive == "residual"
+
+
+# --- what the file does not state ------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registry():
+    """The registry, read once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score_sde_training, "read_manifest", cache(score_sde_training.read_manifest))
+        yield
+
+
+def understand(c, config):
+    structure = recognise(tensors_of(c))
+    levels = NoiseLevels(round(c.sigma_min, 6), round(c.sigma_max, 6), c.num_scales)
+    training = settle(structure, levels, config)
+    NCSNppConfig(**training.network_config())  # may refuse
+    return training
+
+
+def wrong_in(c, training):
+    return differences(
+        c,
+        training.network_config(),
+        training.sde(),
+        training.parametrization,
+        training.settings["image_size"],
+    )
+
+
+# One setting, or two that go together, each; None where a configuration cannot have it.
+VARIATIONS = [
+    {"sde": "vpsde", "continuous": True},
+    {"sde": "vpsde", "continuous": False},
+    {"sde": "subvpsde", "continuous": True},
+    {"sde": "vesde", "continuous": True},
+    {"sde": "vesde", "continuous": False},
+    {"image_size": 64, "attn_resolutions": (16,)},
+    {"image_size": 64, "attn_resolutions": (32,)},
+    {"image_size": 128, "attn_resolutions": (8,)},
+    {"image_size": 32, "attn_resolutions": (16, 8)},
+    {"attn_resolutions": ()},
+    {"nf": 16},
+    {"ch_mult": (1, 2, 2)},
+    {"ch_mult": (1,)},
+    {"num_res_blocks": 1},
+    {"num_res_blocks": 8},
+    {"fir": True},
+    {"fir": False},
+    {"resblock_type": "ddpm"},
+    {"progressive": "output_skip"},
+    {"progressive_input": "input_skip"},
+    {"progressive_input": "residual"},
+    {"progressive_input": "none"},
+    {"embedding_type": "fourier"},
+    {"embedding_type": "positional"},
+    {"skip_rescale": False},
+    {"scale_by_sigma": False},
+    {"scale_by_sigma": True},
+    {"centered": False},
+    {"centered": True},
+    {"nonlinearity": "elu"},
+    {"beta_max": 10.0},
+    {"beta_min": 0.05},
+    {"sigma_max": 90.0},
+    {"sigma_min": 0.02},
+    {"num_scales": 500},
+    {"num_channels": 1},
+]
+
+
+def configurations(name):
+    """A published one with every variation, and with pairs of them; the eight together have all pairs."""
+    base, turn = PUBLISHED[name], list(PUBLISHED).index(name)
+    pairs = enumerate(itertools.combinations(VARIATIONS, 2))
+    chosen = [{**first, **second} for i, (first, second) in pairs if i % len(PUBLISHED) == turn]
+    for changes in [{}, *VARIATIONS, *chosen]:
+        yield replace(base, **changes)
+
+
+def trainable(c):
+    """Whether score_sde_pytorch trains it: Fourier features ask for continuous, discrete or sigma labels for the others."""
+    if c.embedding_type == "fourier":
+        return c.continuous
+    return kind_of(c) != "ve" and c.scale_by_sigma == (kind_of(c) == "ve-discrete")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_configuration_is_read_as_it_is_or_refused_or_what_differs_is_told(name):
+    """Without --config, with the SDE, and with SDE and size: whatever is not as it was is named in the warning."""
+    right = told = refused = 0
+    for c in configurations(name):
+        kind = kind_of(c)
+        for config in (None, f"sde={kind}", f"sde={kind},image_size={c.image_size}"):
+            try:
+                training = understand(c, config)
+            except (CheckpointError, UsageError):
+                refused += 1
+                continue
+            wrong = wrong_in(c, training)
+            [sentence] = training.assumptions("a.pth")
+            assert wrong <= set(training.assumed), (c, config, wrong)
+            assert all(f"{key}=" in sentence for key in wrong), (c, config, sentence)
+            right, told = right + (not wrong), told + bool(wrong)
+    assert right
+    assert told
+    assert refused
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_configuration_that_is_said_in_full_is_read_as_it_is_or_refused(name):
+    """Nothing is assumed then; and nothing that ggf supports is refused."""
+    read = refused = 0
+    for c in configurations(name):
+        try:
+            training = understand(c, as_config(settings_of(c)))
+        except (CheckpointError, UsageError):
+            narrow = c.resblock_type == "ddpm" and not c.skip_rescale and c.nf < 128
+            few = kind_of(c).endswith("-discrete") and c.num_scales != 1000
+            assert (
+                unreadable(c) or not trainable(c) or narrow or few or c.nonlinearity != "swish"
+            ), c
+            refused += 1
+            continue
+        assert training.assumed == (), c
+        assert not wrong_in(c, training), c
+        read += 1
+    assert read
+    assert refused
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_positional_network_is_never_read_without_its_sde(name):
+    c = PUBLISHED[name]
+    if c.embedding_type == "fourier":
+        assert "sde=ve," in understand(c, None).assumptions("a.pth")[0]
+    else:
+        with pytest.raises(CheckpointError, match="does not state the sde"):
+            understand(c, None)
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+@pytest.mark.parametrize("name", ["vp", "ve"])
+def test_the_size_of_an_own_training_is_asked_for(name, size):
+    """Attention at 16x16, one or more levels deeper than in the published ones; the hint has the size."""
+    c = replace(PUBLISHED[name], image_size=size, ch_mult=(1, 1, 2, 2, 2))
+    with pytest.raises(CheckpointError, match="does not state the image_size") as error:
+        understand(c, f"sde={kind_of(c)}")
+    assert f"image_size={size}" in error.value.hint
+    assert understand(c, error.value.hint.split("--config ")[1] + f",sde={kind_of(c)}")
+
+
+@pytest.mark.parametrize("change", [{"sigma_max": 90.0}, {"num_channels": 1}, {"nf": 16}])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_only_published_noise_and_channels_stand_for_the_published_size(name, change):
+    """Their width does not matter: networks that differ in it alone are trained on the same images."""
+    c = replace(PUBLISHED[name], **change, skip_rescale=True)
+    config = f"sde={kind_of(c)},skip_rescale=true"
+    if "nf" in change:
+        assert understand(c, config).settings["image_size"] == c.image_size
+    else:
+        with pytest.raises(CheckpointError, match="does not state the image_size"):
+            understand(c, config)
+
+
+@pytest.mark.parametrize(
+    ("name", "registered"),
+    [
+        ("vp", "cifar10-vp"),
+        ("vp", "cifar10-vp-deep"),
+        ("subvp", "cifar10-subvp"),
+        ("ve", "cifar10-ve"),
+        ("ve", "cifar10-ve-deep"),
+        ("lsun", "church"),
+    ],
+)
+def test_a_registered_name_says_all_of_it(name, registered):
+    training = understand(PUBLISHED[name], registered)
+    assert training.assumed == ()
+    assert not wrong_in(PUBLISHED[name], training)
+    changed = understand(PUBLISHED[name], f"{registered},centered={not PUBLISHED[name].centered}")
+    assert wrong_in(PUBLISHED[name], changed) == {"centered"}
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "error", "named"),
+    [
+        ("lsun", "bedroom", CheckpointError, "sigma_max is 380 in the file, not 378"),
+        ("lsun", "cifar10-ve", CheckpointError, "VE network for 256x256"),
+        ("vp", "cifar10-ve", CheckpointError, "VP, sub-VP or discrete network for 32x32"),
+        ("ve", "cifar10-vp", CheckpointError, "this is no 'cifar10-vp'"),
+        ("ve-discrete", "cifar10-ve", CheckpointError, "this is no 'cifar10-ve'"),
+        ("vp-discrete", "cifar10-ddpm", CheckpointError, "this is no 'cifar10-ddpm'"),
+        ("vp", "sde=ve", CheckpointError, "positional embedding"),
+        ("ve", "sde=ve-discrete", CheckpointError, "Fourier features"),
+        ("vp-residual", "sde=vp,fir=false", CheckpointError, "fir=true"),
+        ("ve", "beta_max=10", UsageError, "beta_max is for VP"),
+        ("vp", "sde=edm", UsageError, "one of ve, ve-discrete, vp"),
+        ("vp", "sde=vp,image_size=0", UsageError, "whole number of pixels"),
+        ("vp", "sde=vp,fir=perhaps", UsageError, "one of true, false"),
+        ("vp", "sde=vp,beta_max=much", UsageError, "a number"),
+        ("vp", "sde=vp,sigma_max=50", UsageError, "unknown setting 'sigma_max'"),
+        ("vp", "cifar10-vp,cifar10-subvp", UsageError, "unknown setting 'cifar10-subvp'"),
+        ("vp", "", UsageError, "unknown config ''"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(name, config, error, named):
+    with pytest.raises(error, match=named):
+        understand(PUBLISHED[name], config)
+
+
+# --- files -----------------------------------------------------------------------------------------------
+
+
+def narrow(name):
+    """A published configuration whose file is small: a DDPM is always wide, and stands here with fewer blocks."""
+    c = PUBLISHED[name]
+    return replace(c, ch_mult=(1, 1), num_res_blocks=1) if c.name == "ddpm" else c
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_file_becomes_its_network(name, tmp_path):
+    """The weights fit, the sample has its shape, and nothing is assumed when all is said."""
+    c = narrow(name)
+    path = write(c, tmp_path / "a.pth")
+    checkpoint = score_sde.read(path, config=as_config(settings_of(c)))
+    model = build(checkpoint, "a", path, device=torch.device("cpu"))
+    assert checkpoint.assumptions == ()
+    assert model.shape == (3, c.image_size, c.image_size)
+    config, size = checkpoint.network_config, model.shape[1]
+    assert not differences(c, config, model.sde, checkpoint.parametrization, size)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        torch.ones(1000),
+        torch.arange(9.0),
+        torch.arange(9),
+        torch.zeros(0),
+        torch.ones(2, 2),
+        torch.full((9,), torch.nan),
+        torch.ones(1).expand(2**40),
+    ],
+)
+def test_noise_levels_that_are_none_are_refused(levels, tmp_path):
+    path = write(VE, tmp_path / "a.pth")
+    content = torch.load(path, weights_only=True)
+    content["model"]["module.sigmas"] = levels
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"its noise levels, module\.sigmas"):
+        score_sde.read(path)
+
+
+# --- scores ----------------------------------------------------------------------------------------------
+
+
+def labelled(x, label):
+    """A network whose output tells its label."""
+    return x + label.to(x.dtype)[:, None, None, None]
+
+
+def test_discrete_ve_scores_are_those_of_song_at_every_level():
+    """network(x, k) / sigmas[k], k of the falling noise levels: score_sde_pytorch, get_score_fn and NCSNpp."""
+    c, x = PUBLISHED["ve-discrete"], torch.randn(1000, 3, 2, 2, dtype=torch.float64)
+    k = torch.arange(1000)
+    score = PARAMETRIZATIONS["ve-discrete"](labelled, sde_of(c))
+    expected = labelled(x, k) / sigmas(c)[:, None, None, None]
+    torch.testing.assert_close(score(x, 1 - k / torch.tensor(999.0).double()), expected)
+
+
+def test_a_ddpm_is_the_u_net_of_ho(tmp_path):
+    """The network that reads the DDPM of score_sde_pytorch against the one with parity to diffusers, to which it is equal
+    where no level has attention (Ho has one after every block on the way up, Song one a level)."""
+    c = replace(narrow("ddpm"), image_size=8, attn_resolutions=())
+    generator = torch.Generator().manual_seed(0)
+    tensors = {n: 0.1 * torch.randn(s, generator=generator) for n, s in shapes(c).items()}
+    config = as_config(settings_of(c))
+    checkpoint = score_sde.read(write(c, tmp_path / "a.pth", tensors), config=config)
+    song, ho = NCSNpp(**checkpoint.network_config), UNet(
+        image_channels=3, channels=(128, 128), attention_down=(False, False), attention_up=(False, False), blocks=1,
+        downsample_padding=0,
+    )  # fmt: skip
+    song.load_state_dict(checkpoint.tensors)
+    last = {"up.1.to_image.norm": "norm_out", "up.1.to_image.conv": "conv_out"}
+    state = {}
+    for name, tensor in checkpoint.tensors.items():
+        module, _, kind = name.rpartition(".")
+        state[f"{last.get(module, module)}.{kind}"] = tensor
+    ho.load_state_dict(state)
+    x, label = torch.randn(2, 3, 8, 8, generator=generator), torch.tensor([0.0, 730.0])
+    with torch.no_grad():
+        torch.testing.assert_close(song(x, label), ho(x, label))

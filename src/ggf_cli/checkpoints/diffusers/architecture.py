@@ -28,7 +28,7 @@ _NCSNPP_BLOCKS = {
     "AttnSkipUpBlock2D": True,
 }
 # The signature of UNet2DModel in diffusers 0.42.
-_DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "sample_size": None,
     "in_channels": 3,
     "out_channels": 3,
@@ -75,7 +75,7 @@ def read_architecture(
     """
     if (kind := document.get("_class_name")) != "UNet2DModel":
         raise CheckpointError(f"{file}: _class_name is {kind!r}, only 'UNet2DModel' is supported")
-    config = Config(file, document, defaults=_DEFAULTS, ignored=_IGNORED)
+    config = Config(file, document, defaults=DEFAULTS, ignored=_IGNORED)
     version = str(document.get("_diffusers_version"))
     if version.startswith("0.0.") and "attention_head_dim" not in document:
         raise CheckpointError(
@@ -83,30 +83,30 @@ def read_architecture(
             hint="add attention_head_dim: null, which is one head, as the published models have it",
         )
     for key in ("resnet_time_scale_shift", "mid_block_type"):
-        config.require(key, _DEFAULTS[key])
+        config.require(key, DEFAULTS[key])
     for key in ("class_embed_type", "num_class_embeds"):  # without a label there is no image
         config.require(key, None)
     if str(config["act_fn"]).lower() not in ("silu", "swish"):
         raise config.refused("act_fn", "'silu'")
     if config["out_channels"] != config["in_channels"]:
         raise config.refused("out_channels", f"the {config['in_channels']!r} of in_channels")
-    blocks = [
-        str(block).removeprefix("UNetRes")
+    blocks = {
+        key: [str(block).removeprefix("UNetRes") for block in config[key]]
         for key in ("down_block_types", "up_block_types")
-        for block in config[key]
-    ]
-    ncsnpp = any(block in _NCSNPP_BLOCKS for block in blocks)
+    }
+    ncsnpp = any(block in _NCSNPP_BLOCKS for types in blocks.values() for block in types)
     known = _NCSNPP_BLOCKS if ncsnpp else _DDPM_BLOCKS
-    for block in blocks:
-        if block not in known:
-            raise CheckpointError(
-                f"{file}: block type {block!r} is not supported",
-                hint=f"supported: {', '.join(_DDPM_BLOCKS)}; or {', '.join(_NCSNPP_BLOCKS)}",
-            )
-    levels = len(config["down_block_types"])
-    attention = [known[block] for block in blocks]
+    for key, types in blocks.items():
+        for block in types:
+            if block not in known:
+                beside = " beside Skip blocks" if ncsnpp else ""
+                raise CheckpointError(
+                    f"{file}: {key} has {block!r:.60}, which is not supported{beside}",
+                    hint=f"supported: {', '.join(_DDPM_BLOCKS)}; or {', '.join(_NCSNPP_BLOCKS)}",
+                )
+    down, up = ([known[block] for block in types] for types in blocks.values())
     name, read = ("ncsnpp", _ncsnpp) if ncsnpp else ("unet", _unet)
-    return name, read(config, attention[:levels], attention[levels:]), _shape(config)
+    return name, read(config, down, up), _shape(config)
 
 
 def _shape(config: Config) -> tuple[int, int, int]:
@@ -118,6 +118,19 @@ def _shape(config: Config) -> tuple[int, int, int]:
             hint="give the size of the images it was trained on, 64 or [64, 48]",
         )
     return config["in_channels"], height, width
+
+
+def _head_channels(config: Config, down: list[bool], up: list[bool]) -> int | None:
+    widths = list(config["block_out_channels"])
+    levels = zip(widths + widths[::-1] + widths[-1:], [*down, *up, config["add_attention"]])
+    narrowest = min((width for width, attends in levels if attends), default=math.inf)
+    heads = config.whole("attention_head_dim", optional=True)
+    if heads and heads > narrowest:
+        raise config.refused(
+            "attention_head_dim",
+            f"None or up to the {narrowest} channels of a level with attention",
+        )
+    return heads
 
 
 def _unet(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
@@ -134,7 +147,7 @@ def _unet(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
         "attention_up": up,
         "attention_mid": bool(config["add_attention"]),
         "attention_mid_groups": config.whole("attn_norm_num_groups", optional=True),
-        "head_channels": config.whole("attention_head_dim", optional=True),
+        "head_channels": _head_channels(config, down, up),
         "blocks": config["layers_per_block"],
         "groups": config.whole("norm_num_groups"),
         "norm_eps": config["norm_eps"],
@@ -170,7 +183,7 @@ def _ncsnpp(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
         "channels": list(config["block_out_channels"]),
         "attention": down,
         "attention_mid": bool(config["add_attention"]),
-        "head_channels": config.whole("attention_head_dim", optional=True),
+        "head_channels": _head_channels(config, down, up),
         "blocks": config["layers_per_block"],
         "embedding": "fourier",
         "progressive": "output_skip",

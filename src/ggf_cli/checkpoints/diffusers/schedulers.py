@@ -28,6 +28,7 @@ _LINEAR = {
     "rescale_betas_zero_snr": False,
     "use_flow_sigmas": False,  # noise levels of flow matching instead of those of the betas
     "timestep_type": "discrete",  # "continuous": the label is log(sigma) / 4
+    "interpolation_type": "linear",  # "log_linear": labels do not follow the noise levels
     "variance_type": None,  # "learned": half of the output is not noise
 }
 _LATENT = _LINEAR | {"beta_start": 0.00085, "beta_end": 0.012}
@@ -37,10 +38,8 @@ DISCRETE: dict[str, dict[str, Any]] = {
     "DDPMParallelScheduler": _LINEAR,
     "DDIMScheduler": _LINEAR,
     "DDIMParallelScheduler": _LINEAR,
-    "DDIMInverseScheduler": _LINEAR,
     "DEISMultistepScheduler": _LINEAR,
     "DPMSolverMultistepScheduler": _LINEAR,
-    "DPMSolverMultistepInverseScheduler": _LINEAR,
     "DPMSolverSinglestepScheduler": _LINEAR,
     "EulerAncestralDiscreteScheduler": _LINEAR,
     "EulerDiscreteScheduler": _LINEAR,
@@ -58,7 +57,7 @@ DISCRETE: dict[str, dict[str, Any]] = {
 _SAMPLING = {
     *("clip_sample", "clip_sample_range", "sample_max_value", "set_alpha_to_one", "tensor_format"),
     *("thresholding", "dynamic_thresholding_ratio", "lambda_min_clipped", "skip_prk_steps", "eta"),
-    *("timestep_spacing", "steps_offset", "final_sigmas_type", "interpolation_type"),
+    *("timestep_spacing", "steps_offset", "final_sigmas_type"),
     *("solver_order", "solver_type", "algorithm_type", "predict_x0", "solver_p", "tau_func"),
     *("predictor_order", "corrector_order", "disable_corrector", "noise_sampler_seed"),
     *("lower_order_final", "euler_at_final", "sigma_min", "sigma_max"),
@@ -69,6 +68,11 @@ _SAMPLING = {
 _VE = {"sigma_min": 0.01, "sigma_max": None, "sampling_eps": 1e-5}
 _VE_SAMPLING = {"num_train_timesteps", "snr", "correct_steps", "tensor_format"}
 _VP = {"num_train_timesteps": 2000, "beta_min": 0.1, "beta_max": 20, "sampling_eps": 1e-3}
+# Keys of discrete models of which one value is supported.
+_FIXED = (
+    *("timestep_values", "prediction_type", "predict_epsilon", "rescale_betas_zero_snr"),
+    *("use_flow_sigmas", "timestep_type", "interpolation_type"),
+)
 _VARIANCES = (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
 
 
@@ -109,9 +113,7 @@ def _ve(config: Config) -> tuple[SDE, str]:
 
 def _discrete(config: Config) -> tuple[SDE, str]:
     config.require("num_train_timesteps", LEVELS)
-    for key in ("timestep_values", "prediction_type", "predict_epsilon"):
-        config.require(key, _LINEAR[key])
-    for key in ("rescale_betas_zero_snr", "use_flow_sigmas", "timestep_type"):
+    for key in _FIXED:
         config.require(key, _LINEAR[key])
     config.require("variance_type", *_VARIANCES)
     if config["trained_betas"] is None:

@@ -99,11 +99,12 @@ def fetch_if_there(
 def is_there(repo: str, file: str, *, revision: str | None = None) -> bool:
     """Whether a repository has a file, without fetching it; False if it cannot be asked."""
     with suppress(Exception):  # it is asked for the sake of a message
-        from huggingface_hub import constants, file_exists
+        from huggingface_hub import HfApi, constants
 
         _check_address(constants.ENDPOINT)
         _check_requests()
-        return file_exists(repo, file, revision=revision or MAIN)
+        hub = HfApi(endpoint=constants.ENDPOINT)
+        return hub.file_exists(repo, file, revision=revision or MAIN)
     return False
 
 

@@ -122,7 +122,9 @@ def _shape(config: Config) -> tuple[int, int, int]:
 
 def _head_channels(config: Config, down: list[bool], up: list[bool]) -> int | None:
     widths = list(config["block_out_channels"])
-    levels = zip(widths + widths[::-1] + widths[-1:], [*down, *up, config["add_attention"]])
+    levels = zip(
+        widths + widths[::-1] + widths[-1:], [*down, *up, config["add_attention"]], strict=True
+    )
     narrowest = min((width for width, attends in levels if attends), default=math.inf)
     heads = config.whole("attention_head_dim", optional=True)
     if heads and heads > narrowest:

@@ -116,14 +116,14 @@ def _discrete(config: Config) -> tuple[SDE, str]:
     for key in _FIXED:
         config.require(key, _LINEAR[key])
     config.require("variance_type", *_VARIANCES)
-    if config["trained_betas"] is None:
-        config.require("beta_schedule", "linear")
-        first, last = config["beta_start"], config["beta_end"]
+    if config["trained_betas"] is not None:
+        keys, (first, last) = "trained_betas", _ends(config)
     else:
-        first, last = _ends(config)
+        config.require("beta_schedule", "linear")
+        keys, first, last = "beta_start and beta_end", config["beta_start"], config["beta_end"]
     if not 0 < first <= last < 1:
         raise CheckpointError(
-            f"{config.file}: the betas rise from {first!r:.60} to {last!r:.60}, they must lie in (0, 1)"
+            f"{config.file}: {keys} go from {first!r:.60} to {last!r:.60}, they must rise within (0, 1)"
         )
     return VPSDE(beta_min=LEVELS * first, beta_max=LEVELS * last), "vp-discrete"
 

@@ -12,6 +12,7 @@ from ggf_cli.checkpoints import diffusers as reader
 from ggf_cli.checkpoints import native
 from ggf_cli.checkpoints.load import build, load_model
 from ggf_cli.errors import CheckpointError
+from ggf_cli.solvers.predictor_corrector import PredictorCorrector
 from hub_server import Hub
 from test_diffusers_grid import BASE, SONG_BASE
 
@@ -223,3 +224,29 @@ def test_what_the_hub_lacks_is_asked_for_once_where_the_commit_is_given(
         asked = len(hub.requests)
         load_model(f"hf:a/b@{commit}", quiet=True)
         assert len(hub.requests) == asked
+
+
+@pytest.mark.parametrize(("file", "snr"), [({"snr": 0.075}, 0.075), ({}, None)])
+def test_the_corrector_takes_the_ratio_of_the_scheduler(file, snr, tmp_path):
+    """From the folder, and from the native file that it becomes."""
+    folder = save_pipeline(
+        tmp_path / "a", random_network(**SONG_BASE), scheduler_of("ScoreSdeVeScheduler")
+    )
+    scheduler = {"_class_name": "ScoreSdeVeScheduler", "sigma_max": 90.0, **file}
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
+    native_file = tmp_path / "a.safetensors"
+    native_file.write_bytes(native.to_bytes(reader.read(folder)))
+    for path in (folder, native_file):
+        model = load_model(path)
+        assert PredictorCorrector().advised(model.recommended).snr == snr
+        assert PredictorCorrector(snr=0.2).advised(model.recommended).snr == 0.2
+
+
+@pytest.mark.parametrize("snr", ["0.1", -1, 1e9, None, True])
+def test_a_ratio_that_is_none_is_refused(snr, tmp_path):
+    folder = save_pipeline(
+        tmp_path, random_network(**SONG_BASE), scheduler_of("ScoreSdeVeScheduler")
+    )
+    edit(folder / "scheduler/scheduler_config.json", snr=snr)
+    with pytest.raises(CheckpointError, match="snr"):
+        load_model(folder)

@@ -65,6 +65,15 @@ def read_config(folder: Path) -> Checkpoint:
         check_pipeline(folder)
         network, network_config, shape = read_architecture(config, file)
         sde, parametrization = read_scheduler(scheduler := read_json(schedule), schedule)
+        checkpoint = Checkpoint(
+            network=network,
+            network_config=network_config,
+            parametrization=parametrization,
+            sde=sde,
+            shape=shape,
+            tensors={},
+            snr=scheduler.get("snr", 0.0),
+        )
     except (ArithmeticError, LookupError, TypeError, ValueError, UsageError) as error:
         raise CheckpointError(f"{folder} is configured badly: {error}") from error
     if parametrization == "vp-discrete" and network_config.get("scale_by_sigma"):
@@ -73,11 +82,4 @@ def read_config(folder: Path) -> Checkpoint:
             " would take the logarithm",
             hint="a fourier embedding goes with ScoreSdeVeScheduler",
         )
-    return Checkpoint(
-        network=network,
-        network_config=network_config,
-        parametrization=parametrization,
-        sde=sde,
-        shape=shape,
-        tensors={},
-    )
+    return checkpoint

@@ -151,7 +151,8 @@ def test_weights_in_another_form_are_named(place, weights, name, named):
         ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler"),
         ("unet/config.json", {"_diffusers_version": "0.0.4"}, "lacks attention_head_dim"),
         ("unet/config.json", {"in_channels": 1}, "out_channels is 3"),
-        ("unet/config.json", {"block_out_channels": []}, "configured badly"),
+        ("unet/config.json", {"block_out_channels": []}, "block_out_channels have 2, 2 and 0 levels"),
+        ("unet/config.json", {"block_out_channels": None}, "configured badly"),
         ("unet/config.json", {"norm_num_groups": 10**400}, "norm_num_groups|multiples|configured badly"),
     ],
 )  # fmt: skip

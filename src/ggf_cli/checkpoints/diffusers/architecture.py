@@ -105,6 +105,11 @@ def read_architecture(
                     hint=f"supported: {', '.join(_DDPM_BLOCKS)}; or {', '.join(_NCSNPP_BLOCKS)}",
                 )
     down, up = ([known[block] for block in types] for types in blocks.values())
+    if not len(down) == len(up) == len(config["block_out_channels"]):
+        raise CheckpointError(
+            f"{file}: down_block_types, up_block_types and block_out_channels have {len(down)}, {len(up)} and"
+            f" {len(config['block_out_channels'])} levels, they must have as many"
+        )
     name, read = ("ncsnpp", _ncsnpp) if ncsnpp else ("unet", _unet)
     return name, read(config, down, up), _shape(config)
 

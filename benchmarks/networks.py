@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ggf_cli.checkpoints import diffusers as diffusers_format
 from ggf_cli.checkpoints import native, score_sde
+from ggf_cli.checkpoints.diffusers.architecture import read_architecture
+from ggf_cli.checkpoints.diffusers.names import native_name
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.sde import VESDE, VPSDE
 from song import build as build_song
@@ -164,7 +165,7 @@ def to_native(name: str, theirs: torch.nn.Module, path: Path) -> Path:
         path.write_bytes(native.to_bytes(checkpoint))
         return path
     config, size, _ = DIFFUSERS[name]
-    network, network_config = diffusers_format._architecture(config, path)
+    network, network_config, _ = read_architecture({**config, "sample_size": size}, path)
     levels = len(config["block_out_channels"])
     tensors = theirs.state_dict().items()
     checkpoint = native.Checkpoint(
@@ -173,7 +174,7 @@ def to_native(name: str, theirs: torch.nn.Module, path: Path) -> Path:
         parametrization="ve-continuous" if network == "ncsnpp" else "vp-discrete",
         sde=VESDE() if network == "ncsnpp" else VPSDE(),
         shape=(config["in_channels"], size, size),
-        tensors={diffusers_format._rename(n, network, levels): t for n, t in tensors},
+        tensors={native_name(n, network, levels): t for n, t in tensors},
     )
     path.write_bytes(native.to_bytes(checkpoint))
     return path

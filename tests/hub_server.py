@@ -100,15 +100,19 @@ class Hub:
         """(commit, content) of a file, or the error code that says what there is not."""
         if repo not in self._commits:
             return "RepoNotFound"
-        commits = self._commits[repo]
+        if (commit := self.commit_of(repo, revision)) is None:
+            return "RevisionNotFound"
+        files = self._commits[repo][commit]
+        return (commit, files[file]) if file in files else "EntryNotFound"
+
+    def commit_of(self, repo, revision):
+        """The commit that a branch or a shortened hash stands for, or None."""
+        commits = self._commits.get(repo, ())
         known = {
             branch: commit for (owner, branch), commit in self._branches.items() if owner == repo
         }
         known |= {commit[:length]: commit for commit in commits for length in range(7, 41)}
-        if revision not in known:
-            return "RevisionNotFound"
-        commit = known[revision]
-        return (commit, commits[commit][file]) if file in commits[commit] else "EntryNotFound"
+        return known.get(revision)
 
     def stored(self, name):
         """What the store has under a sha256."""
@@ -171,7 +175,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         found = self.server.hub.find(repo, revision, file)
         if isinstance(found, str):
-            self._answer(404, {"X-Error-Code": found})
+            commit = self.server.hub.commit_of(repo, revision)
+            headers = {"X-Repo-Commit": commit} if commit else {}
+            self._answer(404, {"X-Error-Code": found, **headers})
             return
         commit, content = found
         headers = {"X-Repo-Commit": commit}

@@ -27,6 +27,10 @@ class MissingFile(CheckpointError):
     """The repository is there and does not have the file."""
 
 
+class OfflineMiss(CheckpointError):
+    """The file is not in the cache, and HF_HUB_OFFLINE forbids to ask for it."""
+
+
 # Seconds before the second, third and fourth attempt.
 _PAUSES = (0.2, 0.4, 0.8)
 
@@ -68,18 +72,63 @@ def fetch_file(
     return path
 
 
+def fetch_if_there(
+    repo: str, file: str, *, revision: str | None = None, quiet: bool = False
+) -> Path | None:
+    """The path of a small file that a repository need not have; None if it has none.
+
+    Offline, what is not in the cache is taken for absent, as in any other folder. With a network that fails, only
+    what was absent when it was last asked for is.
+
+    Raises:
+        CheckpointError: As `fetch_file`, if it may be there.
+    """
+    revision = revision or MAIN
+    if _is_commit(revision) and _known_absent(repo, file, revision):
+        return None
+    try:
+        return fetch_file(repo, file, revision=revision, verify=False, quiet=quiet)
+    except (MissingFile, OfflineMiss):
+        return None
+    except CheckpointError:
+        if _known_absent(repo, file, revision):
+            return None
+        raise
+
+
+def is_there(repo: str, file: str, *, revision: str | None = None) -> bool:
+    """Whether a repository has a file, without fetching it; False if it cannot be asked."""
+    with suppress(Exception):  # it is asked for the sake of a message
+        from huggingface_hub import HfApi, constants
+
+        _check_address(constants.ENDPOINT)
+        _check_requests()
+        hub = HfApi(endpoint=constants.ENDPOINT)
+        return hub.file_exists(repo, file, revision=revision or MAIN)
+    return False
+
+
 def cached_file(repo: str, file: str, *, revision: str | None = None) -> Path | None:
     """The path of a file if it is in the hub's cache, without asking the network.
 
     Raises:
         CheckpointError: A name that is none, or that points out of the cache.
     """
-    _check_names(repo, file, revision or MAIN)
+    return _in_cache("snapshots", repo, file, revision or MAIN)
+
+
+def _known_absent(repo: str, file: str, revision: str) -> bool:
+    """Whether the hub said of this revision that it does not have the file."""
+    return _in_cache(".no_exist", repo, file, revision) is not None
+
+
+def _in_cache(where: str, repo: str, file: str, revision: str) -> Path | None:
+    _check_names(repo, file, revision)
     from huggingface_hub import constants  # not more: a listing of models asks this for each
 
     folder = Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repo.replace('/', '--')}"
     with suppress(OSError):  # a cache that cannot be read holds nothing for us
-        path = folder / "snapshots" / _cached_commit(folder, revision or MAIN) / file
+        path = folder / where / _cached_commit(folder, revision) / file
         return path if path.is_file() else None
     return None
 
@@ -235,9 +284,11 @@ def _failure(error: Exception, repo: str, file: str, revision: str) -> Checkpoin
     cache, status = constants.HF_HUB_CACHE, _status(cause)
 
     if isinstance(cause, errors.OfflineModeIsEnabled):
-        message = f"{what} is not in {cache}, and HF_HUB_OFFLINE forbids to download it"
-        hint = "unset HF_HUB_OFFLINE, or run the command once with a network"
-    elif isinstance(cause, errors.GatedRepoError):
+        return OfflineMiss(
+            f"{what} is not in {cache}, and HF_HUB_OFFLINE forbids to download it",
+            hint="unset HF_HUB_OFFLINE, or run the command once with a network",
+        )
+    if isinstance(cause, errors.GatedRepoError):
         message = f"{host} gives {what} only to those who accepted its terms (HTTP {status})"
         hint = f"accept them at {host}/{repo}, then set HF_TOKEN or run: hf auth login"
     elif isinstance(cause, errors.RevisionNotFoundError):

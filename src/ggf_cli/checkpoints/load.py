@@ -85,7 +85,7 @@ def _load(
             checkpoint = replace(checkpoint, sde=sde)
     known = bool(found.sha256)  # and compared
     model = build(checkpoint, found.name, path, device=target, dtype=dtype, known=known)
-    return replace(model, recommended={"snr": found.snr} if found.snr else {})
+    return replace(model, recommended={"snr": found.snr}) if found.snr else model
 
 
 def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
@@ -159,6 +159,7 @@ def build(
         device=device,
         dtype=dtype,
         distribution=network if checkpoint.parametrization == "exact" else None,
+        recommended={"snr": checkpoint.snr} if checkpoint.snr else {},
         provenance={
             "origin": checkpoint.provenance,
             "file": path.name,

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
-from ggf_cli.checkpoints.fetch import MissingFile, cached_file, fetch_file
+from ggf_cli.checkpoints.fetch import MissingFile, cached_file, fetch_file, fetch_if_there, is_there
 from ggf_cli.checkpoints.hashes import data_folder, file_sha256
 from ggf_cli.checkpoints.manifest import DRIVE, HUB, PACKAGE, ModelEntry
 from ggf_cli.errors import CheckpointError
 
 # Names of the weights in a diffusers folder, the better one first.
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+# Other forms of them, which are recognised and not read.
+_OTHER_WEIGHTS = (
+    "diffusion_pytorch_model.safetensors.index.json",
+    "diffusion_pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.fp16.bin",
+)
+INDEX = "model_index.json"  # what a diffusers pipeline consists of
+LATENT = ("vae", "vqvae", "movq")  # the part of a pipeline that turns latents into images
 
 
 def local_path(entry: ModelEntry) -> Path | None:
@@ -64,22 +74,54 @@ def _from_hub(entry: ModelEntry, quiet: bool, inspect: Callable[[Path], object] 
             quiet=quiet,
         )
 
-    try:
-        root = fetch("config.json").parent
-        folder, scheduler = "", "scheduler_config.json"
-    except MissingFile:
-        root = fetch("unet/config.json").parent.parent
-        folder, scheduler = "unet/", "scheduler/scheduler_config.json"
-    fetch(scheduler)
+    def fetch_optional(file: str) -> Path | None:
+        return fetch_if_there(entry.place, file, revision=entry.revision or None, quiet=quiet)
+
+    if entry.file:  # the registry knows where it is, and that it draws pixels
+        unet = PurePosixPath(entry.file).parent.name == "unet"
+    else:
+        unet = fetch_optional("unet/config.json") is not None
+        if not fetch_optional(INDEX) and unet:
+            for part in LATENT:  # so that `inspect` finds it in the folder
+                fetch_optional(f"{part}/config.json")
+    folder, scheduler = ("unet/", "scheduler/") if unet else ("", "")
+    root = fetch(f"{folder}config.json").parents[unet]
+    fetch(f"{scheduler}scheduler_config.json")
     if inspect is not None:
         inspect(root)
     if entry.file:
         return fetch(entry.file, weights=True)
-    best, fallback = (folder + name for name in WEIGHTS)
-    try:
-        return fetch(best, weights=True)
-    except MissingFile:
-        return fetch(fallback, weights=True)
+    for name in WEIGHTS:
+        with suppress(MissingFile):
+            return fetch(folder + name, weights=True)
+    revision = entry.revision or None
+    found = [
+        name for name in _OTHER_WEIGHTS if is_there(entry.place, folder + name, revision=revision)
+    ]
+    raise no_weights(f"{entry.place}/{folder}".rstrip("/"), found)
+
+
+def no_weights(place: str, found: Sequence[str]) -> CheckpointError:
+    """The error for a network without a file of `WEIGHTS`.
+
+    Args:
+        place: Where they were looked for.
+        found: Names of the files that are there.
+    """
+    wanted = f"{place} has no weights, {' or '.join(WEIGHTS)}"
+    for name in found:
+        if name.endswith(".index.json"):
+            return CheckpointError(
+                f"{wanted}: {name} spreads them over several files, which ggf does not read",
+                hint="save them in one file: save_pretrained(FOLDER, max_shard_size='100GB')",
+            )
+    for name in found:
+        if name.endswith((".safetensors", ".bin")):
+            return CheckpointError(
+                f"{wanted}: there is {name}",
+                hint=f"if these weights are meant, copy the file to {WEIGHTS[name.endswith('.bin')]}",
+            )
+    return CheckpointError(wanted)
 
 
 def _converted(entry: ModelEntry) -> Path:

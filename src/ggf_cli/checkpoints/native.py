@@ -8,6 +8,7 @@ The tensors stand under the project's own names. The header's metadata has one J
     parametrization  a key of PARAMETRIZATIONS: how the network's output becomes the score
     sde              as `SDE.to_dict`
     shape            of one sample
+    snr              signal-to-noise ratio of the Langevin corrector that suits the model; may be absent
     provenance       where the weights came from, their licence, the sha256 of the original file; "assumptions": see
                      `Checkpoint`
 """
@@ -47,7 +48,12 @@ class Checkpoint:
     shape: tuple[int, ...]
     tensors: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
+    snr: float = 0.0
     assumptions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if type(self.snr) not in (int, float) or not 0 <= self.snr <= 1e3:
+            raise ValueError(f"snr is {self.snr!r:.60}, it must be a number in [0, 1000]")
 
 
 def to_bytes(checkpoint: Checkpoint) -> bytes:
@@ -55,7 +61,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
     provenance = dict(checkpoint.provenance)
     if checkpoint.assumptions:
         provenance["assumptions"] = list(checkpoint.assumptions)
-    document = {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "network": {"name": checkpoint.network, "config": checkpoint.network_config},
         "parametrization": checkpoint.parametrization,
@@ -63,6 +69,8 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         "shape": list(checkpoint.shape),
         "provenance": provenance,
     }
+    if checkpoint.snr:
+        document["snr"] = checkpoint.snr
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
     return save(tensors, metadata={"ggf": json.dumps(document)})
 
@@ -101,6 +109,7 @@ def read(path: Path) -> Checkpoint:
             sde=sde_from_dict(document["sde"]),
             shape=tuple(document["shape"]),
             tensors=tensors,
+            snr=document.get("snr", 0.0),
             provenance=provenance,
             assumptions=_sentences(provenance.pop("assumptions", [])),
         )

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ggf_cli.errors import CheckpointError
+
 
 def timestep_embedding(
     t: Tensor, channels: int, *, cosine_first: bool, freq_shift: float, dtype: torch.dtype
@@ -15,7 +17,7 @@ def timestep_embedding(
     """Sines and cosines of the time label at geometric frequencies, (B,) -> (B, channels).
 
     frequency_i = 10000^(-i / (channels / 2 - freq_shift)), i = 0 .. channels / 2 - 1. Computed in the dtype of
-    t (float64): a label near 999 keeps its fraction.
+    t (float64): a label near 999 keeps its fraction. Of an odd number of channels the last is 0.
 
     Reference: Vaswani et al. 2017; Ho et al. 2020.
     """
@@ -23,7 +25,8 @@ def timestep_embedding(
     i = torch.arange(half, dtype=t.dtype, device=t.device)
     angle = t[:, None] * torch.exp(-math.log(10000) * i / (half - freq_shift))
     sin, cos = torch.sin(angle), torch.cos(angle)
-    return torch.cat([cos, sin] if cosine_first else [sin, cos], dim=1).to(dtype)
+    embedding = torch.cat([cos, sin] if cosine_first else [sin, cos], dim=1).to(dtype)
+    return F.pad(embedding, (0, 1)) if channels % 2 else embedding
 
 
 def fourier_embedding(x: Tensor, frequencies: Tensor) -> Tensor:
@@ -55,7 +58,12 @@ class RowLinear(nn.Linear):
 
 def group_norm(channels: int, groups: int | None, eps: float) -> nn.GroupNorm:
     """Group normalisation; None is Song's rule, a quarter of the channels but at most 32 groups."""
-    return nn.GroupNorm(groups or min(channels // 4, 32), channels, eps=eps)
+    return nn.GroupNorm(groups or song_groups(channels), channels, eps=eps)
+
+
+def song_groups(channels: int) -> int:
+    """Groups of a normalisation of NCSN++: a quarter of the channels, but at most 32."""
+    return min(channels // 4, 32)
 
 
 class ResBlock(nn.Module):
@@ -67,9 +75,10 @@ class ResBlock(nn.Module):
         time: Width of the time embedding.
         groups: Groups of the normalisations, or None for Song's rule.
         eps: Their epsilon.
+        groups_in: Groups of the first normalisation, if it has others.
         resample: Halves or doubles the resolution inside the block, on both ways (BigGAN); the shortcut is a
             1x1 convolution then too.
-        rescale: Divide the sum by sqrt(2).
+        scale: What the sum is multiplied by.
     """
 
     def __init__(
@@ -80,11 +89,12 @@ class ResBlock(nn.Module):
         groups: int | None,
         eps: float,
         *,
+        groups_in: int | None = None,
         resample: nn.Module | None = None,
-        rescale: bool = False,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.norm_1 = group_norm(inputs, groups, eps)
+        self.norm_1 = group_norm(inputs, groups_in or groups, eps)
         self.conv_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.time = RowLinear(time, outputs)
         self.norm_2 = group_norm(outputs, groups, eps)
@@ -92,7 +102,7 @@ class ResBlock(nn.Module):
         same = inputs == outputs and resample is None
         self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1)
         self.resample = resample or nn.Identity()
-        self.scale = math.sqrt(0.5) if rescale else 1.0
+        self.scale = scale
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, inputs, H, W), activated time embedding (B, time) -> (B, outputs, H', W')."""
@@ -103,19 +113,36 @@ class ResBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """x + attention over the pixels of norm(x); `groups` and `rescale` as in `ResBlock`."""
+    """x + attention over the pixels of norm(x); `groups`, `eps` and `scale` as in `ResBlock`.
+
+    Args:
+        channels: Width of the input.
+        head_channels: Width of one head; None is one head of all channels. Of as many heads as fit: what is left of
+            the channels has no head.
+    """
 
     def __init__(
-        self, channels: int, heads: int, groups: int | None, eps: float, *, rescale: bool = False
+        self,
+        channels: int,
+        head_channels: int | None,
+        groups: int | None,
+        eps: float,
+        *,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads = channels // (head_channels or channels)
+        if not self.heads:
+            raise CheckpointError(
+                f"attention heads of {head_channels} channels do not fit a level of {channels}"
+            )
+        inner = self.heads * (head_channels or channels)
         self.norm = group_norm(channels, groups, eps)
-        self.query = nn.Linear(channels, channels)
-        self.key = nn.Linear(channels, channels)
-        self.value = nn.Linear(channels, channels)
-        self.out = nn.Linear(channels, channels)
-        self.scale = math.sqrt(0.5) if rescale else 1.0
+        self.query = nn.Linear(channels, inner)
+        self.key = nn.Linear(channels, inner)
+        self.value = nn.Linear(channels, inner)
+        self.out = nn.Linear(inner, channels)
+        self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -126,7 +153,7 @@ class SelfAttention(nn.Module):
             for layer in (self.query, self.key, self.value)
         )
         mixed = F.scaled_dot_product_attention(query, key, value)
-        mixed = self.out(mixed.transpose(1, 2).reshape(batch, height * width, channels))
+        mixed = self.out(mixed.transpose(1, 2).reshape(batch, height * width, -1))
         return add(x, mixed.transpose(1, 2).reshape(batch, channels, height, width), self.scale)
 
 

@@ -25,23 +25,13 @@ from ggf_cli.networks.layers import (
     ResBlock,
     RowLinear,
     SelfAttention,
-    add,
     fourier_embedding,
-    group_norm,
+    song_groups,
     timestep_embedding,
 )
 from ggf_cli.networks.limits import check_size
-from ggf_cli.networks.resampling import (
-    ConvDown,
-    ConvUp,
-    FIRDown,
-    FIRDownConv,
-    FIRUp,
-    MeanDown,
-    NearestUp,
-)
-
-EPS = 1e-6
+from ggf_cli.networks.pyramids import InputResidual, InputSkip, ToImage
+from ggf_cli.networks.resampling import ConvDown, ConvUp, FIRDown, FIRUp, MeanDown, NearestUp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +42,8 @@ class NCSNppConfig:
         image_channels: Channels of input and output.
         channels: Width of each level, finest first.
         attention: Whether each level has attention, finest first.
+        attention_mid: Whether the middle has attention.
+        head_channels: Width of one attention head; None is one head.
         blocks: Residual blocks per down level; up levels have one more.
         embedding: "fourier": the label is sigma; "positional": the label is a time in 0..999.
         resblock: "biggan" resamples inside a residual block, "ddpm" by a convolution between them.
@@ -59,6 +51,9 @@ class NCSNppConfig:
         progressive: How the output comes about.
         progressive_input: How the shrunken image is added.
         skip_rescale: Divide every sum of two branches by sqrt(2).
+        groups: Groups of the normalisations. "song": a quarter of the channels, at most 32. "diffusers": so too, but 32 at
+            the attention of a level, and other ones where a block of a level with attention joins a skip connection.
+        norm_eps: Epsilon of the normalisations.
         scale_by_sigma: Divide the output by sigma.
         centered: The input lies in [-1, 1]; if not, it is mapped there from [0, 1].
         scale_input: Divide the input by sqrt(1 + sigma^2), which keeps its size at every noise level (Karras et al.
@@ -71,11 +66,15 @@ class NCSNppConfig:
     attention: tuple[bool, ...]
     blocks: int
     embedding: Literal["fourier", "positional"]
+    attention_mid: bool = True
+    head_channels: int | None = None
     resblock: Literal["biggan", "ddpm"] = "biggan"
     fir: bool = True
     progressive: Literal["none", "output_skip"] = "none"
     progressive_input: Literal["none", "input_skip", "residual"] = "none"
     skip_rescale: bool = True
+    groups: Literal["song", "diffusers"] = "song"
+    norm_eps: float = 1e-6
     scale_by_sigma: bool = False
     centered: bool = True
     scale_input: bool = False
@@ -90,6 +89,7 @@ class NCSNppConfig:
             "resblock": ("biggan", "ddpm"),
             "progressive": ("none", "output_skip"),
             "progressive_input": ("none", "input_skip", "residual"),
+            "groups": ("song", "diffusers"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -123,15 +123,25 @@ class NCSNpp(nn.Module):
         time = 4 * width
         halve, double = (FIRDown(), FIRUp()) if c.fir else (MeanDown(), NearestUp())
 
-        def block(inputs: int, outputs: int, resample: nn.Module | None = None) -> ResBlock:
-            return ResBlock(
-                inputs, outputs, time, None, EPS, resample=resample, rescale=c.skip_rescale
-            )
+        scale = math.sqrt(0.5) if c.skip_rescale else 1.0
 
-        def attention(width: int, wanted: bool = True) -> nn.Module:
+        def block(
+            inputs: int,
+            outputs: int,
+            resample: nn.Module | None = None,
+            groups_in: int | None = None,
+        ) -> ResBlock:
+            return ResBlock(
+                inputs, outputs, time, None, c.norm_eps,
+                groups_in=groups_in, resample=resample, scale=scale,
+            )  # fmt: skip
+
+        def attention(width: int, wanted: bool, groups: int | None = None) -> nn.Module:
             if not wanted:
                 return nn.Identity()
-            return SelfAttention(width, 1, None, EPS, rescale=c.skip_rescale)
+            return SelfAttention(width, c.head_channels, groups, c.norm_eps, scale=scale)
+
+        level_groups = 32 if c.groups == "diffusers" else None  # of the attention of a level
 
         fourier = c.embedding == "fourier"
         if fourier:
@@ -147,7 +157,7 @@ class NCSNpp(nn.Module):
         self.down = nn.ModuleList()
         for level, width in enumerate(c.channels):
             blocks = [block(skips[-1] if i == 0 else width, width) for i in range(c.blocks)]
-            attentions = [attention(width, c.attention[level]) for _ in blocks]
+            attentions = [attention(width, c.attention[level], level_groups) for _ in blocks]
             resample: nn.Module | None = None
             combine: nn.Module | None = None
             if level < last:
@@ -156,32 +166,34 @@ class NCSNpp(nn.Module):
                 if c.progressive_input == "input_skip":
                     combine = InputSkip(pyramid, width, halve)
                 elif c.progressive_input == "residual":
-                    combine = InputResidual(pyramid, width, c.skip_rescale)
+                    combine = InputResidual(pyramid, width, scale)
                     pyramid = width
             self.down.append(DownLevel(blocks, attentions, resample, combine))
             skips += [width] * (c.blocks + (level < last))
 
         self.mid_in = block(width, width)
-        self.mid_attention = attention(width)
+        self.mid_attention = attention(width, c.attention_mid)
         self.mid_out = block(width, width)
 
         self.up = nn.ModuleList()
         for level in range(last, -1, -1):
             outputs = c.channels[level]
-            blocks = [
-                block((width if i == 0 else outputs) + skips.pop(), outputs)
-                for i in range(c.blocks + 1)
-            ]
+            blocks = []
+            for i in range(c.blocks + 1):
+                h, skip = outputs if i else width, skips.pop()
+                odd = c.groups == "diffusers" and c.attention[level]
+                # not (h + skip) // 4 there: weights were trained with what diffusers does
+                groups_in = min(h + skip // 4, 32) if odd else song_groups(h + skip)
+                blocks.append(block(h + skip, outputs, groups_in=groups_in))
             width = outputs
             drawn = c.progressive == "output_skip" or level == 0
-            to_image = ToImage(width, image, double) if drawn else None
+            to_image = ToImage(width, image, double, c.norm_eps) if drawn else None
             resample = None
             if level > 0:
                 biggan = c.resblock == "biggan"
                 resample = block(width, width, double) if biggan else ConvUp(width)
-            self.up.append(
-                UpLevel(blocks, attention(width, c.attention[level]), to_image, resample)
-            )
+            up_attention = attention(width, c.attention[level], level_groups)
+            self.up.append(UpLevel(blocks, up_attention, to_image, resample))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -287,43 +299,3 @@ class UpLevel(nn.Module):
 def resampled(resample: nn.Module, h: Tensor, time: Tensor) -> Tensor:
     """Halve or double, by a residual block (BigGAN) or by a convolution (DDPM)."""
     return resample(h, time) if isinstance(resample, ResBlock) else resample(h)
-
-
-class InputSkip(nn.Module):
-    """h + conv1x1(image), the image halved from level to level."""
-
-    def __init__(self, inputs: int, outputs: int, halve: nn.Module) -> None:
-        super().__init__()
-        self.halve = halve
-        self.conv = nn.Conv2d(inputs, outputs, 1)
-
-    def forward(self, h: Tensor, pyramid: Tensor) -> tuple[Tensor, Tensor]:
-        pyramid = self.halve(pyramid)
-        return h + self.conv(pyramid), pyramid
-
-
-class InputResidual(nn.Module):
-    """h + conv(image), the image being the sum of the level before."""
-
-    def __init__(self, inputs: int, outputs: int, rescale: bool) -> None:
-        super().__init__()
-        self.down = FIRDownConv(inputs, outputs)
-        self.scale = math.sqrt(0.5) if rescale else 1.0
-
-    def forward(self, h: Tensor, pyramid: Tensor) -> tuple[Tensor, Tensor]:
-        pyramid = add(self.down(pyramid), h, self.scale)
-        return pyramid, pyramid
-
-
-class ToImage(nn.Module):
-    """From features to an image: norm, silu, 3x3 convolution; added to the doubled image so far."""
-
-    def __init__(self, inputs: int, outputs: int, enlarge: nn.Module) -> None:
-        super().__init__()
-        self.enlarge = enlarge
-        self.norm = group_norm(inputs, None, EPS)
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-
-    def forward(self, h: Tensor, image: Tensor | None) -> Tensor:
-        drawn = self.conv(F.silu(self.norm(h)))
-        return drawn if image is None else self.enlarge(image) + drawn

@@ -38,10 +38,14 @@ class UNetConfig:
         attention_down: Whether each down level has attention, finest first.
         attention_up: Whether each up level has attention, coarsest first.
         attention_mid: Whether the middle has attention.
+        attention_mid_groups: Groups of its normalisation, if it has others.
         head_channels: Width of one attention head; None is one head.
         blocks: Residual blocks per down level; up levels have one more.
         groups: Groups of every group normalisation.
         norm_eps: Its epsilon.
+        mid_scale: What the sums of the middle are divided by.
+        centered: The input lies in [-1, 1]; if not, it is mapped there from [0, 1].
+        time_channels: Width of the time embedding; None is four times that of the finest level.
         time_cosine_first: Cosines before sines in the time embedding.
         time_freq_shift: 1 makes the lowest frequency exactly 1 / 10000; 0 does not reach it.
         downsample_padding: See `ConvDown`.
@@ -54,10 +58,14 @@ class UNetConfig:
     attention_down: tuple[bool, ...]
     attention_up: tuple[bool, ...]
     attention_mid: bool = True
+    attention_mid_groups: int | None = None
     head_channels: int | None = None
     blocks: int = 2
     groups: int = 32
     norm_eps: float = 1e-6
+    mid_scale: float = 1.0
+    centered: bool = True
+    time_channels: int | None = None
     time_cosine_first: bool = False
     time_freq_shift: float = 1.0
     downsample_padding: int = 1
@@ -84,14 +92,18 @@ class UNet(nn.Module):
     def __init__(self, **config: Any) -> None:
         super().__init__()
         c = self._config = UNetConfig(**config)
-        time = 4 * c.channels[0]
+        time = c.time_channels or 4 * c.channels[0]
 
-        def block(inputs: int, outputs: int) -> ResBlock:
-            return ResBlock(inputs, outputs, time, c.groups, c.norm_eps)
+        def block(inputs: int, outputs: int, scale: float = 1.0) -> ResBlock:
+            return ResBlock(inputs, outputs, time, c.groups, c.norm_eps, scale=scale)
 
-        def attention(width: int, wanted: bool) -> nn.Module:
-            heads = width // (c.head_channels or width)
-            return SelfAttention(width, heads, c.groups, c.norm_eps) if wanted else nn.Identity()
+        def attention(
+            width: int, wanted: bool, groups: int | None = None, scale: float = 1.0
+        ) -> nn.Module:
+            if not wanted:
+                return nn.Identity()
+            groups = groups or c.groups
+            return SelfAttention(width, c.head_channels, groups, c.norm_eps, scale=scale)
 
         self.time_in = RowLinear(c.channels[0], time)
         self.time_out = RowLinear(time, time)
@@ -109,9 +121,10 @@ class UNet(nn.Module):
             skips += [width] * (c.blocks + (level != last))
 
         width = c.channels[-1]
-        self.mid_in = block(width, width)
-        self.mid_attention = attention(width, c.attention_mid)
-        self.mid_out = block(width, width)
+        scale = 1 / c.mid_scale
+        self.mid_in = block(width, width, scale)
+        self.mid_attention = attention(width, c.attention_mid, c.attention_mid_groups, scale)
+        self.mid_out = block(width, width, scale)
 
         self.up = nn.ModuleList()
         for level, outputs in enumerate(reversed(c.channels)):
@@ -142,6 +155,7 @@ class UNet(nn.Module):
         )
         time = F.silu(self.time_out(F.silu(self.time_in(embedding))))
 
+        x = x if c.centered else 2 * x - 1
         skips = [self.conv_in(F.pixel_unshuffle(x, c.patch))]
         for level in self.down:
             skips += level(skips[-1], time)

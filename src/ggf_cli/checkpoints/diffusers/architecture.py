@@ -1,0 +1,202 @@
+"""Reads the configuration of a `UNet2DModel`: which native network it is, and how large.
+
+Two families hide behind that class: the DDPM U-Net of Ho et al. (google/ddpm-*), and NCSN++ (google/ncsnpp-*, blocks
+named "Skip..."). What the native networks cannot compute is refused by name.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ggf_cli.checkpoints.diffusers.configs import Config
+from ggf_cli.errors import CheckpointError
+from ggf_cli.networks.layers import song_groups
+
+# block type -> whether it has attention
+_DDPM_BLOCKS = {
+    "DownBlock2D": False,
+    "AttnDownBlock2D": True,
+    "UpBlock2D": False,
+    "AttnUpBlock2D": True,
+}
+_NCSNPP_BLOCKS = {
+    "SkipDownBlock2D": False,
+    "AttnSkipDownBlock2D": True,
+    "SkipUpBlock2D": False,
+    "AttnSkipUpBlock2D": True,
+}
+# The signature of UNet2DModel in diffusers 0.42.
+DEFAULTS: dict[str, Any] = {
+    "sample_size": None,
+    "in_channels": 3,
+    "out_channels": 3,
+    "center_input_sample": False,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "down_block_types": ("DownBlock2D", *["AttnDownBlock2D"] * 3),
+    "mid_block_type": "UNetMidBlock2D",
+    "up_block_types": (*["AttnUpBlock2D"] * 3, "UpBlock2D"),
+    "block_out_channels": (224, 448, 672, 896),
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "downsample_padding": 1,
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+    "attn_norm_num_groups": None,
+    "norm_eps": 1e-5,
+    "resnet_time_scale_shift": "default",
+    "add_attention": True,
+    "class_embed_type": None,
+    "num_class_embeds": None,
+}
+_IGNORED = {
+    "dropout",  # of training
+    "num_train_timesteps",  # of the learned time embedding, which is refused
+    # notes of diffusers' moving average about itself
+    *("decay", "min_decay", "inv_gamma", "power", "use_ema_warmup"),
+    *("optimization_step", "update_after_step"),
+}
+
+
+def read_architecture(
+    document: dict[str, Any], file: Path
+) -> tuple[str, dict[str, Any], tuple[int, int, int]]:
+    """The name of the native network, its configuration, and the shape of a sample.
+
+    Raises:
+        CheckpointError: Not a `UNet2DModel`, or one that is not supported; says which key.
+    """
+    if (kind := document.get("_class_name")) != "UNet2DModel":
+        raise CheckpointError(f"{file}: _class_name is {kind!r}, only 'UNet2DModel' is supported")
+    config = Config(file, document, defaults=DEFAULTS, ignored=_IGNORED)
+    version = str(document.get("_diffusers_version"))
+    if version.startswith("0.0.") and "attention_head_dim" not in document:
+        raise CheckpointError(
+            f"{file} is of 2022 and lacks attention_head_dim, whose default has changed since",
+            hint="add attention_head_dim: null, which is one head, as the published models have it",
+        )
+    for key in ("resnet_time_scale_shift", "mid_block_type"):
+        config.require(key, DEFAULTS[key])
+    for key in ("class_embed_type", "num_class_embeds"):  # without a label there is no image
+        config.require(key, None)
+    if str(config["act_fn"]).lower() not in ("silu", "swish"):
+        raise config.refused("act_fn", "'silu'")
+    if config["out_channels"] != config["in_channels"]:
+        raise config.refused("out_channels", f"the {config['in_channels']!r} of in_channels")
+    blocks = {
+        key: [str(block).removeprefix("UNetRes") for block in config[key]]
+        for key in ("down_block_types", "up_block_types")
+    }
+    ncsnpp = any(block in _NCSNPP_BLOCKS for types in blocks.values() for block in types)
+    known = _NCSNPP_BLOCKS if ncsnpp else _DDPM_BLOCKS
+    for key, types in blocks.items():
+        for block in types:
+            if block not in known:
+                beside = " beside Skip blocks" if ncsnpp else ""
+                raise CheckpointError(
+                    f"{file}: {key} has {block!r:.60}, which is not supported{beside}",
+                    hint=f"supported: {', '.join(_DDPM_BLOCKS)}; or {', '.join(_NCSNPP_BLOCKS)}",
+                )
+    down, up = ([known[block] for block in types] for types in blocks.values())
+    if not len(down) == len(up) == len(config["block_out_channels"]):
+        raise CheckpointError(
+            f"{file}: down_block_types, up_block_types and block_out_channels have {len(down)}, {len(up)} and"
+            f" {len(config['block_out_channels'])} levels, they must have as many"
+        )
+    name, read = ("ncsnpp", _ncsnpp) if ncsnpp else ("unet", _unet)
+    return name, read(config, down, up), _shape(config)
+
+
+def _shape(config: Config) -> tuple[int, int, int]:
+    size = config["sample_size"]
+    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
+    if type(height) is not int or type(width) is not int:
+        raise CheckpointError(
+            f"{config.file}: sample_size is {size!r:.60}, with which there is no shape of a sample",
+            hint="give the size of the images it was trained on, 64 or [64, 48]",
+        )
+    return config["in_channels"], height, width
+
+
+def _head_channels(config: Config, down: list[bool], up: list[bool]) -> int | None:
+    widths = list(config["block_out_channels"])
+    levels = zip(
+        widths + widths[::-1] + widths[-1:], [*down, *up, config["add_attention"]], strict=True
+    )
+    narrowest = min((width for width, attends in levels if attends), default=math.inf)
+    heads = config.whole("attention_head_dim", optional=True)
+    if heads and heads > narrowest:
+        raise config.refused(
+            "attention_head_dim",
+            f"None or up to the {narrowest} channels of a level with attention",
+        )
+    return heads
+
+
+def _unet(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
+    config.require("time_embedding_type", "positional")
+    for key in ("downsample_type", "upsample_type"):
+        config.require(key, "conv")
+    scale = config["mid_block_scale_factor"]
+    if not isinstance(scale, int | float) or not math.isfinite(scale) or scale == 0:
+        raise config.refused("mid_block_scale_factor", "a number other than 0")
+    return {
+        "image_channels": config["in_channels"],
+        "channels": list(config["block_out_channels"]),
+        "attention_down": down,
+        "attention_up": up,
+        "attention_mid": bool(config["add_attention"]),
+        "attention_mid_groups": config.whole("attn_norm_num_groups", optional=True),
+        "head_channels": _head_channels(config, down, up),
+        "blocks": config["layers_per_block"],
+        "groups": config.whole("norm_num_groups"),
+        "norm_eps": config["norm_eps"],
+        "mid_scale": scale,
+        "centered": not config["center_input_sample"],
+        "time_channels": config.whole("time_embedding_dim", optional=True),
+        "time_cosine_first": bool(config["flip_sin_to_cos"]),
+        "time_freq_shift": config["freq_shift"],
+        "downsample_padding": config["downsample_padding"],
+    }
+
+
+def _ncsnpp(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
+    # These blocks read neither downsample_* nor upsample_type; this embedding neither freq_shift nor flip_sin_to_cos.
+    config.require("time_embedding_type", "fourier")
+    config.require("time_embedding_dim", None, 4 * config["block_out_channels"][0])
+    if not math.isclose(config["mid_block_scale_factor"], math.sqrt(2), rel_tol=1e-6):
+        raise config.refused("mid_block_scale_factor", "1.41421356237")
+    finest, *_, coarsest = map(song_groups, [*config["block_out_channels"] * 2])
+    for key, norms in (
+        ("norm_num_groups", {finest, coarsest}),
+        ("attn_norm_num_groups", {coarsest}),
+    ):
+        if config[key] is not None and {config[key]} != norms:
+            raise config.refused(key, "None")
+    if down != up[::-1]:
+        raise CheckpointError(
+            f"{config.file}: down_block_types and up_block_types have attention at different levels,"
+            " which is not supported for Skip blocks"
+        )
+    return {
+        "image_channels": config["in_channels"],
+        "channels": list(config["block_out_channels"]),
+        "attention": down,
+        "attention_mid": bool(config["add_attention"]),
+        "head_channels": _head_channels(config, down, up),
+        "blocks": config["layers_per_block"],
+        "embedding": "fourier",
+        "progressive": "output_skip",
+        "progressive_input": "input_skip",
+        "groups": "diffusers",
+        "norm_eps": config["norm_eps"],
+        "scale_by_sigma": True,
+        "centered": not config["center_input_sample"],
+    }

@@ -1,0 +1,223 @@
+"""Configurations of diffusers models as people have them: the structure of public ones, narrower and smaller.
+
+Each case has where it was met, what `UNet2DModel` is made with, the class of its scheduler and what that is made with, and
+the key that is refused, if it is.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+D, A, U, V = "DownBlock2D", "AttnDownBlock2D", "UpBlock2D", "AttnUpBlock2D"
+SD, SA, SU, SV = "SkipDownBlock2D", "AttnSkipDownBlock2D", "SkipUpBlock2D", "AttnSkipUpBlock2D"
+
+RGB = {"in_channels": 3, "out_channels": 3}
+GREY = {"in_channels": 1, "out_channels": 1}
+# google/ddpm-*, the weights of Ho et al.
+HO = {
+    **RGB,
+    "attention_head_dim": None,
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "norm_eps": 1e-6,
+    "sample_size": 32,
+}
+# google/ncsnpp-*, the weights of Song et al.
+SONG = {
+    **RGB,
+    "attention_head_dim": None,
+    "mid_block_scale_factor": 1.41421356237,
+    "norm_eps": 1e-6,
+    "norm_num_groups": None,
+    "sample_size": 32,
+    "time_embedding_type": "fourier",
+}
+SIX = {
+    "block_out_channels": (32, 32, 64, 64, 96, 96),
+    "down_block_types": (D, D, D, D, A, D),
+    "up_block_types": (U, V, U, U, U, U),
+}
+SCRIPT = {**RGB, **SIX, "layers_per_block": 2, "sample_size": 32}  # train_unconditional.py
+COURSE = {  # the notebooks of the diffusion course
+    **RGB,
+    "block_out_channels": (32, 64, 64, 96),
+    "down_block_types": (D, D, A, A),
+    "layers_per_block": 2,
+    "sample_size": 16,
+    "up_block_types": (V, V, U, U),
+}
+COURSE_3 = {
+    "block_out_channels": (32, 64, 64),
+    "down_block_types": (D, A, A),
+    "layers_per_block": 2,
+    "sample_size": 28,
+    "up_block_types": (V, V, U),
+}
+SUITE = {  # diffusers' own tests
+    **RGB,
+    "block_out_channels": (4, 8),
+    "down_block_types": (D, A),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "sample_size": 8,
+    "up_block_types": (V, U),
+}
+COSINE = {"beta_schedule": "squaredcos_cap_v2"}
+DDPM = "DDPMScheduler"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration; `refused` is the text that the error must have, usually the key."""
+
+    source: str
+    network: dict
+    scheduler: str = DDPM
+    schedule: dict = field(default_factory=dict)
+    refused: str = ""
+
+
+CASES = {
+    "ddpm-cifar10": Case(
+        "google/ddpm-cifar10-32",
+        {**HO, "block_out_channels": (32, 64, 64, 64), "down_block_types": (D, A, D, D), "up_block_types": (U, U, V, U)},
+        schedule={"variance_type": "fixed_large"},
+    ),
+    "ddpm-cat": Case("google/ddpm-cat-256", {**HO, **SIX}),
+    "script": Case("train_unconditional.py and the models pushed by it", SCRIPT),
+    "script-cosine": Case("... --ddpm_beta_schedule squaredcos_cap_v2", SCRIPT, schedule=COSINE, refused="beta_schedule"),
+    "script-500": Case("... --ddpm_num_steps 500", SCRIPT, schedule={"num_train_timesteps": 500}, refused="num_train_timesteps"),
+    "course-betas": Case("an exercise of unit 1", COURSE, schedule={"beta_start": 0.001, "beta_end": 0.004}),
+    "course-mnist": Case("unit 1, notebook 2", {**COURSE_3, **GREY}),
+    "course-classes": Case(
+        "unit 2, notebook 2: the class as channels of the input",
+        {**COURSE_3, "in_channels": 5, "out_channels": 1},
+        schedule=COSINE,
+        refused="out_channels",
+    ),
+    "tuple-32": Case("scripts for MNIST", {**GREY, "block_out_channels": (32, 64, 96, 96), "sample_size": (32, 32)}),
+    "tuple-28": Case("scripts for MNIST", {**COURSE_3, **GREY, "sample_size": (28, 28)}),
+    "suite-ddpm": Case("tests/pipelines/ddpm: heads of 8 beside a level of 4", SUITE),
+    "suite-ddim": Case("tests/pipelines/ddim", SUITE, "DDIMScheduler"),
+    "suite-pndm": Case(
+        "tests/pipelines/pndm",
+        {**SUITE, "block_out_channels": (32, 64), "layers_per_block": 2, "norm_num_groups": 32, "sample_size": 32},
+        "PNDMScheduler",
+    ),
+    "suite-heads": Case("tests/models: heads of 3 in 8 channels", {**SUITE, "attention_head_dim": 3, "norm_num_groups": 2}),
+    "suite-attention-groups": Case(
+        "tests/models", {**SUITE, "attention_head_dim": 4, "attn_norm_num_groups": 4, "norm_num_groups": 2}
+    ),
+    "suite-no-middle": Case("tests/models", {**SUITE, "mid_block_type": None}, refused="mid_block_type"),
+    "suite-ldm": Case(
+        "tests/models: no attention outside of the middle",
+        {
+            "attention_head_dim": 32,
+            "block_out_channels": (32, 64),
+            "down_block_types": (D, D),
+            "in_channels": 4,
+            "out_channels": 4,
+            "sample_size": 32,
+            "up_block_types": (U, U),
+        },
+    ),
+    "ncsnpp-sqrt2": Case(
+        "tests/models: attention of 64 channels",
+        {
+            **SONG,
+            "block_out_channels": (32, 64, 64, 64),
+            "down_block_types": (SD, SA, SD, SD),
+            "layers_per_block": 1,
+            "mid_block_scale_factor": math.sqrt(2),
+            "up_block_types": (SU, SU, SV, SU),
+        },
+        "ScoreSdeVeScheduler",
+    ),
+    "ncsnpp-celebahq": Case(
+        "google/ncsnpp-celebahq-256",
+        {
+            **SONG,
+            "block_out_channels": (16, 16, 32, 32, 32, 32, 32),
+            "center_input_sample": True,
+            "down_block_types": (SD, SD, SD, SD, SA, SD, SD),
+            "sample_size": 64,
+            "up_block_types": (SU, SU, SV, SU, SU, SU, SU),
+        },
+        "ScoreSdeVeScheduler",
+        {"sigma_min": 0.01, "sigma_max": 348.0},
+    ),
+    "two-levels": Case(
+        "a public script",
+        {**RGB, "block_out_channels": (32, 32), "down_block_types": (D, A), "sample_size": 32, "up_block_types": (V, V)},
+    ),
+    "class-timestep": Case(
+        "a public script",
+        {"block_out_channels": (32, 64, 96, 96), "class_embed_type": "timestep", "in_channels": 4, "out_channels": 4, "sample_size": 32},
+        refused="class_embed_type",
+    ),
+    "class-embedding": Case("a public script", {**COURSE, "num_class_embeds": 10}, refused="num_class_embeds"),
+    "scale-shift": Case(
+        "a model of weather",
+        {**COURSE, "attention_head_dim": 32, "resnet_time_scale_shift": "scale_shift"},
+        refused="resnet_time_scale_shift",
+    ),
+    "consistency": Case(
+        "openai/diffusers-cd_bedroom256",
+        {
+            **RGB,
+            "block_out_channels": (32, 64),
+            "down_block_types": ("ResnetDownsampleBlock2D", A),
+            "downsample_type": "resnet",
+            "sample_size": 32,
+            "up_block_types": (V, "ResnetUpsampleBlock2D"),
+            "upsample_type": "resnet",
+        },
+        "CMStochasticIterativeScheduler",
+        refused="ResnetDownsampleBlock2D",
+    ),
+    "groups-8": Case(
+        "a public script",
+        {
+            **RGB,
+            "block_out_channels": (32, 64, 96),
+            "down_block_types": (D, D, D),
+            "layers_per_block": 1,
+            "norm_num_groups": 8,
+            "sample_size": 32,
+            "up_block_types": (U, U, U),
+        },
+    ),
+    "no-mid-attention": Case("a public script", {**COURSE, "add_attention": False, "dropout": 0.1}),
+    "mish": Case("a public script", {**COURSE, "act_fn": "mish"}, refused="act_fn"),
+    "time-width": Case("a public script", {**COURSE, "time_embedding_dim": 256}),
+    "time-learned": Case(
+        "a public script",
+        {**COURSE, "num_train_timesteps": 1000, "time_embedding_type": "learned"},
+        refused="time_embedding_type",
+    ),
+    "velocity": Case("a public script", COURSE, schedule={"prediction_type": "v_prediction"}, refused="prediction_type"),
+    "zero-snr": Case(
+        "a public script",
+        COURSE,
+        schedule={"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+        refused="rescale_betas_zero_snr",
+    ),
+    "trained-betas": Case(
+        "a wrapper of guided-diffusion: a cosine, as a list",
+        COURSE,
+        schedule={"trained_betas": [1e-4 + 0.02 * math.sin(math.pi * k / 2000) ** 2 for k in range(1000)]},
+        refused="trained_betas",
+    ),
+    "sigmoid": Case("a public script", COURSE, schedule={"beta_schedule": "sigmoid"}, refused="beta_schedule"),
+    "thresholding": Case(
+        "a public script",
+        COURSE,
+        schedule={"clip_sample": False, "clip_sample_range": 2.0, "thresholding": True, "variance_type": "fixed_large_log"},
+    ),
+    "ddim": Case("DDIMPipeline, saved after training", COURSE, "DDIMScheduler"),
+    "pndm": Case("PNDMPipeline", COURSE, "PNDMScheduler"),
+    "parallel": Case("DDPMParallelScheduler", COURSE, "DDPMParallelScheduler"),
+    "karras-ve": Case("KarrasVePipeline", COURSE, "KarrasVeScheduler", refused="KarrasVeScheduler"),
+    "sde-vp": Case("ScoreSdeVpScheduler as it starts", COURSE, "ScoreSdeVpScheduler"),
+    "flow-matching": Case("a public script", COURSE, "FlowMatchEulerDiscreteScheduler", refused="FlowMatchEulerDiscreteScheduler"),
+}  # fmt: skip

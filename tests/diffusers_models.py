@@ -1,0 +1,116 @@
+"""Narrow `UNet2DModel`s with random weights, saved as diffusers saves them, and the score that diffusers defines."""
+
+import json
+import warnings
+
+import torch
+
+from ggf_cli.checkpoints.load import build, load_model, read_checkpoint
+
+# Largest relative error of a row. Both sides compute in float32, the products in another order: 1e-6. diffusers also
+# takes the sines of the time embedding in float32, whose arguments near 999 are 3e-5 off.
+TOLERANCE = 5e-5
+
+
+def quiet(make, *args, **kwargs):
+    """Call something of diffusers without its warnings, which the tests take for errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make(*args, **kwargs)
+
+
+def network_class():
+    """`UNet2DModel`; imported only when a test runs, which takes seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from diffusers import UNet2DModel
+    return UNet2DModel
+
+
+def random_network(**config):
+    """A network all of whose parameters count: as they start, norms and biases of 1 and 0 would hide mistakes."""
+    network = quiet(network_class(), **config).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in network.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if name == "time_proj.weight":
+            parameter.copy_(4 * noise)
+        elif parameter.dim() > 1:
+            parameter.copy_(noise * (2 / parameter[0].numel()) ** 0.5)
+        else:
+            parameter.copy_(0.3 * noise + ("norm" in name and name.endswith("weight")))
+    return network
+
+
+def scheduler_of(kind, **config):
+    """A scheduler of diffusers by the name of its class."""
+    return quiet(scheduler_class(kind), **config)
+
+
+def scheduler_class(kind):
+    """The class of this name, those among the deprecated that the library no longer offers at the top."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind == "ScoreSdeVpScheduler":
+            from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler
+
+            return ScoreSdeVpScheduler
+        if kind == "KarrasVeScheduler":
+            from diffusers.schedulers.deprecated.scheduling_karras_ve import KarrasVeScheduler
+
+            return KarrasVeScheduler
+        import diffusers
+    return getattr(diffusers, kind)
+
+
+def save(folder, network, scheduler):
+    """The folder of a pipeline, as diffusers itself writes it."""
+    quiet(network.save_pretrained, folder / "unet")
+    quiet(scheduler.save_pretrained, folder / "scheduler")
+    return folder
+
+
+def load_untried(folder):
+    """`load_model` without the evaluation on the meta device, which takes longer than all else."""
+    return build(read_checkpoint(folder), "m", folder, device=torch.device("cpu"), known=True)
+
+
+def edit(file, **changes):
+    """Set keys of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def levels(scheduler):
+    """(labels, alpha, sigma) of some noise levels, in float64, by what diffusers says."""
+    if hasattr(scheduler, "betas"):
+        labels = torch.tensor([0, 1, 40, 500, 998])  # the last, 999, lies beyond the SDE's end
+        alpha_bar = torch.cumprod(1 - scheduler.betas.double(), 0)[labels]
+        return labels.double(), alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    t = torch.tensor([1e-3, 0.01, 0.1, 0.5, 1.0], dtype=torch.float64)
+    c = scheduler.config
+    if "sigma_max" in c:
+        sigma = c.sigma_min * (c.sigma_max / c.sigma_min) ** t
+        return sigma, torch.ones_like(t), sigma
+    log_alpha = -(t**2) * (c.beta_max - c.beta_min) / 4 - t * c.beta_min / 2
+    return 999 * t, log_alpha.exp(), (1 - (2 * log_alpha).exp()).sqrt()
+
+
+def defined_score(network, scheduler, x, label, sigma):
+    """The score by diffusers' network, whose output is the noise, or for VE the score itself."""
+    output = network(x, label.float()).sample
+    if "sigma_max" in scheduler.config and not hasattr(scheduler, "betas"):
+        return output
+    return -output / sigma.float()[:, None, None, None]
+
+
+def assert_same_score(folder, network, scheduler, *, load=load_model):
+    """What is loaded from the folder has the score that diffusers defines, at the first noise level and up to the last."""
+    model = load(folder)
+    label, alpha, sigma = levels(scheduler)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(len(label), *model.shape, generator=generator)
+    t = model.sde.time_at(torch.log(alpha / sigma))
+    expected, found = defined_score(network, scheduler, x, label, sigma), model.score(x, t)
+    error = (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
+    assert float(error.max()) <= TOLERANCE, [f"{float(e):.1e}" for e in error]
+    return model

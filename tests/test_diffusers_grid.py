@@ -1,0 +1,550 @@
+"""Every configuration of diffusers is computed as diffusers computes it, or refused by name.
+
+The other side of each comparison is diffusers itself: its network with random weights, saved by itself, and the noise levels
+of its scheduler.
+"""
+
+import inspect
+import itertools
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from diffusers_cases import CASES, SA, SD, SU, SV, A, D, U, V
+from diffusers_models import (
+    assert_same_score,
+    edit,
+    load_untried,
+    network_class,
+    quiet,
+    random_network,
+    save,
+    scheduler_class,
+    scheduler_of,
+)
+from ggf_cli.checkpoints.diffusers.architecture import DEFAULTS, read_architecture
+from ggf_cli.checkpoints.diffusers.schedulers import DISCRETE, read_scheduler
+from ggf_cli.checkpoints.load import load_model
+from ggf_cli.errors import CheckpointError
+from ggf_cli.score import PARAMETRIZATIONS
+from ggf_cli.sde import VPSDE
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_people_have_is_right_or_refused_by_the_key(name, tmp_path):
+    case = CASES[name]
+    scheduler = scheduler_of(case.scheduler, **case.schedule)
+    if case.refused:  # before the weights are read, so there are none
+        quiet(scheduler.save_pretrained, tmp_path)
+        config = {"_class_name": "UNet2DModel", **case.network}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(CheckpointError, match=case.refused):
+            load_model(tmp_path)
+    else:
+        network = random_network(**case.network)
+        assert_same_score(save(tmp_path, network, scheduler), network, scheduler, load=load_untried)
+
+
+# --- structure -------------------------------------------------------------------------------------------
+
+
+def pairwise(factors, allowed):
+    """Cases in which every two values of different factors meet, where that is allowed: greedily, the best of 40 draws."""
+    draw = random.Random(0)
+    missing = {
+        ((a, i), (b, j))
+        for a, b in itertools.combinations(factors, 2)
+        for i in range(len(factors[a]))
+        for j in range(len(factors[b]))
+    }
+
+    def values(choice):
+        return {name: factors[name][i] for name, i in choice.items()}
+
+    def gain(choice):
+        return missing & set(itertools.combinations(choice.items(), 2))
+
+    cases, misses = [], 0
+    while missing and misses < 5:
+        hoped = sorted(missing)
+        draws = [
+            {name: draw.randrange(len(factors[name])) for name in factors}
+            | dict(draw.choice(hoped))
+            for _ in range(40)
+        ]
+        draws = [choice for choice in draws if allowed(**values(choice))]
+        if draws:
+            best = max(draws, key=lambda choice: len(gain(choice)))
+            missing -= gain(best)
+            cases.append(values(best))
+        misses = 0 if draws else misses + 1
+    return cases
+
+
+def at_random(factors, allowed, n):
+    """Cases with each value drawn by itself."""
+    draw = random.Random(1)
+    every = ({name: draw.choice(values) for name, values in factors.items()} for _ in iter(int, 1))
+    return list(itertools.islice((case for case in every if allowed(**case)), n))
+
+
+BETAS = torch.linspace(0.0002, 0.03, 1000).tolist()  # rounded to float32, as the library keeps them
+SCHEDULERS = [
+    ("DDPMScheduler", {}),
+    ("DPMSolverMultistepScheduler", {"beta_start": 0.0002, "beta_end": 0.03}),
+    ("DDPMScheduler", {"trained_betas": BETAS}),
+    ("ScoreSdeVpScheduler", {"beta_min": 0.2, "beta_max": 15}),
+    ("ScoreSdeVeScheduler", {"sigma_min": 0.02, "sigma_max": 90.0}),
+]
+WHERE = {
+    "nowhere": lambda level, n, up: False,
+    "everywhere": lambda level, n, up: True,
+    "down": lambda level, n, up: not up,
+    "up": lambda level, n, up: up,
+    "finest": lambda level, n, up: level == 0,
+    "middle": lambda level, n, up: level == n // 2,
+    "coarsest": lambda level, n, up: level == n - 1,
+}
+
+
+def blocks(where, widths, plain, attending):
+    """(down_block_types, up_block_types), of two block types each."""
+    n = len(widths)
+    down = [(plain, attending)[WHERE[where](level, n, False)][0] for level in range(n)]
+    up = [(plain, attending)[WHERE[where](level, n, True)][1] for level in range(n)]
+    return tuple(down), tuple(up[::-1])
+
+
+UNET = {
+    "widths": [(4, (8, 16)), (3, (9, 18)), (1, (6, 5, 6)), (8, (24, 16)), (32, (32,))],
+    "where": ["nowhere", "everywhere", "down", "up", "middle"],
+    "head": [None, 3, 4, 8],
+    "layers": [1, 2, 3],
+    "eps": [1e-6, 1e-2],
+    "padding": [0, 1],
+    "cosine_first": [False, True],
+    "freq_shift": [0, 1, 0.5],
+    "center": [False, True],
+    "middle": [(True, 1), (True, math.sqrt(2)), (False, 0.7)],
+    "middle_groups": [None, 1, 2],
+    "time": [None, 20],
+    "channels": [1, 3],
+    "size": [8, (4, 12), [12, 8]],
+    "scheduler": SCHEDULERS,
+}  # fmt: skip
+
+
+def unet_allowed(widths, where, head, middle, middle_groups, freq_shift, **_):
+    """Whether diffusers can run it: heads fit into their levels, groups divide."""
+    _, widths = widths
+    attends = [
+        w for i, w in enumerate(widths) for up in (False, True) if WHERE[where](i, len(widths), up)
+    ]
+    attends += [widths[-1]] if middle[0] else []
+    return all(w >= (head or 0) for w in attends) and widths[-1] % (middle_groups or 1) == 0
+
+
+def unet_config(
+    widths,
+    where,
+    head,
+    layers,
+    eps,
+    padding,
+    cosine_first,
+    freq_shift,
+    center,
+    middle,
+    middle_groups,
+    time,
+    channels,
+    size,
+):
+    groups, widths = widths
+    down, up = blocks(where, widths, (D, U), (A, V))
+    return {
+        "act_fn": "silu" if padding else "swish",
+        "add_attention": middle[0],
+        "attention_head_dim": head,
+        "attn_norm_num_groups": middle_groups,
+        "block_out_channels": widths,
+        "center_input_sample": center,
+        "down_block_types": down,
+        "downsample_padding": padding,
+        "dropout": 0.1,
+        "flip_sin_to_cos": cosine_first,
+        "freq_shift": freq_shift,
+        "in_channels": channels,
+        "layers_per_block": layers,
+        "mid_block_scale_factor": middle[1],
+        "norm_eps": eps,
+        "norm_num_groups": groups,
+        "out_channels": channels,
+        "sample_size": size,
+        "time_embedding_dim": time,
+        "up_block_types": up,
+    }
+
+
+# Attention normalises with 32 groups here, so that a level with attention has a multiple of 32 channels; and the groups of
+# the blocks above it must divide what they join.
+NCSNPP = {
+    "place": [
+        ((32, 64), "everywhere"),
+        ((64, 32), "finest"),
+        ((96, 32), "coarsest"),
+        ((32, 16), "finest"),
+        ((32, 64, 32), "middle"),
+        ((8, 20), "nowhere"),
+        ((32,), "everywhere"),
+        ((160, 128), "everywhere"),
+    ],
+    "head": [None, 5, 8],
+    "layers": [1, 2],
+    "eps": [1e-6, 1e-3],
+    "center": [False, True],
+    "middle": [(True, 1.41421356237), (False, math.sqrt(2))],
+    "size": [8, (4, 12)],
+    "scheduler": [SCHEDULERS[-1], ("ScoreSdeVeScheduler", {}), SCHEDULERS[-2]],
+}
+
+
+def ncsnpp_config(place, head, layers, eps, center, middle, size):
+    widths, where = place
+    down, up = blocks(where, widths, (SD, SU), (SA, SV))
+    return {
+        "add_attention": middle[0],
+        "attention_head_dim": head,
+        "block_out_channels": widths,
+        "center_input_sample": center,
+        "down_block_types": down,
+        "layers_per_block": layers,
+        "mid_block_scale_factor": middle[1],
+        "norm_eps": eps,
+        "norm_num_groups": None,
+        "sample_size": size,
+        "time_embedding_type": "fourier",
+        "up_block_types": up,
+    }
+
+
+def check_structure(config, case, folder, load=load_untried):
+    kind, schedule = case["scheduler"]
+    structure = {key: value for key, value in case.items() if key != "scheduler"}
+    network, scheduler = random_network(**config(**structure)), scheduler_of(kind, **schedule)
+    save(folder, network, scheduler)
+    assert_same_score(folder, network, scheduler, load=load)
+
+
+def as_text(case):
+    return " ".join(str(v)[:30] for v in case.values())
+
+
+@pytest.mark.parametrize("case", pairwise(UNET, unet_allowed), ids=as_text)
+def test_every_two_keys_of_the_ddpm_network_together(case, tmp_path):
+    check_structure(unet_config, case, tmp_path)
+
+
+@pytest.mark.parametrize("case", pairwise(NCSNPP, lambda **_: True), ids=as_text)
+def test_every_two_keys_of_ncsnpp_together(case, tmp_path):
+    check_structure(ncsnpp_config, case, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "case"),
+    [(unet_config, case) for case in at_random(UNET, unet_allowed, 300)]
+    + [(ncsnpp_config, case) for case in at_random(NCSNPP, lambda **_: True, 100)],
+)
+def test_any_keys_together(config, case, tmp_path):
+    check_structure(config, case, tmp_path, load=load_model)
+
+
+# --- keys ------------------------------------------------------------------------------------------------
+
+# Other legal values of every key of UNet2DModel: those that are computed, and those that are refused.
+KEYS = {
+    "sample_size": ([16, (4, 8)], [None]),
+    "in_channels": ([], [2]),
+    "out_channels": ([], [2]),
+    "center_input_sample": ([True], []),
+    "time_embedding_type": ([], ["fourier", "learned"]),
+    "time_embedding_dim": ([24], []),
+    "freq_shift": ([1], []),
+    "flip_sin_to_cos": ([False], []),
+    "down_block_types": ([(A, D), (D, D)], [("ResnetDownsampleBlock2D", D), ("KDownBlock2D", D), (SD, D)]),
+    "mid_block_type": ([], [None]),
+    "up_block_types": ([(V, V), (U, U)], [("ResnetUpsampleBlock2D", U), ("KUpBlock2D", U), (SU, U)]),
+    "block_out_channels": ([(16, 16), (4, 12)], []),
+    "layers_per_block": ([2], []),
+    "mid_block_scale_factor": ([2, -0.5], []),
+    "downsample_padding": ([0], []),
+    "downsample_type": ([], ["resnet"]),
+    "upsample_type": ([], ["resnet"]),
+    "dropout": ([0.5], []),
+    "act_fn": (["swish", "SiLU"], ["mish", "relu", "gelu"]),
+    "attention_head_dim": ([None, 4, 5], [17, 0]),
+    "norm_num_groups": ([2], []),
+    "attn_norm_num_groups": ([2], []),
+    "norm_eps": ([1e-2], []),
+    "resnet_time_scale_shift": ([], ["scale_shift"]),
+    "add_attention": ([False], []),
+    "class_embed_type": ([], ["timestep", "identity"]),
+    "num_class_embeds": ([], [5]),
+    "num_train_timesteps": ([500], []),
+}  # fmt: skip
+BASE = {
+    "block_out_channels": (8, 16),
+    "down_block_types": (D, A),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "sample_size": 8,
+    "up_block_types": (V, U),
+}
+SONG_KEYS = {
+    "sample_size": ([16, (4, 8)], [None]),
+    "in_channels": ([], [1]),
+    "out_channels": ([], [1]),
+    "center_input_sample": ([True], []),
+    "time_embedding_type": ([], ["positional"]),
+    "time_embedding_dim": ([256], [24]),
+    "freq_shift": ([1], []),
+    "flip_sin_to_cos": ([False], []),
+    "down_block_types": ([], [(SD, SD), (A, SD)]),
+    "mid_block_type": ([], [None]),
+    "up_block_types": ([], [(SV, SV), (SU, V)]),
+    "block_out_channels": ([(96, 32)], []),
+    "layers_per_block": ([2], []),
+    "mid_block_scale_factor": ([math.sqrt(2)], [1, 1.414]),
+    "downsample_padding": ([0], []),
+    "downsample_type": (["resnet"], []),
+    "upsample_type": (["resnet"], []),
+    "dropout": ([0.5], []),
+    "act_fn": (["swish"], ["mish"]),
+    "attention_head_dim": ([8, 5], []),
+    "norm_num_groups": ([16], [8, 32]),
+    "attn_norm_num_groups": ([16], [8]),
+    "norm_eps": ([1e-2], []),
+    "resnet_time_scale_shift": ([], ["scale_shift"]),
+    "add_attention": ([False], []),
+    "class_embed_type": ([], ["timestep", "identity"]),
+    "num_class_embeds": ([], [5]),
+    "num_train_timesteps": ([500], []),
+}
+SONG_BASE = {
+    "attention_head_dim": None,
+    "block_out_channels": (64, 64),
+    "down_block_types": (SA, SD),
+    "layers_per_block": 1,
+    "mid_block_scale_factor": 1.41421356237,
+    "norm_num_groups": None,
+    "sample_size": 8,
+    "time_embedding_type": "fourier",
+    "up_block_types": (SU, SV),
+}
+
+
+@pytest.mark.parametrize("keys", [KEYS, SONG_KEYS], ids=["ddpm", "ncsnpp"])
+def test_no_key_of_the_network_is_left_out(keys):
+    """A key that is new in diffusers fails here: find out what it does, read it or refuse it, and add it."""
+    signature = inspect.signature(network_class().__init__)
+    assert set(keys) == set(signature.parameters) - {"self"}
+    for key, default in DEFAULTS.items():
+        assert signature.parameters[key].default == default
+
+
+@pytest.mark.parametrize(
+    ("base", "schedule", "key", "value", "right"),
+    [
+        pytest.param(base, schedule, key, value, right, id=f"{schedule[5:7]}-{key}={value}")
+        for base, schedule, keys in (
+            (BASE, "DDPMScheduler", KEYS),
+            (SONG_BASE, "ScoreSdeVeScheduler", SONG_KEYS),
+        )
+        for key, both in keys.items()
+        for right, values in zip((True, False), both, strict=True)
+        for value in values
+    ],
+)
+def test_each_value_of_a_key_is_computed_or_refused(base, schedule, key, value, right, tmp_path):
+    config = base | {key: value}
+    scheduler = scheduler_of(schedule)
+    if right:
+        network = random_network(**config)
+        assert_same_score(save(tmp_path, network, scheduler), network, scheduler, load=load_untried)
+    else:  # most of these networks diffusers can make, which does not matter: weights are not read
+        document = {"_class_name": "UNet2DModel", **config}
+        with pytest.raises(CheckpointError, match="block_types" if "types" in key else key):
+            read_architecture(document, tmp_path / "config.json")
+
+
+# --- schedulers ------------------------------------------------------------------------------------------
+
+# Other values of each key that some scheduler has: those with which the model is the same, and those that are refused.
+MODEL_KEYS = {
+    "num_train_timesteps": ([], [500]),
+    "beta_start": ([0.0002], [0.5]),
+    "beta_end": ([0.03], [1.5]),
+    "beta_schedule": ([], ["scaled_linear", "squaredcos_cap_v2"]),
+    "trained_betas": ([BETAS], [BETAS[:-1], [b**1.01 for b in BETAS], BETAS[::-1]]),
+    "prediction_type": ([], ["sample", "v_prediction"]),
+    "rescale_betas_zero_snr": ([], [True]),
+    "use_flow_sigmas": ([], [True]),
+    "timestep_type": ([], ["continuous"]),
+    "interpolation_type": ([], ["log_linear"]),
+    "variance_type": (["fixed_small"], ["learned", "learned_range"]),
+}
+SAMPLING_KEYS = {
+    "algorithm_type": ["dpmsolver++"],
+    "clip_sample": [False, True],
+    "clip_sample_range": [2.0],
+    "corrector_order": [1],
+    "disable_corrector": [[0]],
+    "dynamic_thresholding_ratio": [0.9],
+    "eta": [0.5],
+    "euler_at_final": [True],
+    "final_sigmas_type": ["sigma_min"],
+    "flow_shift": [3.0],
+    "lambda_min_clipped": [-5.1],
+    "lower_order_final": [False, True],
+    "noise_sampler_seed": [3],
+    "predict_x0": [False],
+    "predictor_order": [1],
+    "sample_max_value": [2.0],
+    "set_alpha_to_one": [False, True],
+    "shift_terminal": [None],  # others only with use_flow_sigmas
+    "sigma_max": [10.0],
+    "sigma_min": [0.1],
+    "skip_prk_steps": [True],
+    "solver_order": [3],
+    "solver_p": [None],
+    "solver_type": ["heun", "bh1"],
+    "steps_offset": [1],
+    "tau_func": [None],
+    "thresholding": [True],
+    "time_shift_type": ["linear"],
+    "timestep_spacing": ["leading", "linspace", "trailing"],
+    "use_beta_sigmas": [True],
+    "use_dynamic_shifting": [False],  # so too
+    "use_exponential_sigmas": [True],
+    "use_karras_sigmas": [True],
+    "use_lu_lambdas": [True],
+}
+
+
+OWN_VALUES = {
+    ("RePaintScheduler", "trained_betas"): np.array(BETAS),
+    ("SASolverScheduler", "algorithm_type"): "noise_prediction",
+}
+
+
+def reread(scheduler, folder, **changes):
+    """The SDE and parametrisation of a scheduler that was saved, and then changed by hand."""
+    quiet(scheduler.save_pretrained, folder)
+    file = folder / "scheduler_config.json"
+    edit(file, **changes)
+    return read_scheduler(json.loads(file.read_text()), file)
+
+
+def keys_of(kind):
+    """The keys of a scheduler's signature."""
+    parameters = inspect.signature(scheduler_class(kind).__init__).parameters.values()
+    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
+
+
+def assert_same_model(scheduler, folder):
+    """The label of each noise level is the one at which diffusers samples that level, to within its rounding."""
+    sde, parametrization = reread(scheduler, folder)
+    quiet(scheduler.set_timesteps, 8)
+    labels = scheduler.timesteps[2::2]  # second-order schedulers have half steps in between
+    if type(scheduler).__name__ == "RePaintScheduler":  # cannot add noise
+        alpha_bar = scheduler.alphas_cumprod[labels].double()
+        alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    else:
+        one, nothing = torch.ones(len(labels), 1), torch.zeros(len(labels), 1)
+        alpha, sigma = (
+            scheduler.add_noise(*pair, labels).double().flatten()
+            for pair in ((one, nothing), (nothing, one))
+        )
+    seen = []
+
+    def network(x, label):
+        seen.append(label)
+        return x
+
+    score = PARAMETRIZATIONS[parametrization](network, sde)
+    score(torch.ones(len(labels), 1), sde.time_at(torch.log(alpha / sigma)))
+    torch.testing.assert_close(seen[0], labels.double(), atol=1, rtol=0)
+
+
+@pytest.mark.parametrize("kind", DISCRETE)
+def test_each_key_of_a_scheduler_is_read_refused_or_does_not_matter(kind, tmp_path):
+    """A key that is new in diffusers fails here: find out what it does, read it or refuse it, and add it."""
+    defaults = scheduler_of(kind)
+    assert_same_model(defaults, tmp_path)
+    for key in keys_of(kind):
+        assert key in MODEL_KEYS or key in SAMPLING_KEYS, f"{kind} has a new key {key}"
+        same, refused = MODEL_KEYS.get(key) or (SAMPLING_KEYS[key], [])
+        for value in same:
+            value = OWN_VALUES.get((kind, key), value)
+            assert_same_model(scheduler_of(kind, **{key: value}), tmp_path)
+        for value in refused:
+            with pytest.raises(CheckpointError, match=key):
+                reread(defaults, tmp_path, **{key: value})
+
+
+@pytest.mark.parametrize("kind", ["ScoreSdeVeScheduler", "ScoreSdeVpScheduler"])
+def test_no_key_of_a_continuous_scheduler_is_left_out(kind, tmp_path):
+    read = {
+        "sigma_min": 0.02,
+        "sigma_max": 90.0,
+        "sampling_eps": 1e-4,
+        "beta_min": 0.2,
+        "beta_max": 15,
+    }
+    ignored = {"num_train_timesteps": 1000, "snr": 0.1, "correct_steps": 2}
+    assert set(keys_of(kind)) <= set(read) | set(ignored)
+    mine = {key: value for key, value in read.items() if key in keys_of(kind)}
+    scheduler = scheduler_of(kind, **mine, num_train_timesteps=1000)
+    sde, _ = reread(scheduler, tmp_path)
+    names = {"sampling_eps": "t_eps"}
+    assert (
+        sde.to_dict().items() >= {names.get(key, key): value for key, value in mine.items()}.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"_class_name": "ScoreSdeVpScheduler", "num_train_timesteps": 500}, "num_train_timesteps"),
+        ({"_class_name": "ScoreSdeVpScheduler", "beta_schedule": "linear"}, "beta_schedule"),
+        ({"_class_name": "ScoreSdeVeScheduler"}, "sigma_max"),
+        ({"_class_name": "DDPMScheduler", "predict_epsilon": False}, "predict_epsilon"),
+        ({"_class_name": "DDPMScheduler", "timestep_values": [1, 2]}, "timestep_values"),
+        ({"_class_name": "DDPMScheduler", "snr_shift_scale": 3.0}, "snr_shift_scale"),
+        ({"_class_name": "LCMScheduler"}, "LCMScheduler"),
+        ({"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler"),
+        ({"_class_name": ["DDPMScheduler"]}, "DDPMScheduler"),
+    ],
+)  # fmt: skip
+def test_schedules_that_are_other_models_are_refused(changes, named, tmp_path):
+    with pytest.raises(CheckpointError, match=named):
+        read_scheduler(changes, tmp_path / "scheduler_config.json")
+
+
+def test_absent_keys_of_a_scheduler_are_the_library_s(tmp_path):
+    file = tmp_path / "scheduler_config.json"
+    assert read_scheduler({"_class_name": "DDPMScheduler"}, file)[0] == VPSDE()
+    sde, _ = read_scheduler({"_class_name": "HeunDiscreteScheduler"}, file)
+    assert (sde.beta_min, sde.beta_max) == (0.85, 12.0)
+    for kind, defaults in DISCRETE.items():
+        parameters = inspect.signature(scheduler_class(kind).__init__).parameters
+        assert all(
+            parameters[key].default == defaults[key]
+            for key in defaults
+            if key in parameters and key != "variance_type"
+        )

@@ -50,7 +50,11 @@ def song_file(name, path, *, change=lambda content: content):
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_moving_average_answers_as_songs_code_does(name, tmp_path):
-    """Relative error at most 1e-5 at every noise level, another in each row."""
+    """Relative error at most 1e-5 at every noise level, another in each row; and what the last bit of a float32 log is worth.
+
+    The Fourier embedding is sin(2 pi f log(sigma)) with f up to 60, in float32 as Song has it: where log(sigma) is 7, its last bit
+    turns the fastest of these by 2e-4, and which bit that is depends on the maths library.
+    """
     case = RECORDED[name]
     checkpoint = score_sde.read(song_file(name, tmp_path / "checkpoint.pth"), config=name)
     assert checkpoint.assumptions == ()
@@ -59,18 +63,24 @@ def test_the_moving_average_answers_as_songs_code_does(name, tmp_path):
     index = torch.arange(len(labels))
     x = Noise(seed=1, shape=(3, case["size"], case["size"]))(index, 0 * index)
     sde = checkpoint.sde
+    moved = None
     if sde.name == "ve":
         assert sde.sigma_max == pytest.approx(case["sigmas"][0])
-        t = torch.log(labels / sde.sigma_min) / math.log(sde.sigma_max / sde.sigma_min)
+        log_sigma, width = torch.log(labels), math.log(sde.sigma_max / sde.sigma_min)
+        t = (log_sigma - math.log(sde.sigma_min)) / width
         answer = model.score(x, t)
+        last_bit = torch.finfo(torch.float32).eps * log_sigma.abs()
+        moved = model.score(x, t + last_bit / width) - answer
     else:
         t = labels / 999
         answer = -model.score(x, t) * sde.sigma(t).float()[:, None, None, None]
     expected = torch.tensor(case["every_8th_pixel"])
     found = answer[:, :, ::8, ::8].flatten(1)
     for row in range(len(labels)):
-        assert float((found[row] - expected[row]).norm() / expected[row].norm()) <= 1e-5
-        assert float(answer[row].norm()) == pytest.approx(case["norms"][row], rel=1e-5)
+        bound = 1e-5 + (0 if moved is None else float(moved[row].norm() / answer[row].norm()))
+        assert bound < 2e-4
+        assert float((found[row] - expected[row]).norm() / expected[row].norm()) <= bound
+        assert float(answer[row].norm()) == pytest.approx(case["norms"][row], rel=bound)
 
 
 NCSNPP = {

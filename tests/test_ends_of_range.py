@@ -26,10 +26,10 @@ WIDE = {
 @pytest.mark.parametrize("sde", WIDE.values(), ids=WIDE)
 def test_samples_have_the_deviation_of_the_data(sde, name):
     """Within 12 %, most of which is the solvers' own: 7 % are due to the corrector of pc."""
-    options = {"steps": 400} if "steps" in make_solver(name).options() else {"eps_rel": 0.1}
+    options = {"steps": 250} if "steps" in make_solver(name).options() else {"eps_rel": 0.1}
     options = {} if name == "ode-rk45" else options
-    model = gaussian_model(sde, (400,), torch.float32)
-    samples = list(ggf_cli.stream(model, range(4), solver=make_solver(name, options), batch_size=4))
+    model = gaussian_model(sde, (1000,), torch.float32)
+    samples = list(ggf_cli.stream(model, range(2), solver=make_solver(name, options), batch_size=2))
     assert {s.outcome for s in samples} == {"done"}
     x = torch.stack([s.x for s in samples])
     assert float(x.std()) == pytest.approx(STD, rel=0.12)

@@ -28,7 +28,7 @@ LAYERS = [
         "memory",
         "progress",
     ),
-    ("errors", "registry", "text"),
+    ("errors", "files", "registry", "text"),
 ]
 FORBIDDEN = {
     "solvers": {"ggf_cli.networks", "ggf_cli.checkpoints", "rich", "PIL", "pathlib"},

@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
+from ggf_cli.files import open_file
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 FORMATS = ("PNG", "JPEG")  # whatever the name says: Pillow gives other formats to other programs
+MAX_STATISTICS = 2**30  # bytes; those of Inception have 3.4e7
 FEWEST = 10  # below, not even the nearest neighbours of an image mean anything
 
 
@@ -60,7 +62,7 @@ class ImageFolder:
 
     def _read(self, file: Path) -> np.ndarray:
         try:
-            with Image.open(file, formats=FORMATS) as image:
+            with open_file(file) as content, Image.open(content, formats=FORMATS) as image:
                 return np.asarray(image.convert("RGB"))
         except Exception as error:  # damage can surface as almost anything
             raise _unreadable(file, error) from error
@@ -69,7 +71,7 @@ class ImageFolder:
         first: tuple[int, int] | None = None
         for file in self.files:
             try:
-                with Image.open(file, formats=FORMATS) as image:
+                with open_file(file) as content, Image.open(content, formats=FORMATS) as image:
                     size = image.size
             except Exception as error:  # damage can surface as almost anything
                 raise _unreadable(file, error) from error
@@ -98,7 +100,7 @@ def read_statistics(path: Path, size: int) -> tuple[Tensor, Tensor]:
         UsageError: Not such a file, or of other features.
     """
     try:
-        with zipfile.ZipFile(path) as file:
+        with open_file(path, MAX_STATISTICS) as content, zipfile.ZipFile(content) as file:
             names = [name.removesuffix(".npy") for name in file.namelist()]
             missing = {"mu", "sigma"} - set(names)
             if missing:

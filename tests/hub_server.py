@@ -45,12 +45,14 @@ class Hub:
         requests: All requests for files so far; not what the client asks for its own statistics.
         gated: Repositories that answer 403 GatedRepo.
         delay: Seconds before the content of each transfer.
+        trickles: What is sent a byte at a time, twenty a second: "HEAD" or "GET" for the headers of such an answer, "content".
     """
 
     def __init__(self):
         self.requests, self.gated, self.delay = [], set(), 0.0
         self._commits, self._branches, self._store = {}, {}, {}
         self._failures, self._cuts = [], []
+        self.trickles = set()
         self._lock = threading.Lock()
         self._servers = [_Server(self, is_store) for is_store in (False, True)]
         self.url, self.store_url = (f"http://127.0.0.1:{s.server_port}" for s in self._servers)
@@ -118,6 +120,13 @@ class Hub:
         """What the store has under a sha256."""
         return self._store[name]
 
+    def trickle(self, write, content):
+        """Send a byte now and then, until the other side goes away or the server stops."""
+        for byte in content:
+            if self._servers:
+                write(bytes([byte]))
+                time.sleep(0.05)
+
     def take_failure(self, method):
         """The next (status, code) that is to be answered to this method, once."""
         with self._lock:
@@ -160,6 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {})
             return
         hub.requests.append(self.request_)
+        if self.command in hub.trickles:
+            hub.trickle(self.wfile.write, b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 60_000)
         if failure := hub.take_failure(self.command):
             self._answer(failure[0], {"X-Error-Code": failure[1]} if failure[1] else {})
         elif self.server.is_store:
@@ -212,6 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(self.server.hub.delay)
         after, reset = self.server.hub.take_cut() or (None, False)
         self.request_.sent = len(part[:after])
+        if "content" in self.server.hub.trickles:
+            self.server.hub.trickle(self.wfile.write, part)
         self.wfile.write(part[:after])
         if after is not None:
             self.close_connection = True

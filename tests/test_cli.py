@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from faults import Faults
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.cli.app import app
 from ggf_cli.solvers.catalog import flag, read_catalog
@@ -419,19 +420,10 @@ def test_a_folder_that_is_not_writable_exits_5(tmp_path):
     assert ggf("sample", *FAST, "--out", tmp_path).exit_code == 5
 
 
-def test_a_full_disk_exits_5_and_keeps_what_was_written(tmp_path, monkeypatch):
-    write, written = Path.write_bytes, []
-
-    def limited(self, data):
-        if "samples" in self.parts:
-            if len(written) == 2:
-                write(self, data[:10])
-                raise OSError(errno.ENOSPC, "No space left on device", str(self))
-            written.append(self)
-        return write(self, data)
-
-    monkeypatch.setattr(Path, "write_bytes", limited)
-    done = ggf("sample", *FAST, "--out", tmp_path, "--batch-size", 1)
+def test_a_full_disk_exits_5_and_keeps_what_was_written(tmp_path):
+    third = ("write", "samples/.000002.png.part")
+    with Faults(tmp_path, at=third, error=errno.ENOSPC):
+        done = ggf("sample", *FAST, "--out", tmp_path, "--batch-size", 1)
     assert done.exit_code == 5
     assert "no space left while writing" in done.stderr
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["000000.png", "000001.png"]

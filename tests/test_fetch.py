@@ -256,6 +256,45 @@ def test_a_connection_that_is_always_reset_is_given_up(hub, fetch):
     assert len(hub.transfers) == 4
 
 
+@pytest.mark.parametrize("slow", ["HEAD", "GET", "content"])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(hub, fetch, slow):
+    """Its every byte comes in time for the client, so that it would wait for 40 hours; the whole takes 10 s at any speed."""
+    hub.trickles = {slow}
+    fetch.environment["GGF_DOWNLOAD_PATIENCE"] = "0.5"
+    answer = fetch.fails()
+    assert answer.message == (
+        f"cannot download {FILE} of {REPO} from 127.0.0.1: the server sends too slowly,"
+        " less than 500 bytes in 0.5 s of waiting"
+    )
+    assert "GGF_DOWNLOAD_PATIENCE" in answer.hint
+    assert len(hub.requests) <= 4  # it is not tried again
+    hub.trickles = set()
+    fetch.environment.pop("GGF_DOWNLOAD_PATIENCE")
+    assert fetch().path.read_bytes() == WEIGHTS
+
+
+def test_only_what_is_waited_for_counts_and_a_burst_makes_up_for_a_pause():
+    from ggf_cli.checkpoints.pace import TooSlow, _Pace
+
+    pace = _Pace("x", 30.0)
+    pace.count(1, 29.0)
+    pace.count(40_000, 9.0)  # 38 s of waiting, and more than 1,000 bytes for each of 30
+    pace.count(1, 29.0)
+    with pytest.raises(TooSlow, match=r"less than 30,000 bytes in 30 s"):
+        pace.count(1, 1.0)
+    assert pace.slow
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-1", "nan"])
+def test_a_patience_that_is_none_is_refused(monkeypatch, text):
+    from ggf_cli.checkpoints.pace import patience
+    from ggf_cli.errors import UsageError
+
+    monkeypatch.setenv("GGF_DOWNLOAD_PATIENCE", text)
+    with pytest.raises(UsageError, match="GGF_DOWNLOAD_PATIENCE is"):
+        patience()
+
+
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 def test_a_server_error_that_passes_is_survived(hub, fetch, method):
     hub.fail(500, method=method, times=2)

@@ -114,6 +114,27 @@ def run_folder():
     return folder
 
 
+UNENDED = ["sample", "--model", "mixture", "--n", "2", "--solver", "em", "--steps", "1", "--format", "none", "--grid", "1x1"]  # fmt: skip
+
+
+@cache
+def journal_lines():
+    """Those of a run of `UNENDED` that did not write its log."""
+    from faults import Faults
+
+    folder = Path(tempfile.mkdtemp(prefix="ggf-fuzz-")) / "run"
+    with Faults(folder, at=("open", ".run.json.part")):
+        CliRunner().invoke(app, [*UNENDED, "--out", str(folder)])
+    lines = (folder / "journal-0.jsonl").read_text().splitlines()
+    assert len(lines) == 5  # the run, a session, two samples, the session's end
+    return [json.loads(line) for line in lines]
+
+
+def journal(lines):
+    lines = lines if isinstance(lines, list) else [lines]
+    return b"".join(as_json(line) + b"\n" for line in lines)
+
+
 @cache
 def comparison():
     from comparisons import single as example
@@ -227,6 +248,14 @@ def read_run(content, folder):
     )
     command_line(["show", str(path)], folder)
     command_line(["show", str(path), "--check"], folder)
+
+
+def read_journal(content, folder):
+    run = folder / "run"
+    run.mkdir()
+    (run / "journal-0.jsonl").write_bytes(content)
+    command_line([*UNENDED, "--resume", "--out", run], folder)
+    command_line([*UNENDED, "--force", "--out", run], folder)
 
 
 def read_image(content, folder):
@@ -374,6 +403,7 @@ def kinds():
         ),
         "png": Kind(st.one_of(edited_bytes(grid), chunks.map(png)), read_image),
         "run.json": Kind(st.one_of(edited_json(log).map(as_json), edited_bytes(as_json(log))), read_run, 30),
+        "journal": Kind(st.one_of(edited_json(journal_lines()).map(journal), edited_bytes(journal(journal_lines()))), read_journal, 30),
         "compare.json": Kind(st.one_of(edited_json(comparison()).map(as_json), edited_bytes(as_json(comparison()))), read_comparison),
         "registry": Kind(st.one_of(edited_bytes(block), edited_bytes(registry), registries()), read_registry),
         "statistics": Kind(st.one_of(*(edited_bytes(statistics_file(c)) for c in (False, True))), read_reference, 60),
@@ -432,7 +462,7 @@ def _size(value):
     return len(value) if isinstance(value, bytes) else 10_000
 
 
-NAMES = ["safetensors", "safetensors-header", "torch-zip", "torch-pickle", "torch-legacy", "torch-content", "diffusers", "diffusers-scheduler", "png", "run.json", "compare.json", "registry", "statistics", "pieces", "images", "sample", "commands"]  # fmt: skip
+NAMES = ["safetensors", "safetensors-header", "torch-zip", "torch-pickle", "torch-legacy", "torch-content", "diffusers", "diffusers-scheduler", "png", "run.json", "journal", "compare.json", "registry", "statistics", "pieces", "images", "sample", "commands"]  # fmt: skip
 
 
 def fuzz(name, examples, *, derandomize, use=attempt):

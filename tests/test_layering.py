@@ -28,7 +28,7 @@ LAYERS = [
         "memory",
         "progress",
     ),
-    ("errors", "registry", "scalars", "text"),
+    ("errors", "files", "registry", "scalars", "text"),
 ]
 FORBIDDEN = {
     "solvers": {"ggf_cli.networks", "ggf_cli.checkpoints", "rich", "PIL", "pathlib"},

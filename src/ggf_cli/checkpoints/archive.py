@@ -17,6 +17,7 @@ from typing import IO
 from torch import Tensor
 
 from ggf_cli.errors import CheckpointError
+from ggf_cli.files import NotAFile, open_file
 
 MAX_PICKLE = 4 * 2**20  # bytes; the largest published checkpoint has 0.5 MB beside its tensors
 MAX_OPERATIONS = 1_000_000
@@ -40,7 +41,7 @@ def inspect(path: Path) -> None:
         CheckpointError: It does, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             zipped = file.read(2) == b"PK"
             file.seek(0)
             pickles = _zipped(file, path) if zipped else [file] * _LEGACY_PICKLES
@@ -48,6 +49,8 @@ def inspect(path: Path) -> None:
                 _check_operations(pickle, path)
     except CheckpointError:
         raise
+    except NotAFile as error:
+        raise CheckpointError(f"{path} is not a file") from error
     except Exception as error:  # damage can surface as almost anything
         raise _refusal(path, f"{type(error).__name__}: {error}") from error
 
@@ -59,8 +62,12 @@ def check_storage(tensors: Iterable[Tensor], path: Path) -> None:
         CheckpointError: They take more bytes than the file.
     """
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    if needed > path.stat().st_size:
-        raise _refusal(path, f"its tensors have {needed:,} bytes, it has {path.stat().st_size:,}")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    if needed > size:
+        raise _refusal(path, f"its tensors have {needed:,} bytes, it has {size:,}")
 
 
 def _zipped(file: IO[bytes], path: Path) -> Iterator[IO[bytes]]:

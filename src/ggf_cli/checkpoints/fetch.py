@@ -18,7 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ggf_cli.checkpoints.hashes import check_hash, file_sha256
-from ggf_cli.errors import CheckpointError
+from ggf_cli.checkpoints.pace import patience, watched
+from ggf_cli.errors import CheckpointError, UsageError
+from ggf_cli.files import read_file
 
 MAIN = "main"
 
@@ -145,7 +147,8 @@ def reach(*, timeout_s: float) -> None:
     _check_requests()
     host = urlsplit(constants.ENDPOINT).hostname or "HF_ENDPOINT"
     try:
-        status = get_session().head(constants.ENDPOINT, timeout=timeout_s).status_code
+        with watched(get_session(), "anything", timeout_s):
+            status = get_session().head(constants.ENDPOINT, timeout=timeout_s).status_code
     except CheckpointError:
         raise
     except Exception as error:
@@ -177,8 +180,10 @@ def _is_commit(revision: str) -> bool:
 def _cached_commit(folder: Path, revision: str) -> str:
     """The commit a revision stood for when last seen; the revision itself if that is not known."""
     ref = folder / "refs" / revision
-    if ref.is_file() and _is_commit(commit := ref.read_text(errors="replace").strip()):
-        return commit
+    with suppress(FileNotFoundError):
+        commit = read_file(ref, 2**10).decode(errors="replace").strip()
+        if _is_commit(commit):
+            return commit
     if _is_commit(revision):
         commits = [snapshot.name for snapshot in folder.glob(f"snapshots/{revision}*")]
         return commits[0] if len(commits) == 1 else revision
@@ -187,15 +192,17 @@ def _cached_commit(folder: Path, revision: str) -> str:
 
 def _download(repo: str, file: str, revision: str, quiet: bool) -> Path:
     try:
-        from huggingface_hub import constants, hf_hub_download
+        from huggingface_hub import constants, get_session, hf_hub_download
 
         _check_address(constants.ENDPOINT)
         _check_requests()
-        with _silence() if quiet else nullcontext(), warnings.catch_warnings():
+        host = urlsplit(constants.ENDPOINT).hostname
+        slow = watched(get_session(), f"{file} of {repo} from {host}", patience())
+        with _silence() if quiet else nullcontext(), slow, warnings.catch_warnings():
             # The library warns of a disk that is too small, and then fills it.
             warnings.filterwarnings("error", message="Not enough free disk space")
             return Path(_persist(lambda: hf_hub_download(repo, file, revision=revision)))
-    except CheckpointError:
+    except (CheckpointError, UsageError):
         raise
     except Exception as error:
         raise _failure(error, repo, file, revision) from error

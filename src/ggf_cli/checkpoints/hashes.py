@@ -5,15 +5,20 @@ This module does not import torch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
 from ggf_cli.errors import CheckpointError
+from ggf_cli.files import lock, read_file, replace_file
+from ggf_cli.files import sha256 as digest_of
+
+MAX_BOOK = 2**24  # bytes of known_hashes.json; an entry has 200
+PATIENCE_S = 60.0  # for other processes that record a hash
 
 
 def data_folder() -> Path:
@@ -41,8 +46,7 @@ def file_sha256(path: Path) -> str:
 @lru_cache(maxsize=16)
 def _digest(path: Path, *unchanged: int) -> str:
     """Checking, reading and logging a checkpoint all want its hash: a gigabyte is read once for it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of(path)
 
 
 def check_hash(path: Path, sha256: str | None, repo: str, file: str, revision: str) -> None:
@@ -76,7 +80,9 @@ def expected_sha256(path: Path, published: str | None) -> str | None:
     if published:
         return published.lower()
     # the name of what the link in the cache points to
-    name = path.readlink().name if path.is_symlink() else ""
+    name = ""
+    with suppress(OSError):  # no link
+        name = path.readlink().name
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 
 
@@ -90,7 +96,7 @@ def _check_recorded(found: str, repo: str, file: str, revision: str) -> None:
             f"cannot record the sha256 of {file} of {repo} in {book}: {error.strerror}",
             hint="set GGF_HOME to a folder that can be written",
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{book} is damaged", hint="delete it; the hashes of the files in use are recorded anew"
         ) from error
@@ -103,21 +109,20 @@ def _check_recorded(found: str, repo: str, file: str, revision: str) -> None:
 
 def _record(book: Path, key: str, sha256: str) -> dict[str, str]:
     """Record a hash unless another process was first; returns what is recorded then."""
-    from filelock import FileLock
-
     book.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{book}.lock"):
+    held = lock(book.with_name(f"{book.name}.lock"), timeout_s=PATIENCE_S)
+    try:
         hashes = _read_hashes(book)
         known = hashes.setdefault(key, {"sha256": sha256, "date": date.today().isoformat()})
-        temporary = book.with_name(f".{book.name}.part")
-        temporary.write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(book)
+        replace_file(book, (json.dumps(hashes, indent=2) + "\n").encode())
+    finally:
+        held.release()
     return known
 
 
 def _read_hashes(book: Path) -> dict[str, dict[str, str]]:
     try:
-        hashes: dict[str, dict[str, str]] = json.loads(book.read_text(encoding="utf-8"))
+        hashes: dict[str, dict[str, str]] = json.loads(read_file(book, MAX_BOOK))
     except FileNotFoundError:
         return {}
     return hashes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import reprlib
 import warnings
 from collections.abc import Iterator
@@ -100,6 +101,14 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
     """
     if config is not None and path.suffix != ".pth":
         raise UsageError(f"--config is for .pth files, {path} says itself what it is")
+    try:
+        return _read(path, config)
+    except OSError as error:
+        where = error.filename or path
+        raise CheckpointError(f"cannot read {where}: {error.strerror or error}") from error
+
+
+def _read(path: Path, config: str | None) -> Checkpoint:
     if path.is_dir():
         return diffusers.read(path)
     if not path.is_file():  # a pipe would keep us waiting
@@ -163,7 +172,7 @@ def build(
         provenance={
             "origin": checkpoint.provenance,
             "file": path.name,
-            "sha256": file_sha256(path) if path.is_file() else None,
+            "sha256": None if os.path.isdir(path) else file_sha256(path),  # noqa: PTH112 - does not raise
             "parameters": sum(p.numel() for p in network.parameters()),
             "assumptions": list(checkpoint.assumptions),
         },

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.errors import CheckpointError, ConfigError
+from ggf_cli.files import read_file
 from ggf_cli.registry import did_you_mean, lookup
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -80,7 +81,7 @@ def find_manifest() -> Path:
     else:
         candidates = [PACKAGE / "checkpoints.toml", PACKAGE.parents[1] / "checkpoints.toml"]
     for path in candidates:
-        if _exists(path) and path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113 - does not raise
             return path
     raise ConfigError(
         f"no checkpoints.toml at {' or '.join(map(str, candidates))}",
@@ -96,11 +97,11 @@ def read_manifest(path: Path | None = None) -> dict[str, ModelEntry]:
     """
     path = path or find_manifest()
     try:
-        if (size := path.stat().st_size) > MAX_SIZE:
-            raise ValueError(f"it has {size:,} bytes, more than {MAX_SIZE:,}")
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, MAX_SIZE).decode()
         blocks = tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not TOML, not UTF-8
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="mend the file") from error
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8
         raise ConfigError(f"cannot read {path}: {error}", hint="mend the file") from error
     return {name: _entry(name, block, text, path) for name, block in blocks.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ggf_cli.checkpoints.archive import check_storage, inspect
 from ggf_cli.errors import CheckpointError
+from ggf_cli.files import NotAFile, open_file
 
 MAX_HEADER = 4 * 2**20  # bytes; published checkpoints have up to 0.1 MB
 
@@ -41,10 +43,10 @@ def check_header(path: Path) -> None:
         CheckpointError: It is.
     """
     try:
-        if not path.is_file():  # a pipe would keep us waiting
-            raise CheckpointError(f"{path} is not a file")
-        with path.open("rb") as file:
-            stated, size = int.from_bytes(file.read(8), "little"), path.stat().st_size
+        with open_file(path) as file:
+            stated, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
+    except NotAFile as error:
+        raise CheckpointError(f"{path} is not a file") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     if stated > min(MAX_HEADER, size - 8):
@@ -62,8 +64,6 @@ def read_pickle(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: Corrupt, truncated, or in need of running code.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not a file")
     inspect(path)
     try:
         try:

@@ -37,9 +37,9 @@ def convert(
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} must end in .safetensors")
-    if out.exists() and not force:
+    if _exists(out) and not force:
         raise UsageError(f"{out} exists", hint="use --force to replace it")
-    if not source.exists():
+    if not _exists(source):
         raise CheckpointError(
             f"no checkpoint at {source}", hint="give a file or a folder, not a model's name"
         )
@@ -67,3 +67,10 @@ def convert(
     )
     console.result(f"{checkpoint.parametrization}, {sde}")
     console.result(str(out))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UsageError(f"cannot look at {path}: {error.strerror}") from error

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ggf_cli.distributed import Job
     from ggf_cli.engine import Engine, Progress
-    from ggf_cli.output.journal import History
+    from ggf_cli.output.history import History
     from ggf_cli.output.run import RunWriter, Spent
 
 Record = Mapping[str, Any]
@@ -59,7 +59,7 @@ def run(
         quiet: Show no progress.
         job: The job that this process leads, if it is not alone.
     """
-    from ggf_cli.output.journal import read_history
+    from ggf_cli.output.history import read_history
 
     with graceful_interrupt(insist=job is None) as interrupted:
         left = [index for index in wanted if index not in writer.finished]
@@ -167,7 +167,6 @@ def _conclude(
     import torch
 
     from ggf_cli.output.folder import RUN_LOG, write_atomically
-    from ggf_cli.output.journal import remove_journals
     from ggf_cli.output.runlog import as_json, run_log
 
     files: list[dict[str, str]] = []
@@ -194,8 +193,19 @@ def _conclude(
     except OutputError as error:
         raise failure or error from error
     if ended:
-        remove_journals(writer.folder)
+        tidy(writer.folder)
     return log, failure
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a run that has ended needs no more; the run is complete even where that fails."""
+    from ggf_cli.output.journal import remove_journals
+
+    try:
+        remove_journals(folder)
+    except OSError as error:
+        there = error.filename or folder
+        console.note(f"cannot remove {there}: {error.strerror}; the run has ended all the same")
 
 
 def earlier(folder: Path, frame: Mapping[str, Any]) -> History | dict[str, Any] | None:
@@ -205,18 +215,21 @@ def earlier(folder: Path, frame: Mapping[str, Any]) -> History | dict[str, Any] 
         OutputError: Another run, one that cannot be resumed, or a damaged one.
     """
     from ggf_cli.output.folder import RUN_LOG
+    from ggf_cli.output.history import is_there, journal_path, read_frame, read_history
     from ggf_cli.output.identity import differences
-    from ggf_cli.output.journal import read_history
     from ggf_cli.output.record import find_record
 
-    history = read_history(folder)
-    log = None
-    if history is None and (folder / RUN_LOG).exists():
+    journal, log = journal_path(folder, 0), None
+    try:
+        unended = is_there(journal)
+        if not unended and not is_there(folder / RUN_LOG):
+            return None
+    except OSError as error:
+        raise OutputError(f"cannot read {folder}: {error.strerror}") from error
+    if not unended:
         log = find_record(folder / RUN_LOG).log
-    before = history.frame if history else log
-    if before is None:
-        return None
-    if different := differences(before, frame):
+    # Before all of the journal is read: that of another run may be of any length.
+    if different := differences(log or read_frame(journal), frame):
         raise OutputError(
             f"{folder} holds a run with other settings: {'; '.join(different)}",
             hint="resume with the settings that it had, or give another folder with --out",
@@ -226,7 +239,7 @@ def earlier(folder: Path, frame: Mapping[str, Any]) -> History | dict[str, Any] 
             f"the run in {folder} did not end, and its journal is not there",
             hint="draw it again with --force",
         )
-    return history or log
+    return log or read_history(folder)
 
 
 def failure_of(log: Mapping[str, Any]) -> Exception | None:

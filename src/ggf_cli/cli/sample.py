@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 from dataclasses import replace
 from datetime import datetime
@@ -24,7 +25,7 @@ from ggf_cli.solvers.catalog import as_words, read_catalog
 if TYPE_CHECKING:
     from ggf_cli.distributed import Job
     from ggf_cli.engine import Engine
-    from ggf_cli.output.journal import History
+    from ggf_cli.output.history import History
     from ggf_cli.output.run import RunWriter
 
 _FORMAT = options.Format.PNG
@@ -88,7 +89,6 @@ def sample(
         from ggf_cli.compilation import compiled
         from ggf_cli.engine import Engine
         from ggf_cli.output.folder import OutputFolder
-        from ggf_cli.output.journal import remove_journals
         from ggf_cli.output.run import RunWriter, check_request, near_square
         from ggf_cli.output.runlog import as_ranges, run_frame
         from ggf_cli.pilot import FIRST, frozen, pilot_indices
@@ -154,7 +154,7 @@ def sample(
         before = draw.earlier(path, frame) if resume else None
         if isinstance(before, dict):
             log, failure = before, draw.failure_of(before)
-            remove_journals(path)  # had it been killed at that
+            draw.tidy(path)  # had it been killed at that
             if job:
                 job.dismiss(0)
             if not quiet:
@@ -196,7 +196,7 @@ def sample(
 
 def _decided(resumed: Path | None, job: Job | None) -> int | None:
     """The batch size that `auto` has stood for: in the run that is resumed, or for rank 0 of the job."""
-    from ggf_cli.output.journal import batch_size_of
+    from ggf_cli.output.history import batch_size_of
 
     if job and not job.leads:
         rows: int | None = job.hear().get("frame", {}).get("batch_size")
@@ -209,7 +209,7 @@ def _follow(
 ) -> None:
     """Draw as one of the processes that do not lead, as the leading one has decided."""
     from ggf_cli.cli.model import warm_up
-    from ggf_cli.output.journal import journal_path
+    from ggf_cli.output.history import journal_path
     from ggf_cli.output.run import RunWriter
 
     assert out is not None
@@ -222,7 +222,7 @@ def _follow(
             f"its settings are not those of rank 0: {'; '.join(different)}",
             hint="start all processes of a job with the same words, on machines of one kind",
         )
-    if not journal_path(out, 0).exists():
+    if not os.path.lexists(journal_path(out, 0)):
         raise OutputError(
             f"the folder {out} is not the one that rank 0 writes to",
             hint="give a folder that all machines of the job share",
@@ -248,6 +248,9 @@ def _tell_resumed(before: History, writer: RunWriter, frame: dict[str, Any], wan
         console.note(
             f"{lost} more were finished, but their files are not as they were: drawn again"
         )
+    if before.left_out:
+        more = f", and {len(before.left_out) - 1} more" if before.left_out[1:] else ""
+        console.note(f"left out of the journal: {before.left_out[0]}{more}")
     for remark in remarks(before.frame, frame):
         console.note(remark)
 

@@ -6,8 +6,9 @@ is one and has suffered (a `run.json` that is cut or edited out of shape, a file
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import itertools
+import os
 import platform
 import shlex
 import shutil
@@ -25,6 +26,7 @@ from rich.text import Text
 from ggf_cli.cli import console
 from ggf_cli.cli.tell_comparison import find_comparison, tell_comparison
 from ggf_cli.errors import OutputError, UsageError
+from ggf_cli.files import NotAFile, sha256
 from ggf_cli.output.facts import run_facts, version_facts
 from ggf_cli.output.folder import RUN_LOG
 from ggf_cli.output.histogram import histogram
@@ -32,6 +34,9 @@ from ggf_cli.output.record import Record, find_record
 from ggf_cli.output.schema import short
 from ggf_cli.text import plain
 
+MAX_FILE = (
+    2**31
+)  # bytes; no file of a run or a comparison is larger, see MAX_NUMBERS and SHARD_BYTES
 _ASCII = str.maketrans({"×": "x", "–": "-", "·": ","})
 
 
@@ -106,11 +111,14 @@ def _state(folder: Path, file: Mapping[str, str]) -> str:
     try:
         if not path.resolve().is_relative_to(folder.resolve()):
             return "outside"  # a log from strangers may list anything, and of any size
-        if not path.is_file():
-            return "altered" if path.exists() else "missing"
-        with path.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: a link to itself
+        found = sha256(path, MAX_FILE)
+    except FileNotFoundError:
+        return "missing"
+    except NotAFile:
+        return "altered"
+    except OSError as error:
+        return "altered" if error.errno == errno.EFBIG else "unreadable"
+    except (ValueError, RuntimeError):  # a null character; a link to itself
         return "unreadable"
     return "intact" if found == file["sha256"] else "altered"
 
@@ -128,7 +136,9 @@ def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json
         )
     name = (record.path.absolute().parent.name if record.log else record.path.stem)[:80]
     names = (f"{name}-again{i if i > 1 else ''}" for i in itertools.count(1))
-    folder = out or next(f for f in (Path("runs") / name for name in names) if not f.exists())
+    folder = out or next(
+        f for f in (Path("runs") / name for name in names) if not os.path.lexists(f)
+    )
     with suppress(OSError):  # not there yet, or told where it is opened
         if any(folder.iterdir()):
             raise OutputError(f"the folder {folder} is not empty", hint="give another with --out")

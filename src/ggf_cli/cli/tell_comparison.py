@@ -18,10 +18,11 @@ def find_comparison(path: Path) -> tuple[Path, dict[str, Any]] | None:
     """
     from ggf_cli.compare.folder import read_document
     from ggf_cli.output.comparison import COMPARISON
+    from ggf_cli.output.history import is_there
 
     folder = path.parent if path.name == COMPARISON else path
     try:
-        document = read_document(folder) if (folder / COMPARISON).is_file() else None
+        document = read_document(folder) if is_there(folder / COMPARISON) else None
     except (OSError, ValueError):  # no name of a file: too long, a null character
         return None
     return None if document is None else (folder, document)

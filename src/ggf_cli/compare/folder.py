@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.errors import OutputError
+from ggf_cli.files import read_file
 from ggf_cli.output.comparison import COMPARISON
 from ggf_cli.output.folder import lock_folder
 from ggf_cli.output.schema import misfits
@@ -41,20 +42,21 @@ def read_document(folder: Path) -> dict[str, Any] | None:
     """The comparison in a folder, if there is one.
 
     Raises:
-        OutputError: There is a document, but not one of ours.
+        OutputError: There is a document, but it cannot be read, or is not one of ours.
     """
     path = folder / COMPARISON
     try:
-        if path.exists() and path.stat().st_size > MAX_SIZE:
-            raise OutputError(f"{path} has more than {MAX_SIZE:,} bytes, it is no comparison")
-        text = path.read_text(encoding="utf-8")
+        content = read_file(path, MAX_SIZE)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OutputError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be read, or is no comparison: {error.strerror}",
+            hint="give another folder with --out",
+        ) from error
     problem = "it is no JSON object"
     with suppress(ValueError, RecursionError):
-        found = json.loads(text)
+        found = json.loads(content)
         if isinstance(found, dict):
             schema = json.loads(
                 (files("ggf_cli") / "schemas/compare-1.json").read_text(encoding="utf-8")
@@ -65,3 +67,17 @@ def read_document(folder: Path) -> dict[str, Any] | None:
     raise OutputError(
         f"{path} is damaged or no comparison: {problem}", hint="give another folder with --out"
     )
+
+
+def holds_other_files(folder: Path) -> bool:
+    """Whether there is anything in a folder that is not hidden.
+
+    Raises:
+        OutputError: It is no folder, or cannot be read.
+    """
+    try:
+        return any(not path.name.startswith(".") for path in folder.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OutputError(f"cannot read {folder}: {error.strerror}") from error

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ggf_cli.compare.steps import steps_of
 from ggf_cli.engine import Engine, Finished, Outcome, Progress
+from ggf_cli.files import open_file
 from ggf_cli.noise import STREAM
 from ggf_cli.output.folder import write_atomically
 from ggf_cli.output.runlog import peak_memory
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="Piece")
 TRACED = 32  # samples whose steps are recorded
+MAX_PIECE = (
+    2**34
+)  # bytes of its file; 50,000 images of 256 x 256 with their states have some 1e10 at most
 Report = Callable[[Progress], None]
 
 
@@ -215,7 +219,7 @@ def canonical(settings: dict[str, Any]) -> str:
 
 def _read(path: Path, settings: dict[str, Any], kind: type[P]) -> P | None:
     try:
-        with np.load(BytesIO(path.read_bytes())) as file:
+        with open_file(path, MAX_PIECE) as content, np.load(content, allow_pickle=False) as file:
             if str(file["settings"]) != canonical(settings):
                 return None
             arrays = {f.name: file[f.name] for f in fields(kind)}

@@ -20,7 +20,7 @@ from statistics import fmean
 from typing import Any
 
 from ggf_cli.compare import document, pieces
-from ggf_cli.compare.folder import SCHEMA, claimed, read_document
+from ggf_cli.compare.folder import SCHEMA, claimed, holds_other_files, read_document
 from ggf_cli.compare.lineup import Cell
 from ggf_cli.compare.pieces import Piece
 from ggf_cli.compare.team import SAMPLES, Team
@@ -312,7 +312,7 @@ class Comparison:
         """Refuse to mix two comparisons in one folder."""
         before = read_document(self._request.folder)
         if before is None:
-            if any(self._request.folder.glob("[!.]*")):
+            if holds_other_files(self._request.folder):
                 raise OutputError(
                     f"the folder {self._request.folder} is not empty and has no comparison",
                     hint="give another folder with --out",

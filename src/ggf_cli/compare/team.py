@@ -6,7 +6,9 @@ Rank 0 says which piece is next. Every process draws the samples of it that fall
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -43,7 +45,7 @@ class Team:
         self._scopes = map(_scope, count())
 
     def __enter__(self) -> Self:
-        remove_tree(_parts(self._folder))  # of processes that died
+        self._remove_shares()  # of processes that died
         return self
 
     def __exit__(
@@ -59,7 +61,11 @@ class Team:
             last.dismiss(0)
         else:  # torchrun ends them too
             last.tell({"exit": INTERRUPTED})
-        remove_tree(_parts(self._folder))
+        self._remove_shares()
+
+    def _remove_shares(self) -> None:
+        with suppress(OSError):  # what stays is taken for nothing else: it has its settings in it
+            remove_tree(_parts(self._folder))
 
     def draw(
         self,
@@ -145,7 +151,7 @@ def _engine(order: Mapping[str, Any], model: ScoreModel, folder: Path) -> Engine
             f"its settings are not those of rank 0: {', '.join(different)}",
             hint="start all processes of a job with the same words, on machines of one kind",
         )
-    if not (folder / COMPARISON).exists():
+    if not os.path.lexists(folder / COMPARISON):
         raise OutputError(
             f"the folder {folder} is not the one that rank 0 writes to",
             hint="give a folder that all machines of the job share",

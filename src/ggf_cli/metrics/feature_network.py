@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import CheckpointError, UsageError
+from ggf_cli.files import sha256
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+MAX_SIZE = 2**30  # bytes; it has 9e7
 
 
 class FeatureNetwork(Protocol):
@@ -84,8 +85,10 @@ def _weights(url: str) -> Path:
                 f"the weights of Inception cannot be fetched: {error}", hint=hint
             ) from error
     # It is a pickle: only the one that is known is ever unpacked.
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        found = sha256(path, MAX_SIZE)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     if found != SHA256:
         raise CheckpointError(
             f"{path} has sha256 {found}, the weights of Inception have {SHA256}",

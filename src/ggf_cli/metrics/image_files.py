@@ -23,6 +23,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ggf_cli.errors import UsageError
+from ggf_cli.files import open_file
 from ggf_cli.metrics.icc import is_srgb
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -97,7 +98,7 @@ def _opened(file: Path) -> Iterator[Image.Image]:
             # where Pillow doubts what it reads, so do we
             warnings.simplefilter("error", UserWarning)
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
+            with open_file(file) as content, Image.open(content, formats=FORMATS) as image:
                 _check_head(file, image)
                 yield image
     except UsageError:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
+from ggf_cli.files import open_file
 from ggf_cli.metrics.image_files import find_images, read_levels, upright_size
 
+MAX_STATISTICS = 2**30  # bytes; those of Inception have 3.4e7
 FEWEST = 10  # below, not even the nearest neighbours of an image mean anything
 
 
@@ -89,7 +91,7 @@ def read_statistics(path: Path, size: int) -> tuple[Tensor, Tensor]:
         UsageError: Not such a file, or of other features.
     """
     try:
-        with zipfile.ZipFile(path) as file:
+        with open_file(path, MAX_STATISTICS) as content, zipfile.ZipFile(content) as file:
             names = [name.removesuffix(".npy") for name in file.namelist()]
             missing = {"mu", "sigma"} - set(names)
             if missing:

@@ -7,16 +7,21 @@ import json
 import os
 import shutil
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
+from ggf_cli import files
 from ggf_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 RUN_LOG = "run.json"
 RUNNING = ".running"  # locked while a run writes to the folder
 JOURNALS = "journal-*.jsonl"  # there while a run has not ended; one a process
 PARTS = ".parts"  # pixels that wait for their .npz file or the grid
+MAX_LOG = 2**29  # bytes of a run.json; a million samples with a PNG file each take 0.29e9
 
 
 class OutputFolder:
@@ -28,7 +33,8 @@ class OutputFolder:
         resume: Accept a folder that has a run, to go on with it.
 
     Raises:
-        OutputError: Not empty (without `force` or a run to resume), in use, not a folder, or not writable.
+        OutputError: Not empty (without `force` or a run to resume), in use, not a folder, not writable, or an earlier run in it
+            cannot be removed.
     """
 
     def __init__(self, path: Path, *, force: bool = False, resume: bool = False) -> None:
@@ -36,11 +42,12 @@ class OutputFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             names = {file.name for file in path.iterdir()} - {RUNNING}
+            writable = os.access(path, os.W_OK | os.X_OK)
         except OSError as error:
             raise OutputError(f"cannot create the folder {path}: {error.strerror}") from error
-        if not os.access(path, os.W_OK | os.X_OK):
+        if not writable:
             raise OutputError(f"the folder {path} is not writable", hint="give another with --out")
-        begun = RUN_LOG in names or any(path.glob(JOURNALS))
+        begun = RUN_LOG in names or any(fnmatch(name, JOURNALS) for name in names)
         # A run that was killed before its journal was there leaves at most hidden files.
         if resume and not begun and any(not name.startswith(".") for name in names):
             raise OutputError(
@@ -53,9 +60,17 @@ class OutputFolder:
                 hint=f"to go on with its run add --resume; else {others}" if begun else others,
             )
         self._lock = lock_folder(path, RUNNING, "run")
-        self._check_ways()
-        if names and force:
-            self._remove_earlier_run()
+        try:
+            self._check_ways()
+            if names and force:
+                self._remove_earlier_run()
+        except OSError as error:
+            self.release()
+            where = error.filename or path
+            raise OutputError(f"cannot prepare {where}: {error.strerror}") from error
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let other runs use the folder."""
@@ -66,24 +81,40 @@ class OutputFolder:
 
     def _check_ways(self) -> None:
         """Fail before any evaluation is spent."""
-        for name, usable in (("samples", Path.is_dir), (RUN_LOG, Path.is_file)):
-            if (self.path / name).exists() and not usable(self.path / name):
-                self.release()
-                raise OutputError(f"{self.path / name} is in the way", hint="remove it")
+        for name, usable in (
+            ("samples", Path.is_dir),
+            (PARTS, Path.is_dir),
+            (RUN_LOG, Path.is_file),
+        ):
+            there = self.path / name
+            if (there.is_symlink() or there.exists()) and not usable(there):
+                raise OutputError(f"{there} is in the way", hint="remove it")
 
     def _remove_earlier_run(self) -> None:
         """Remove what an earlier run wrote, ended or not, so that no sample of it is taken for ours."""
-        from ggf_cli.output.journal import remove_journals, written_by
+        from ggf_cli.output.history import written_by
+        from ggf_cli.output.journal import remove_journals
 
         root = self.path.resolve()
         for name in [*_listed(self.path / RUN_LOG), *written_by(self.path)]:
-            with suppress(OSError, ValueError):
-                file = self.path / name
-                if file.resolve().is_relative_to(root):  # a log from strangers may list anything
-                    file.unlink(missing_ok=True)
-        with suppress(OSError):
-            (self.path / RUN_LOG).unlink()
+            file = self.path / name
+            if _is_ours(file, root):
+                file.unlink(missing_ok=True)
+        (self.path / RUN_LOG).unlink(missing_ok=True)
         remove_journals(self.path)
+
+
+def _is_ours(file: Path, root: Path) -> bool:
+    """Whether there is such a file in the folder; a log from strangers may list anything."""
+    try:
+        is_file = file.is_symlink() or file.is_file()
+        return is_file and file.parent.resolve().is_relative_to(root)
+    except (ValueError, RuntimeError):  # a null character; a link to itself
+        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def lock_folder(folder: Path, name: str, what: str) -> FileLock:
@@ -97,51 +128,38 @@ def lock_folder(folder: Path, name: str, what: str) -> FileLock:
     Raises:
         OutputError: Another one has it, or it cannot be written to.
     """
-    lock = FileLock(folder / name, timeout=0)
     try:
-        lock.acquire()
-    except Timeout as error:
+        return files.lock(folder / name, timeout_s=0)
+    except TimeoutError as error:
         raise OutputError(
             f"another {what} is writing to {folder}", hint="give another folder with --out"
         ) from error
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
-    return lock
 
 
 def _listed(log: Path) -> list[str]:
-    """The files that a run log lists."""
+    """The files that a run log lists; none if it is none, or damaged."""
     try:
-        return [str(file["path"]) for file in json.loads(log.read_text())["files"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return [str(file["path"]) for file in json.loads(files.read_file(log, MAX_LOG))["files"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return []
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            return []
+        raise
 
 
 def write_atomically(target: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write a file by way of a temporary one beside it: it appears whole or not at all.
-
-    Args:
-        target: Which file; its folder is created.
-        content: All of it.
-        durable: Wait until it would survive a power failure.
+    """Write a file of a run, as `files.replace_file`.
 
     Raises:
         OutputError: Disk full, or not writable. Nothing is left behind.
     """
-    temporary = target.with_name(f".{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        if durable:
-            flush(temporary)
-        temporary.replace(target)
-        if durable:
-            flush(target.parent)
+        files.replace_file(target, content, durable=durable)
     except OSError as error:
         raise write_error(target, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_error(target: Path, error: OSError) -> OutputError:
@@ -154,22 +172,13 @@ def write_error(target: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {target}: {error.strerror}")
 
 
-def flush(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk; where folders cannot, they need not."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a folder on Windows
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF):  # what this file system has no notion of
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def remove_tree(path: Path) -> None:
-    """Remove a folder of ours, as far as that goes; a link in its place is not followed."""
-    if not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove a folder of ours; a link in its place is not followed.
+
+    Raises:
+        OSError: Something in it cannot be removed.
+    """
+    if path.is_symlink():
+        return
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)

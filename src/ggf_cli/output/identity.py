@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
+from ggf_cli.errors import OutputError
+from ggf_cli.output.schema import misfits
 from ggf_cli.solvers.catalog import flag
 
+_FRAME = (
+    "command", "started_at", "model", "solver", "t_eps", "seed", "num_samples", "batch_size", "device", "dtype", "precision",
+    "compiled", "versions",
+)  # fmt: skip
 _OPTIONS = ("max_nfe", "seed", "indices", "batch_size", "precision", "format", "grid")
 
 
@@ -18,8 +26,19 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     Args:
         before: The frame of a run, from its journal or its `run.json`; what an earlier version did not write is let pass.
         now: The frame of the other.
+
+    Raises:
+        OutputError: The former is no frame of a run.
     """
-    was, is_ = _identity(before), _identity(json.loads(json.dumps(now)))
+    told = {key: value for key, value in before.items() if key != "schema"}
+    if told == (now := json.loads(json.dumps(now))):
+        return []
+    if misfit := next(misfits(before, _frame_schema(), "it"), None):
+        raise OutputError(
+            f"the folder holds a run whose settings are damaged: {misfit}",
+            hint="start anew with --force, or give another --out",
+        )
+    was, is_ = _identity(before), _identity(now)
     names = [name for name in is_ if name in was]
     if was["--solver"] == is_["--solver"]:
         names += [name for name in {**was, **is_} if (name in was) != (name in is_)]
@@ -41,6 +60,13 @@ def remarks(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for name in today
         if then.get(name) != today[name] and name not in ("pillow", "safetensors")
     ]
+
+
+@cache
+def _frame_schema() -> dict[str, Any]:
+    """The schema of `run.json`, as far as it is about what is known at the start."""
+    schema = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text(encoding="utf-8"))
+    return {**schema, "required": _FRAME}
 
 
 def _identity(frame: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from ggf_cli.engine import Finished
 from ggf_cli.errors import OutputError
+from ggf_cli.files import read_file, sha256
 from ggf_cli.output.folder import PARTS, write_atomically
 from ggf_cli.output.images import png, to_uint8
 
@@ -55,6 +57,9 @@ class PixelFiles:
         self._images = images
         size = int(np.prod(shape)) * (1 if images else 4)
         self._per_shard = max(1, min(SHARD_SAMPLES, SHARD_BYTES // size))
+        # No file of ours is larger: a PNG file of noise exceeds its pixels by a few per cent, an array by its header.
+        self._largest = 2 * size + 2**16
+        self._largest_shard = self._per_shard * (size + 64) + 2**16
         self._indices = indices
         self._open: tuple[str, tuple[np.ndarray, np.ndarray]] = "", (np.empty(0), np.empty(0))
         self._place = {index: i for i, index in enumerate(indices)} if format == "npz" else {}
@@ -132,11 +137,12 @@ class PixelFiles:
         return hashlib.sha256(content).hexdigest()
 
     def drop_parts(self, shard: int) -> None:
-        """Remove the parts of an .npz file that is complete."""
+        """Remove the parts of an .npz file that is complete, as far as that goes: they are removed with their folder in the end."""
         for index in self.members(shard):
             path = self.path(index)
             if path is not None:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     # --- reading back ----------------------------------------------------------------------------------------
 
@@ -149,35 +155,42 @@ class PixelFiles:
         path = self.path(index)
         try:
             if path is not None and self._format == "png":
-                with Image.open(path) as image:
+                content = io.BytesIO(read_file(path, self._largest))
+                with Image.open(content, formats=("PNG",)) as image:
                     levels = np.asarray(image)
                 return levels[..., None] if levels.ndim == 2 else levels
-            if path is not None and path.exists():
-                array: np.ndarray = np.load(path, allow_pickle=False)
-                return array
+            with suppress(FileNotFoundError):
+                if path is not None:
+                    content = io.BytesIO(read_file(path, self._largest))
+                    array: np.ndarray = np.load(content, allow_pickle=False)
+                    return array
             order, images = self._shard(str(self.final(index)))
             found: np.ndarray = images[int(np.flatnonzero(order == index)[0])]
             return found
-        except (OSError, ValueError, KeyError, IndexError) as error:
+        except Exception as error:  # damage can surface as almost anything
             raise OutputError(f"cannot read sample {index} back: {error}") from error
 
     def _shard(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Index and images of an .npz file; that of the last call is remembered."""
         if self._open[0] != name:
-            with np.load(self._folder / name, allow_pickle=False) as file:
+            content = io.BytesIO(read_file(self._folder / name, self._largest_shard))
+            with np.load(content, allow_pickle=False) as file:
                 self._open = name, (file["index"], file["images"])
         return self._open[1]
 
-    def intact(self, index: int, sha256: str | None) -> bool:
+    def intact(self, index: int, expected: str | None) -> bool:
         """Whether what was written of a sample is still there."""
         path = self.path(index)
-        return sha256 is None if path is None else digest(path) == sha256
+        return expected is None if path is None else _is(path, expected, self._largest)
+
+    def intact_shard(self, name: str, expected: str) -> bool:
+        """Whether an .npz file is still what was written."""
+        return _is(self._folder / name, expected, self._largest_shard)
 
 
-def digest(path: Path) -> str | None:
-    """sha256 of a file; None if it cannot be read."""
+def _is(path: Path, expected: str | None, limit: int) -> bool:
+    """Whether a file can be read and has this sha256."""
     try:
-        with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return sha256(path, limit) == expected
     except OSError:
-        return None
+        return False

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.errors import GGFError, OutputError, UsageError
-from ggf_cli.output.folder import JOURNALS, RUN_LOG, RUNNING
+from ggf_cli.files import NotAFile, open_file
+from ggf_cli.output.folder import MAX_LOG, RUN_LOG, RUNNING
+from ggf_cli.output.history import is_there, journals
 from ggf_cli.output.schema import misfits, short
 from ggf_cli.text import plain
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-MAX_LOG = 2**29  # bytes; a million samples with a PNG file each take 0.29e9
+MAX_IMAGE = 2**31  # bytes; a grid has 2^28 pixels at most
 MAX_TEXT = 2**20  # bytes of text in an image that is looked at
 MAX_CHUNKS = 2**20
 _WHAT = f"give the folder of a run, its {RUN_LOG} or one of its images"
@@ -71,9 +73,9 @@ def find_record(path: Path) -> Record:
 
 
 def _log_of(folder: Path) -> Path:
-    if (folder / RUN_LOG).exists():
+    if is_there(folder / RUN_LOG):
         return folder / RUN_LOG
-    if (folder / RUNNING).exists() or any(folder.glob(JOURNALS)):
+    if is_there(folder / RUNNING) or journals(folder):
         raise UsageError(
             f"the run in {folder} has not ended, its {RUN_LOG} comes last",
             hint="wait for it; if it was killed, its command goes on with --resume",
@@ -85,11 +87,12 @@ def _log_of(folder: Path) -> Path:
 
 
 def _opened(path: Path) -> BufferedReader:
-    if not path.exists():
-        raise UsageError(f"no such file or folder: {path}", hint=_WHAT)
-    if not path.is_file():  # a pipe would keep us waiting
-        raise UsageError(f"{path} is neither a file nor a folder", hint=_WHAT)
-    return path.open("rb")
+    try:
+        return open_file(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"no such file or folder: {path}", hint=_WHAT) from error
+    except NotAFile as error:
+        raise UsageError(f"{path} is neither a file nor a folder", hint=_WHAT) from error
 
 
 def _starts(file: BufferedReader, with_: bytes) -> bool:
@@ -103,8 +106,8 @@ def _read(path: Path, file: BufferedReader) -> bytes:
     head = file.read(len(_PNG))
     if path.suffix != ".json" and not head.lstrip().startswith(b"{"):
         raise UsageError(f"{path} is neither a {RUN_LOG} nor a PNG image", hint=_WHAT)
-    if os.fstat(file.fileno()).st_size <= MAX_LOG:
-        content = head + file.read(MAX_LOG)
+    if (size := os.fstat(file.fileno()).st_size) <= MAX_LOG:
+        content = head + file.read(size + 1)
         if len(content) <= MAX_LOG:
             return content
     raise UsageError(
@@ -116,7 +119,7 @@ def _from_json(path: Path, content: bytes) -> Record:
     schema = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
     grid = path.with_name("grid.png")
     hint = "restore it from a copy, or draw again with ggf sample"
-    if grid.is_file():
+    if os.path.isfile(grid):  # noqa: PTH113 - does not raise
         hint = f"ggf show {shlex.quote(str(grid))} knows the command of the run"
     try:
         log = json.loads(content, parse_constant=_number, parse_float=_number, parse_int=_number)
@@ -141,6 +144,8 @@ def _number(text: str) -> int | float:
 
 def _from_image(path: Path, image: BufferedReader) -> Record:
     """The run whose log, beside the image or one folder up, lists this content; else what the image says."""
+    if (size := os.fstat(image.fileno()).st_size) > MAX_IMAGE:
+        raise UsageError(f"{path} has {size:,} bytes, too much for an image of a run", hint=_WHAT)
     sha256 = hashlib.file_digest(image, "sha256").hexdigest()
     notes = []
     for folder in (path.parent, path.parent.parent if path.parent.name else Path("..")):

@@ -14,9 +14,10 @@ import torch
 from ggf_cli.engine import Finished, Outcome
 from ggf_cli.errors import UsageError
 from ggf_cli.output.folder import write_atomically
+from ggf_cli.output.history import History
 from ggf_cli.output.images import TILE, grid, png
-from ggf_cli.output.journal import History, Journal
-from ggf_cli.output.pixels import Format, PixelFiles, digest
+from ggf_cli.output.journal import Journal
+from ggf_cli.output.pixels import Format, PixelFiles
 
 Spent = tuple[int, int, float]
 
@@ -184,7 +185,7 @@ class RunWriter:
         wanted = frozenset(self._indices)
         names = {self._pixels.shard_name(shard) for shard in self._pixels.shards()}
         for name in names & history.shards.keys():
-            if trust or digest(self.folder / name) == history.shards[name]:
+            if trust or self._pixels.intact_shard(name, history.shards[name]):
                 self._shards[name] = history.shards[name]
         for index, record in history.records.items():
             if index not in wanted:

@@ -88,7 +88,7 @@ def run_log(
     return {
         "schema": SCHEMA,
         "status": status,
-        **{key: value for key, value in frame.items() if key != "schema"},
+        **{key: value for key, value in frame.items() if key not in ("schema", "status")},
         "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         "nfe": nfe_statistics(nfe),
         "steps": {

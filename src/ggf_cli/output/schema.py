@@ -29,7 +29,7 @@ def misfits(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[str]:
             yield f"{where} is {short(value)}"
     elif isinstance(value, int | float):
         if not all(holds(value, schema[w]) for w, holds in LIMITS.items() if w in schema):
-            yield f"{where} is {value}"
+            yield f"{where} is {short(value)}"
     elif isinstance(value, list):
         if len(value) < schema.get("minItems", 0):
             yield f"{where} has {len(value)} items"

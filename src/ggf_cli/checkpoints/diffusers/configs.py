@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.errors import CheckpointError
+from ggf_cli.files import read_file
 
 MAX_CONFIG = 2**20  # bytes; published ones have up to 2 KB
 
@@ -75,14 +76,11 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: No file, no JSON, no object, or too large.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe would keep us waiting
-            raise ValueError("it is not a file")
-        if (size := path.stat().st_size) > MAX_CONFIG:
-            raise ValueError(f"it has {size:,} bytes, a configuration has {MAX_CONFIG:,} at most")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_file(path, MAX_CONFIG).decode())
     except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise CheckpointError(
-            f"cannot read {path}: {error}", hint="it must be a JSON file beside the weights"
+            f"cannot read {path}: {reason}", hint="it must be a JSON file beside the weights"
         ) from error
     if not isinstance(document, dict):
         raise CheckpointError(f"{path} is not a JSON object")

@@ -13,9 +13,9 @@ import torch
 from ggf_cli.checkpoints import score_sde
 from ggf_cli.checkpoints.load import build, load_model
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.checkpoints.score_sde_published import NoiseLevels
-from ggf_cli.checkpoints.score_sde_recognise import recognise
-from ggf_cli.checkpoints.score_sde_training import settle
+from ggf_cli.checkpoints.score_sde.published import NoiseLevels
+from ggf_cli.checkpoints.score_sde.recognise import recognise
+from ggf_cli.checkpoints.score_sde.training import settle
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.networks.ncsnpp import NCSNpp
 from ggf_cli.noise import Noise

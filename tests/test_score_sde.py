@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ggf_cli.checkpoints import score_sde, score_sde_training
+from ggf_cli.checkpoints import score_sde
 from ggf_cli.checkpoints.load import build
-from ggf_cli.checkpoints.score_sde_config import as_config
-from ggf_cli.checkpoints.score_sde_published import NoiseLevels
-from ggf_cli.checkpoints.score_sde_recognise import recognise
-from ggf_cli.checkpoints.score_sde_structure import Structure
-from ggf_cli.checkpoints.score_sde_training import settle
+from ggf_cli.checkpoints.score_sde import training
+from ggf_cli.checkpoints.score_sde.config import as_config
+from ggf_cli.checkpoints.score_sde.published import NoiseLevels
+from ggf_cli.checkpoints.score_sde.recognise import recognise
+from ggf_cli.checkpoints.score_sde.structure import Structure
+from ggf_cli.checkpoints.score_sde.training import settle
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.networks.ncsnpp import NCSNpp, NCSNppConfig
 from ggf_cli.networks.unet import UNet
@@ -194,7 +195,7 @@ def test_names_and_shapes_are_read_back_to_their_configuration_or_refused(
 def registry():
     """The registry, read once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score_sde_training, "read_manifest", cache(score_sde_training.read_manifest))
+        patch.setattr(training, "read_manifest", cache(training.read_manifest))
         yield
 
 

@@ -3,7 +3,7 @@
 A file can be read with any SDE, size of the images or resampling filter, and each gives samples, only one the right
 ones. What the file does not state comes from, in this order:
 
-1. the user: `--config`, see `score_sde_config`;
+1. the user: `--config`, see `score_sde.config`;
 2. what the published models of that kind have in common. That is an assumption, and it is told;
 3. an error that asks for it. So it is with the SDE of networks with a positional embedding: one and the same network was
    published as VP, sub-VP and discrete VP. And with the size of the images, unless the structure is that of a
@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.checkpoints.score_sde_config import as_config, parse_config
-from ggf_cli.checkpoints.score_sde_published import (
+from ggf_cli.checkpoints.score_sde.config import as_config, parse_config
+from ggf_cli.checkpoints.score_sde.published import (
     PARAMETRIZATIONS,
     NoiseLevels,
     conventions,
     published_size,
 )
-from ggf_cli.checkpoints.score_sde_structure import Structure
+from ggf_cli.checkpoints.score_sde.structure import Structure
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.registry import lookup
 from ggf_cli.sde import SDE, sde_from_dict
@@ -42,7 +42,7 @@ class Training:
     Attributes:
         structure: What names and shapes tell.
         levels: The noise levels in the file, if there are any.
-        settings: The settings of `score_sde_config` that apply, and t_eps where a registered model has it.
+        settings: The settings of `score_sde.config` that apply, and t_eps where a registered model has it.
         assumed: Names of those that neither the file nor the user states.
     """
 

@@ -1,6 +1,6 @@
 """Recognises a network of score_sde_pytorch from the names and shapes of its tensors.
 
-Each layer of the file gets its letter (`score_sde_structure`) by the parts that it has. The configuration is read off the
+Each layer of the file gets its letter (`score_sde.structure`) by the parts that it has. The configuration is read off the
 row of letters, and the row that belongs to this configuration is compared with that of the file, layer by layer.
 """
 
@@ -13,7 +13,7 @@ from itertools import zip_longest
 
 from torch import Tensor
 
-from ggf_cli.checkpoints.score_sde_structure import Structure
+from ggf_cli.checkpoints.score_sde.structure import Structure
 from ggf_cli.errors import CheckpointError
 
 Module = dict[str, tuple[int, ...]]  # the shapes of its tensors, by their names in it

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ggf_cli.checkpoints.score_sde_structure import Structure
+from ggf_cli.checkpoints.score_sde.structure import Structure
 
 # What sde can be -> the parametrization of the score.
 PARAMETRIZATIONS = {
@@ -70,7 +70,7 @@ def published_size(structure: Structure, levels: NoiseLevels | None) -> int | No
 
 
 def conventions(structure: Structure, sde: str, levels: NoiseLevels | None) -> dict[str, Any]:
-    """The settings of the published models of this kind, as in `score_sde_config.SETTINGS`; those that exist."""
+    """The settings of the published models of this kind, as in `score_sde.config.SETTINGS`; those that exist."""
     ve = sde.startswith("ve")
     settings = {
         "image_size": published_size(structure, levels),

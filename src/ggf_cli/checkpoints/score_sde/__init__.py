@@ -3,7 +3,7 @@
 Such a file holds the optimizer, the network under names like `module.all_modules.12.Conv_0.weight`, and the
 moving average of its parameters as a list without names. What is used is the moving average: `shadow_params` has the
 trained parameters in the order in which `model` has them. The Fourier frequencies are not trained and come from
-`model`. `score_sde_recognise` recognises the network from the names and shapes; `score_sde_training` finds what the file
+`model`. `score_sde.recognise` recognises the network from the names and shapes; `score_sde.training` finds what the file
 does not state: the SDE, the size of the images and a few settings more.
 """
 
@@ -18,10 +18,10 @@ from torch import Tensor
 from ggf_cli.checkpoints.archive import check_storage
 from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.native import Checkpoint
-from ggf_cli.checkpoints.score_sde_published import NoiseLevels
-from ggf_cli.checkpoints.score_sde_recognise import SUPPORTED, recognise
-from ggf_cli.checkpoints.score_sde_structure import renamed
-from ggf_cli.checkpoints.score_sde_training import settle
+from ggf_cli.checkpoints.score_sde.published import NoiseLevels
+from ggf_cli.checkpoints.score_sde.recognise import SUPPORTED, recognise
+from ggf_cli.checkpoints.score_sde.structure import renamed
+from ggf_cli.checkpoints.score_sde.training import settle
 from ggf_cli.checkpoints.tensors import read_pickle
 from ggf_cli.errors import CheckpointError
 
@@ -35,7 +35,7 @@ def read(path: Path, *, config: str | None = None) -> Checkpoint:
     Args:
         path: The file.
         config: What the file does not state: a name in `checkpoints.toml`, settings like "sde=vp,image_size=64", or
-            both; see `score_sde_config`. What neither states is assumed, and stands in the checkpoint's `assumptions`.
+            both; see `score_sde.config`. What neither states is assumed, and stands in the checkpoint's `assumptions`.
 
     Raises:
         CheckpointError: Corrupt, of an unsupported kind, not that of `config`, or in need of one.

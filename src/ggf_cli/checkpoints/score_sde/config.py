@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ggf_cli.checkpoints.score_sde_published import PARAMETRIZATIONS
+from ggf_cli.checkpoints.score_sde.published import PARAMETRIZATIONS
 from ggf_cli.errors import UsageError
 from ggf_cli.registry import did_you_mean
 

@@ -5,8 +5,12 @@ os.environ.pop("FORCE_COLOR", None)
 os.environ.pop("GITHUB_ACTIONS", None)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a slow one is no fault
+hypothesis.settings.load_profile("any machine")
 
 # one thread for each of the processes that share the tests
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from patience import PATIENCE
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["program_warm"])
 # Python 3.11's server does not take over sys.path.
@@ -83,7 +85,7 @@ class Program:
         )
         self.process.start()
 
-    def wait(self, timeout=120):
+    def wait(self, timeout=PATIENCE):
         """Its exit code, negative for a signal."""
         self.process.join(timeout)
         assert self.process.exitcode is not None, self.stderr
@@ -150,7 +152,7 @@ def content(folder):
     return found, {key: log[key] for key in same}
 
 
-def until(condition, timeout=60):
+def until(condition, timeout=PATIENCE):
     """Wait for something to happen."""
     end = time.monotonic() + timeout
     while not condition():
@@ -166,7 +168,7 @@ def lines(folder):
 def kill_after(program, folder, samples):
     """SIGKILL when so many more samples have finished, and a random moment later; whether it came in time."""
     before = lines(folder)
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while program.process.is_alive() and lines(folder) < before + samples:
         assert time.monotonic() < end
         time.sleep(0.002)

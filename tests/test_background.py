@@ -13,6 +13,7 @@ from ggf_cli.cli.app import app
 from ggf_cli.errors import OutputError
 from ggf_cli.output.background import Background, background
 from ggf_cli.output.run import RunWriter
+from patience import PATIENCE
 
 RUN = ["sample", "--model", "mixture", "--eps-rel", "0.5", "--batch-size", "4"]
 
@@ -34,7 +35,7 @@ def test_who_asks_waits_only_when_the_queue_is_full():
 
     def work(i):
         begun.set()
-        assert gate.wait(30)
+        assert gate.wait(PATIENCE)
         done.append(i)
 
     queue = Background(work, room=3)
@@ -46,14 +47,14 @@ def test_who_asks_waits_only_when_the_queue_is_full():
 
     asking = threading.Thread(target=ask)
     asking.start()
-    assert begun.wait(30)
-    end = time.monotonic() + 30
+    assert begun.wait(PATIENCE)
+    end = time.monotonic() + PATIENCE
     while len(asked) < 4 and time.monotonic() < end:
         time.sleep(0.01)
     time.sleep(0.05)
     assert (asked, done) == ([0, 1, 2, 3], [])  # one is being worked on, three wait
     gate.set()
-    asking.join(30)
+    asking.join(PATIENCE)
     queue.close()
     assert done == list(range(6))
 
@@ -71,7 +72,7 @@ def test_an_error_comes_out_once_and_nothing_is_done_after_it():
         queue.put(i)
 
     def soon():
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             queue.check()
 

@@ -22,6 +22,7 @@ from faults import Faults
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.cli.app import app
 from ggf_cli.solvers.catalog import flag, read_catalog
+from patience import PATIENCE
 
 SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
 FAST = ["--model", "mixture", "--n", "4", "--eps-rel", "0.5"]
@@ -441,13 +442,13 @@ def test_ctrl_c_keeps_finished_samples_and_exits_130(tmp_path):
         text=True,
     )
     samples = tmp_path / "samples"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and (
         not samples.exists() or len(list(samples.iterdir())) < 3
     ):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     log = read_log(tmp_path)
     assert log["status"] == "interrupted"

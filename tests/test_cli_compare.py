@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from ggf_cli.cli.app import app
 from ggf_cli.compare.presets import PRESETS
+from patience import PATIENCE
 
 SCHEMA = json.loads((files("ggf_cli") / "schemas/compare-1.json").read_text())
 # on an exact model of few dimensions a comparison takes seconds
@@ -198,12 +199,12 @@ def test_ctrl_c_keeps_what_is_drawn_and_the_same_command_goes_on(tmp_path):
         [sys.executable, "-m", "ggf_cli", "compare", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     document = tmp_path / "compare.json"
     while time.monotonic() < deadline and '"done"' not in (document.read_text() if document.exists() else ""):  # fmt: skip
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     assert "the same command goes on" in stderr
     document = read(tmp_path)

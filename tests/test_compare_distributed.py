@@ -18,6 +18,7 @@ from ggf_cli.distributed import Job
 from ggf_cli.engine import Engine
 from ggf_cli.errors import OutputError, SolveError
 from ggf_cli.solvers import make_solver
+from patience import PATIENCE
 from problems import VE, VP, gaussian_model
 from program import Program, job, until
 from test_cli_compare import read
@@ -98,11 +99,11 @@ def test_torchrun_restarts_a_comparison_whose_process_is_killed(whole, tmp_path)
         text=True,
     )
     try:
-        until(lambda: list(folder.glob("samples/*.npz")), timeout=120)
+        until(lambda: list(folder.glob("samples/*.npz")), timeout=PATIENCE)
         kept = {path: path.stat().st_mtime_ns for path in folder.glob("samples/*.npz")}
         os.kill(workers(agent.pid)[1], signal.SIGKILL)
     finally:
-        _, stderr = agent.communicate(timeout=180)
+        _, stderr = agent.communicate(timeout=PATIENCE)
     assert agent.returncode == 0, stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert figures(folder) == figures(whole)
@@ -168,7 +169,7 @@ def test_a_piece_that_one_process_cannot_draw_fails_and_the_rest_goes_on(tmp_pat
         with pytest.raises(SolveError, match="rank 1: a broken kernel"):
             team.draw(em(model), range(40_000), {"steps": 20}, **arguments)
         piece = team.draw(em(model, 9), range(60), {"steps": 9}, **arguments)
-    assert following.result(timeout=60) == 0
+    assert following.result(timeout=PATIENCE) == 0
     alone = pieces.draw(em(model, 9), range(60), **arguments)
     assert torch.equal(piece.x, alone.x)
     assert piece.nfe.tolist() == [10] * 60
@@ -182,4 +183,4 @@ def test_a_process_with_another_model_is_told(tmp_path):
          "settings": pieces.settings_of(em(gaussian_model(VP)), range(4))}
     )  # fmt: skip
     with pytest.raises(OutputError, match="not those of rank 0: sde"):
-        following.result(timeout=60)
+        following.result(timeout=PATIENCE)

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from ggf_cli.distributed import LARGEST_PORTION, Job, find_job
+from patience import PATIENCE
 from program import content, job, lines, until
 from test_resume import RUN, SCHEMA, ggf
 
@@ -122,10 +123,10 @@ def test_torchrun_restarts_a_process_that_is_killed(tmp_path):
         text=True,
     )
     try:
-        until(lambda: lines(folder) > 4, timeout=120)
+        until(lambda: lines(folder) > 4, timeout=PATIENCE)
         os.kill(workers(agent.pid)[1], signal.SIGKILL)
     finally:
-        stdout, stderr = agent.communicate(timeout=180)
+        stdout, stderr = agent.communicate(timeout=PATIENCE)
     assert agent.returncode == 0, stderr
     assert "resuming:" in stderr
     assert "60 samples of mixture" in stdout

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from hub_server import Hub
+from patience import PATIENCE
 
 REPO, FILE = "some/model", "weights/model.safetensors"
 WEIGHTS = random.Random(0).randbytes(3_000_000)
@@ -104,7 +105,7 @@ class Client:
 
     @staticmethod
     def finish(process):
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
         answer = Answer(**json.loads(out), stderr=err or "")
         answer.path = Path(answer.path) if answer.path else None

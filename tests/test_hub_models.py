@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from ggf_cli.checkpoints.hashes import data_folder
 from hub_server import Hub
+from patience import PATIENCE
 from test_ncsnpp import NCSNPP_256, RECORDED, VE_2022, published, song_file
 from test_unet import FASHION, SCHEDULER
 
@@ -59,7 +60,7 @@ def program(tmp_path, hub):
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
 
     return run

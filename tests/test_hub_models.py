@@ -49,7 +49,7 @@ def program(tmp_path, hub):
         "GGF_HOME": str(tmp_path / "ggf"),
         "HF_ENDPOINT": hub.url,
         "NO_PROXY": "*",
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1",
     }
 
     def run(*args, **more):

@@ -34,9 +34,8 @@ from ggf_cli.output.record import Record, find_record
 from ggf_cli.output.schema import short
 from ggf_cli.text import plain
 
-MAX_FILE = (
-    2**31
-)  # bytes; no file of a run or a comparison is larger, see MAX_NUMBERS and SHARD_BYTES
+# Bytes; no file of a run or a comparison is larger, see MAX_NUMBERS and SHARD_BYTES
+MAX_FILE = 2**31
 _ASCII = str.maketrans({"×": "x", "–": "-", "·": ","})
 
 

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="Piece")
 TRACED = 32  # samples whose steps are recorded
-MAX_PIECE = (
-    2**34
-)  # bytes of its file; 50,000 images of 256 x 256 with their states have some 1e10 at most
+# Bytes of its file; 50,000 images of 256 x 256 with their states have some 1e10 at most
+MAX_PIECE = 2**34
 Report = Callable[[Progress], None]
 
 

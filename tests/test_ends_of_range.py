@@ -22,8 +22,14 @@ WIDE = {
 }
 
 
+FAST = {"vp-80", "ve-1e5"}  # the widest of their kind
+
+
 @pytest.mark.parametrize("name", SOLVERS)
-@pytest.mark.parametrize("sde", WIDE.values(), ids=WIDE)
+@pytest.mark.parametrize(
+    "sde",
+    [pytest.param(WIDE[k], id=k, marks=[] if k in FAST else [pytest.mark.slow]) for k in WIDE],
+)
 def test_samples_have_the_deviation_of_the_data(sde, name):
     """Within 12 %, most of which is the solvers' own: 7 % are due to the corrector of pc."""
     options = {"steps": 250} if "steps" in make_solver(name).options() else {"eps_rel": 0.1}

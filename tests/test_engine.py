@@ -133,7 +133,7 @@ def test_freed_slots_are_refilled_in_the_same_tick():
 
 def test_utilisation_on_the_embedded_model_is_at_least_97_percent(fashion):
     """n = 8 x batch size, eps_rel 0.05."""
-    result = ggf_cli.sample(fashion, 32, eps_rel=0.05, batch_size=4)
+    result = ggf_cli.sample(fashion, 16, eps_rel=0.05, batch_size=2)
     assert result.utilisation >= 0.97
 
 

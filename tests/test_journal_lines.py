@@ -191,15 +191,21 @@ def test_the_last_line_of_a_sample_counts(begun, tmp_path):
     assert "1 more were finished, but their files are not as they were: drawn again" in done.said
 
 
-def test_more_samples_than_the_run_has_are_refused(begun, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [("index", "index", lambda i: 1000 + i), ("shard", "shard", str), ("session", "session", None)],
+)
+def test_more_lines_than_a_run_has_are_refused(begun, tmp_path, monkeypatch, kind, key, value):
     """Else a journal of strangers would take any amount of memory."""
-    folder = shutil.copytree(begun["png"], tmp_path / "f")
+    monkeypatch.setattr(history, "MANY", 3)
+    folder = shutil.copytree(begun["npz"], tmp_path / "f")
     lines = entries(folder)
-    more = [{**line_of(lines, "index"), "index": 1000 + i} for i in range(10)]
+    good = line_of(lines, kind)
+    more = [{**good, key: value(i) if value else good[key]} for i in range(10)]
     write(folder, [*lines, *more])
-    done = ggf(*RUN, "--resume", "--out", folder / "run")
+    done = ggf(*RUN, "--format", "npz", "--resume", "--out", folder / "run")
     assert done.code == 5
-    assert f"line {len(lines) + 2}: more samples than the run has" in done.said
+    assert f": more {kind} lines than a run has" in done.said
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ggf_cli.compilation import batch_sizes, compiled, warm_up
 from ggf_cli.engine import Engine
 from ggf_cli.errors import SolveError
 from ggf_cli.memory import fewer, out_of_memory
-from ggf_cli.output.journal import batch_size_of
+from ggf_cli.output.history import batch_size_of
 from ggf_cli.solvers import SOLVERS, make_solver
 from problems import VP, gaussian_model, quick_options
 

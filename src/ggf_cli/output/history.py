@@ -23,6 +23,7 @@ SCHEMA = "ggf-journal/1"
 
 # Bytes. A line of a sample has some 250, ten million samples 2.5e9; the first line may list as many indices.
 MAX_JOURNAL, MAX_FRAME, MAX_LINE = 2**33, 2**29, 2**16
+MANY = 100_000  # sessions of a run, and lines that are told to be left out
 
 _WHOLE = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _SHA256 = {"type": ["string", "null"], "pattern": "^[0-9a-f]{64}$"}
@@ -69,7 +70,7 @@ class History:
         shards: {name: sha256} of the .npz files that are complete.
         sessions: Of each process that worked on it: "started_at", "launch", "rank", "device", "versions", "samples" (how many it
             finished) and "spent" (network calls, rows, seconds).
-        left_out: Where a line was left out and why, for each that is whole and of no use.
+        left_out: Where a line was left out and why, for each (of the first `MANY`) that is whole and of no use.
     """
 
     frame: dict[str, Any]
@@ -179,7 +180,8 @@ def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: Hi
             if kind == "session":  # whose samples the next lines are
                 hint = "mend the line, or start anew with --force"
                 raise OutputError(problem, hint=hint)
-            history.left_out.append(problem)
+            if len(history.left_out) < MANY:
+                history.left_out.append(problem)
             continue
         if kind == "session":
             session = {**entry["session"], "samples": 0, "spent": [0, 0, 0.0]}
@@ -188,9 +190,10 @@ def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: Hi
             history.shards[entry["shard"]] = entry["sha256"]
         elif kind == "index":
             history.records[entry["index"]] = entry
-            if len(history.records) > most:
-                raise OutputError(f"{path}, line {number}: more samples than the run has")
             session["samples"] = session.get("samples", 0) + 1
+        # Else a journal of strangers would take any amount of memory.
+        if max(len(history.records), len(history.shards)) > most or len(history.sessions) > MANY:
+            raise OutputError(f"{path}, line {number}: more {kind} lines than a run has")
         session["spent"] = entry.get("spent", session.get("spent"))
 
 

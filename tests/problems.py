@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -14,6 +15,12 @@ MEAN, STD = 0.3, 0.5  # of the Gaussian data
 VP = VPSDE()
 VE = VESDE(sigma_min=0.01, sigma_max=50.0)
 SUBVP = SubVPSDE()
+
+
+def each_sde(vp: SDE = VP, ve: SDE = VE, subvp: SDE = SUBVP) -> pytest.MarkDecorator:
+    """Parametrize a test that takes long: sub-VP, which is VP with less noise, is marked slow."""
+    slow = pytest.param(subvp, marks=pytest.mark.slow)
+    return pytest.mark.parametrize("sde", [vp, ve, slow], ids=lambda sde: sde.name)
 
 
 def gaussian_score(sde: SDE) -> Callable[[Tensor, Tensor], Tensor]:

@@ -4,8 +4,9 @@ import pytest
 
 from ggf_cli.solvers import SOLVERS
 from orders import FINEST, NAMES, SDES, errors, flow, prior, rms, slope, solution, solve
+from problems import each_sde
 
-every_sde = pytest.mark.parametrize("sde", SDES, ids=lambda sde: sde.name)
+every_sde = each_sde(*SDES)
 
 
 @every_sde

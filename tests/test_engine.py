@@ -10,7 +10,7 @@ from ggf_cli.errors import UsageError
 from ggf_cli.noise import Noise
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import SOLVERS, make_solver
-from problems import SUBVP, VE, VP, gaussian_model, gaussian_score, quick_options
+from problems import SUBVP, VE, VP, each_sde, gaussian_model, gaussian_score, quick_options
 
 VARIANTS = {"heun-churn": make_solver("heun", {"steps": 6, "s_churn": 4.0})}
 
@@ -243,7 +243,7 @@ TIGHT = {
 }
 
 
-@every_sde
+@each_sde()
 @pytest.mark.parametrize("name", SOLVERS)
 def test_moments_of_a_full_solve(sde, name):
     """400 x 64 values: the mean within 3 % of the scale, the standard deviation within 6 %."""

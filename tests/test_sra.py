@@ -13,7 +13,7 @@ from ggf_cli.sde import VESDE
 from ggf_cli.solvers.brownian import Span, extend
 from ggf_cli.solvers.sra import SRA1, SRA3
 from orders import ROWS, SIZE, Path, prior, randn, rms, solve
-from problems import SUBVP, VE, VP, gaussian_model, gaussian_score
+from problems import SUBVP, VE, VP, each_sde, gaussian_model, gaussian_score
 
 every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
 every_scheme = pytest.mark.parametrize("scheme", [SRA1, SRA3])
@@ -135,7 +135,7 @@ def refine(span, pieces, noise, index):
     yield span
 
 
-@every_sde
+@each_sde()
 @every_scheme
 def test_error_falls_with_the_tolerance(sde, scheme):
     """Against the same path in steps of a quarter the length, for one sample of 64 pixels."""

@@ -45,6 +45,6 @@ def quick_options(name: str) -> dict[str, object]:
     """Options with which a solver takes few steps."""
     options = read_catalog()[name]["options"]
     if "steps" in options:
-        return {"steps": 12}
-    tolerance = 0.5 if name.startswith("sra") else 0.1
+        return {"steps": 7}
+    tolerance = 0.6 if name.startswith("sra") else 0.25
     return {"eps_rel": tolerance, "eps_abs": tolerance}

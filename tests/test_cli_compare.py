@@ -101,7 +101,9 @@ def test_a_budget_decides_how_many_samples_and_holds_when_it_goes_on(tmp_path):
     assert json.loads(again.stdout)["n"] == document["n"]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "preset", [pytest.param(p, marks=[pytest.mark.slow] * (i > 0)) for i, p in enumerate(PRESETS)]
+)
 def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
     preset, tmp_path, monkeypatch
 ):

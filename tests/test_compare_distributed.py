@@ -51,7 +51,7 @@ def leftovers(folder):
     return [path for path in folder.glob("samples/*") if path.suffix != ".npz"]
 
 
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("world", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_figures_do_not_depend_on_the_number_of_processes(whole, tmp_path, world):
     folder = tmp_path / "run"
     programs = job(world, ["compare", *WORDS, "--out", folder], tmp_path / "log")
@@ -87,6 +87,7 @@ def test_every_process_draws_some_of_a_piece(tmp_path):
     assert leftovers(tmp_path / "run") == []
 
 
+@pytest.mark.slow  # test_distributed.py has that of a run
 def test_torchrun_restarts_a_comparison_whose_process_is_killed(whole, tmp_path):
     folder = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

@@ -85,7 +85,7 @@ def test_options_act(options, more_work):
 
 @pytest.mark.parametrize("reference", ["state", "none"])
 def test_other_references_for_the_tolerance_solve_the_problem_too(reference):
-    default, other = run(VP, n=64, eps_rel=0.1), run(VP, n=64, eps_rel=0.1, reference=reference)
+    default, other = run(VP, n=24, eps_rel=0.1), run(VP, n=24, eps_rel=0.1, reference=reference)
     assert not torch.equal(default.nfe, other.nfe)
     assert all(outcome == "done" for outcome in other.outcomes)
 

@@ -80,6 +80,7 @@ def test_the_same_words_go_on_in_the_same_folder(tmp_path, monkeypatch):
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_budget_decides_how_many_samples_and_holds_when_it_goes_on(tmp_path):
     words = [
         "adaptive:eps-rel=0.5",

@@ -9,7 +9,7 @@ from ggf_cli.engine import Engine
 from ggf_cli.noise import Noise
 from ggf_cli.solvers.dpm_adaptive import DPMAdaptive
 from orders import flow, rms
-from problems import SUBVP, VE, VP, gaussian_model, gaussian_score
+from problems import SUBVP, VE, VP, each_sde, gaussian_model, gaussian_score
 
 TRACE = json.loads((Path(__file__).parent / "data/k_diffusion.json").read_text())
 
@@ -90,7 +90,7 @@ def test_denoising_is_tweedies_at_t_eps():
     torch.testing.assert_close(denoised.x, expected, rtol=0, atol=1e-12)
 
 
-@every_sde
+@each_sde()
 def test_ancestral_noise_keeps_the_moments(sde):
     """64 x 64 values: the noise put back is what the longer step took away, and s_noise scales it."""
     stds = []

@@ -190,6 +190,7 @@ def test_weights_that_are_not_the_registered_ones_are_refused(hub, program, ncsn
     assert "hint: delete" in done.stderr
 
 
+@pytest.mark.slow  # four programs that load a network of full depth
 def test_a_model_behind_a_browser_is_explained_converted_and_then_found(program, tmp_path):
     done = program("sample", "--model", "cifar10-vp", "--n", 1)
     assert done.returncode == 3

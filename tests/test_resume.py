@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ggf_cli.cli.app import app
+from ggf_cli.output.identity import remarks
 from ggf_cli.output.runlog import as_ranges
 from program import Program, content, kill_after, lines, until
 
@@ -535,6 +536,14 @@ def test_files_and_journal_are_forced_to_the_disk(tmp_path, monkeypatch):
     clock[0] = 1.5
     log.append({"spent": [2, 2, 2.0]}, tmp_path / "b.png")
     assert forced == ["a.png", "b.png", tmp_path.name, "journal"]
+
+
+def test_a_run_whose_noise_had_no_name_yet_is_resumed_with_a_remark():
+    now = {"device": "cpu", "noise": "philox, 2", "versions": {"torch": "2"}}
+    before = {"device": "cpu", "versions": {"torch": "2"}}
+    assert remarks(now, now) == []
+    [remark] = remarks(before, now)
+    assert "the noise was that of the maths library, is philox, 2" in remark
 
 
 # --- helpers of the program ----------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def remarks(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What may change the last bits of a sample without making it another run."""
-    then = {"the device": before["device"], "the noise": before.get("noise"), **before["versions"]}
+    noise = before.get("noise", "that of the maths library")  # as it was before it had a name
+    then = {"the device": before["device"], "the noise": noise, **before["versions"]}
     today = {"the device": now["device"], "the noise": now["noise"], **now["versions"]}
     return [
         f"{name} was {then.get(name)}, is {today[name]}: samples may differ in their last bits"

@@ -9,7 +9,7 @@ processor. A test that compares with recorded numbers must pass on every machine
 - torch's own square root and normal random numbers are moved, too.
 
 The result still depends on the arguments alone, so that tests of invariance hold. Only the process of the tests is changed, not those it
-starts. Slow: several times the time of the tests without it.
+starts. torch.compile does not work under it (tests/test_compilation.py). Slow: several times the time of the tests without it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Folders in diffusers layout and repositories of the hub: what is found where, and what is no model of pixels."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -60,22 +61,26 @@ class Repository:
         return load_model("hf:a/b", quiet=True)
 
 
+@contextmanager
+def asked_hub(cache, monkeypatch):
+    """A hub on this machine, which huggingface_hub asks in this process, with its cache in a folder."""
+    from huggingface_hub import constants
+
+    with Hub() as hub:
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        yield hub
+
+
 @pytest.fixture(params=["folder", "hub"])
 def place(request, tmp_path, monkeypatch):
     """Either place: what holds for one holds for the other."""
     if request.param == "folder":
         yield Folder(tmp_path)
         return
-    from huggingface_hub import constants
-
-    with Hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(
-            constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with asked_hub(tmp_path, monkeypatch) as hub:
         yield Repository(hub)
 
 
@@ -226,16 +231,7 @@ def test_a_fourier_network_has_no_label_0(tmp_path):
 def test_what_the_hub_lacks_is_asked_for_once_where_the_commit_is_given(
     weights, tmp_path, monkeypatch
 ):
-    from huggingface_hub import constants
-
-    with Hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(
-            constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with asked_hub(tmp_path, monkeypatch) as hub:
         files = {"config.json": CONFIG, "scheduler_config.json": SCHEDULER, WEIGHTS: weights}
         commit = hub.publish("a/b", {name: as_bytes(content) for name, content in files.items()})
         load_model(f"hf:a/b@{commit}", quiet=True)

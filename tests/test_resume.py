@@ -465,7 +465,8 @@ def test_a_full_disk_keeps_what_is_finished(whole, small_disk):
 def test_a_journal_that_does_not_fit_keeps_whole_lines(tmp_path):
     """A limit on the size of files stops it in the middle of a line."""
     from ggf_cli.errors import OutputError
-    from ggf_cli.output.journal import Journal, read_history
+    from ggf_cli.output.history import read_history
+    from ggf_cli.output.journal import Journal
 
     frame = {"model": {}}
     log = Journal(tmp_path, frame)
@@ -487,7 +488,8 @@ def test_a_journal_that_does_not_fit_keeps_whole_lines(tmp_path):
 
 
 def test_what_follows_a_line_that_was_cut_short_is_read(tmp_path):
-    from ggf_cli.output.journal import Journal, read_history
+    from ggf_cli.output.history import read_history
+    from ggf_cli.output.journal import Journal
 
     record = {"nfe": 1, "accepted": 1, "rejected": 0, "status": "done", "sha256": None}
     for index in range(3):

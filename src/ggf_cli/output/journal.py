@@ -33,16 +33,12 @@ from ggf_cli.output.history import (
     MAX_JOURNAL,
     MAX_LINE,
     SCHEMA,
-    History,
     is_there,
     journal_path,
     journals,
     read_frame,
-    read_history,
 )
 from ggf_cli.output.identity import differences
-
-__all__ = ["History", "Journal", "journal_path", "read_history", "remove_journals"]
 
 SYNC_EVERY_S = 1.0
 SYNC_SHARE = 0.02  # of the time

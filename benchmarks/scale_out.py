@@ -270,7 +270,7 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
 
     from ggf_cli import load_model
     from ggf_cli.engine import Engine, Finished, Outcome
-    from ggf_cli.output.journal import read_history
+    from ggf_cli.output.history import read_history
     from ggf_cli.output.run import RunWriter
     from ggf_cli.output.runlog import as_json, run_frame, run_log
     from ggf_cli.solvers import make_solver

@@ -3,7 +3,7 @@
     python benchmarks/bench.py [SUITE ...] [--runs 7] [--threads N] [--out runs/bench]
 
 Everything that is compared runs in this process, in turn, so that what else the machine does hits all alike, and all have the
-memory of `ggf` (`ggf_cli.memory.keep_freed`). A row gives the median of the runs and their quartiles. Peers:
+memory of `ggf` (`ggf_cli.runtime.memory.keep_freed`). A row gives the median of the runs and their quartiles. Peers:
 `pip install -r benchmarks/requirements.txt`; rows whose peer is missing are named and left out. On a quiet machine, and without
 OMP_WAIT_POLICY=PASSIVE in the environment, which halves the speed of small batches.
 """
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ggf_cli.memory import keep_freed
+from ggf_cli.runtime.memory import keep_freed
 from measure import Row, Skipped
 
 SUITES = ("engine", "output", "network", "job", "startup", "scaling")

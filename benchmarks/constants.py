@@ -1,4 +1,4 @@
-"""What each constant of `adaptive-multistep` is worth, on an exact model: the table in docs/adaptive-multistep.md.
+"""What each constant of `adaptive-multistep` is worth, on an exact model: the table in docs/research/adaptive-multistep.md.
 
     python benchmarks/constants.py MODEL [--n 10000] [--eps-rel 0.02] [--seed 0]
 

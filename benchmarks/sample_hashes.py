@@ -3,7 +3,7 @@
     python benchmarks/sample_hashes.py > before.json        # then change the code
     python benchmarks/sample_hashes.py --against before.json
 
-Compare on one machine only: networks and elementary functions round differently elsewhere (docs/reproducibility.md).
+Compare on one machine only: networks and elementary functions round differently elsewhere (docs/reference/reproducibility.md).
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python benchmarks/scale_out.py [RUN ...] [--n 1000000] [--gpus 8,64,256,1024] [--tick-ms 66]
 
-What is simulated is the program itself where that is possible: indices are handed out by `ggf_cli.distributed.Job`, with a
+What is simulated is the program itself where that is possible: indices are handed out by `ggf_cli.runs.distributed.Job`, with a
 store that counts and queues. What one request to a TCPStore, one written sample and, in the end, one line of `run.json` cost is measured
 here first, on this machine and its disk. How many evaluations samples take comes from the `run.json` of the runs named, by default
 from nfe.json beside this file. Assumed, not measured: the time of a network call (`--tick-ms`, of a full batch), that a call with few rows takes
@@ -27,8 +27,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ggf_cli.distributed import PUBLISH_EVERY_S, PUBLISH_RANKS_PER_S, Job
-from ggf_cli.output.run import WAITING
+from ggf_cli.runs.distributed import PUBLISH_EVERY_S, PUBLISH_RANKS_PER_S, Job
+from ggf_cli.runs.writer import WAITING
 
 HERE = Path(__file__).parent
 
@@ -270,9 +270,9 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
 
     from ggf_cli import load_model
     from ggf_cli.engine import Engine, Finished, Outcome
-    from ggf_cli.output.history import read_history
-    from ggf_cli.output.run import RunWriter
-    from ggf_cli.output.runlog import as_json, run_frame, run_log
+    from ggf_cli.runs.history import read_history
+    from ggf_cli.runs.run_log import as_json, run_frame, run_log
+    from ggf_cli.runs.writer import RunWriter
     from ggf_cli.solvers import make_solver
 
     engine = Engine(load_model("fashion-mixture"), make_solver("adaptive"))

@@ -34,7 +34,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--other-maths",
         action="store_true",
-        help="run with the maths library of another machine: see tests/other_maths.py",
+        help="run with the maths library of another machine: see tests/support/other_maths.py",
     )
 
 

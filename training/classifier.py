@@ -33,8 +33,8 @@ from ggf_cli.metrics.classifier import (
 )
 from ggf_cli.metrics.classifier import load as load_classifier
 from ggf_cli.metrics.frechet import moments
-from ggf_cli.output.folder import write_atomically
-from ggf_cli.precision import fast_bf16
+from ggf_cli.runs.folder import write_atomically
+from ggf_cli.runtime.precision import fast_bf16
 
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3

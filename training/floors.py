@@ -2,7 +2,7 @@
 
     python training/floors.py [--seeds 10]
 
-Of docs/metrics.md. About 5 minutes on one CPU core.
+Of docs/reference/metrics.md. About 5 minutes on one CPU core.
 """
 
 import argparse

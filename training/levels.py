@@ -16,7 +16,7 @@ from torch import Tensor
 import ggf_cli
 from fashion_mnist import load
 from ggf_cli.metrics.ffd import FFD
-from ggf_cli.precision import in_precision
+from ggf_cli.runtime.precision import in_precision
 from ggf_cli.score import ScoreModel
 
 LEVELS = (0.17, 0.4, 0.7, 1.2, 2.5, 5.0, 12.0)  # sigma / alpha

@@ -11,11 +11,11 @@ import torch
 
 from authors_loop import sample_batch
 from ggf_cli import load_model
-from ggf_cli.compilation import compiled
 from ggf_cli.engine import Engine
 from ggf_cli.noise.box_muller import standard_normal
 from ggf_cli.noise.philox import random_words
-from ggf_cli.precision import in_precision
+from ggf_cli.runtime.compilation import compiled
+from ggf_cli.runtime.precision import in_precision
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from measure import Row, interleaved

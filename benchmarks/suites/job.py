@@ -2,7 +2,7 @@
 
 diffusers' loops are those of its pipelines (ScoreSdeVePipeline, DDPMPipeline, DDIMPipeline): scheduler and network, without its
 progress bar. Loops of equal steps are timed over some of their steps. How good the samples of each are is for
-`ggf compare`; docs/performance.md has both beside each other.
+`ggf compare`; docs/reference/performance.md has both beside each other.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from torch import Tensor
 from ggf_cli import load_model
 from ggf_cli.compare.lineup import parse_contender
 from ggf_cli.engine import Engine
-from ggf_cli.precision import in_precision
+from ggf_cli.runtime.precision import in_precision
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from measure import Row, Skipped, interleaved

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ggf_cli import load_model
-from ggf_cli.compilation import compiled
-from ggf_cli.precision import in_precision
+from ggf_cli.runtime.compilation import compiled
+from ggf_cli.runtime.precision import in_precision
 from ggf_cli.score import ScoreModel
 from measure import Row, Skipped, interleaved
 from networks import DIFFUSERS, SONG, build_theirs, to_native

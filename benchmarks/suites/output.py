@@ -10,8 +10,8 @@ from time import perf_counter, sleep
 import torch
 
 from ggf_cli.engine import Finished, Outcome
-from ggf_cli.output.background import background
-from ggf_cli.output.run import RunWriter
+from ggf_cli.runs.background import background
+from ggf_cli.runs.writer import RunWriter
 from measure import Row
 
 SAMPLES = 32

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ggf_cli import load_model
 from ggf_cli.engine import Engine
-from ggf_cli.precision import in_precision
+from ggf_cli.runtime.precision import in_precision
 from ggf_cli.solvers import make_solver
 from measure import Row, interleaved
 

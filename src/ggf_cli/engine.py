@@ -21,11 +21,11 @@ from typing import SupportsIndex, TypeVar
 import torch
 from torch import Tensor
 
-from ggf_cli.compilation import batch_sizes
 from ggf_cli.errors import SolveError, UsageError
-from ggf_cli.memory import fewer, out_of_memory, release
 from ggf_cli.noise import Noise
-from ggf_cli.progress import Finished, Outcome, Progress
+from ggf_cli.results import Finished, Outcome, Progress
+from ggf_cli.runtime.compilation import batch_sizes
+from ggf_cli.runtime.memory import fewer, out_of_memory, release
 from ggf_cli.scalars import as_indices, as_int
 from ggf_cli.score import CountedScore, ScoreModel
 from ggf_cli.solvers.base import Rows, Solver
@@ -37,7 +37,7 @@ T = TypeVar("T")
 MAX_NFE = 10_000
 
 # On a CPU, float32 convolutions on one or two threads give a row the same bits in any batch of an even number of rows
-# (tests/test_engine.py checks the embedded network); other batches take other kernels or divide the work within a row. So
+# (tests/core/test_engine.py checks the embedded network); other batches take other kernels or divide the work within a row. So
 # the last rows of a run keep a finished neighbour, and a sample is the same to the bit in any subset drawn at the same batch size,
 # also when a run is resumed, if that size is even (or 1).
 # More threads divide a row even so; bfloat16 convolutions never do.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ggf_cli.engine import EVEN, Engine, Finished, Outcome
 from ggf_cli.errors import UsageError
-from ggf_cli.memory import out_of_memory, release
+from ggf_cli.runtime.memory import out_of_memory, release
 from ggf_cli.scalars import as_indices, as_int, shown
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver

@@ -41,8 +41,8 @@ class ScoreModel:
         distribution: The distribution of the data where it is known exactly, with `sample` and `moments` as
             `networks.mixture.GaussianMixture` has them.
         recommended: Options that suit the model, {"snr": 0.075}: solvers that have them and leave them open take them.
-        precision: Of the network's arithmetic, for the run log: `ggf_cli.precision`.
-        compiled: Whether the score is code for a few batch sizes, which the engine then keeps to: `ggf_cli.compilation`.
+        precision: Of the network's arithmetic, for the run log: `ggf_cli.runtime.precision`.
+        compiled: Whether the score is code for a few batch sizes, which the engine then keeps to: `ggf_cli.runtime.compilation`.
     """
 
     score: ScoreFunction

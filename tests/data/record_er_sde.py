@@ -1,9 +1,9 @@
-"""Records what the authors' ER-SDE-Solver-3 does, for tests/test_multistep.py.
+"""Records what the authors' ER-SDE-Solver-3 does, for tests/solvers/test_multistep.py.
 
     python tests/data/record_er_sde.py FOLDER tests/data/er_sde.json
 
 FOLDER holds er_sde_solver.py of QinpengCui/ER-SDE-Solver (25ca6c2, MIT). The noise is ggf's own, the score that of the
-Gaussian data of tests/problems.py, the grid Karras'; what is stored is x after every step.
+Gaussian data of tests/support/problems.py, the grid Karras'; what is stored is x after every step.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-sys.path[:0] = [sys.argv[1], str(Path(__file__).parents[1])]
+sys.path[:0] = [sys.argv[1], str(Path(__file__).parents[1] / "support")]
 from er_sde_solver import ER_SDE_Solver, customized_func
 
 from ggf_cli.noise import Noise

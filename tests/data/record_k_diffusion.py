@@ -1,9 +1,9 @@
-"""Records what k-diffusion's adaptive DPM-Solver does, for tests/test_dpm_adaptive.py.
+"""Records what k-diffusion's adaptive DPM-Solver does, for tests/solvers/test_dpm_adaptive.py.
 
     python tests/data/record_k_diffusion.py FOLDER tests/data/k_diffusion.json
 
 FOLDER holds k_diffusion/sampling.py of crowsonkb/k-diffusion (4601bf0, MIT); of it only DPMSolver and what that needs are
-executed, since the rest imports packages that are not needed. One sample of the Gaussian data of tests/problems.py, with
+executed, since the rest imports packages that are not needed. One sample of the Gaussian data of tests/support/problems.py, with
 ggf's own noise, in float64. Stored: log(sigma / alpha) and the counts after every attempt, and the final state.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from ggf_cli.noise import Noise
 from ggf_cli.sde import expand_as_batch

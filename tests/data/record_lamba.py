@@ -1,9 +1,9 @@
-"""Records what the authors' JAX code does with `sde_improved_euler` False, for tests/test_lamba.py.
+"""Records what the authors' JAX code does with `sde_improved_euler` False, for tests/solvers/test_lamba.py.
 
     python tests/data/record_lamba.py FOLDER tests/data/lamba.json
 
 FOLDER holds sampling.py of AlexiaJM/score_sde_fast_sampling (5da8f3f). Of it only AdaptivePredictor.update_fn is executed,
-with numpy in place of jax, in float64. One sample of the Gaussian data of tests/problems.py, with ggf's own noise. Stored:
+with numpy in place of jax, in float64. One sample of the Gaussian data of tests/support/problems.py, with ggf's own noise. Stored:
 the time after every attempt and the state at t_eps. Their loop replaces x'_prev by x before every attempt ("state").
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from ggf_cli.noise import Noise
 from problems import VE, VP, gaussian_score

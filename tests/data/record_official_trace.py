@@ -1,4 +1,4 @@
-"""Records what the authors' PyTorch file does, for tests/test_adaptive.py.
+"""Records what the authors' PyTorch file does, for tests/solvers/test_adaptive.py.
 
     python tests/data/record_official_trace.py FOLDER tests/data/official_trace.json
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-sys.path[:0] = [sys.argv[1], str(Path(__file__).parents[1])]
+sys.path[:0] = [sys.argv[1], str(Path(__file__).parents[1] / "support")]
 import sde_lib
 import sde_sampling_torch as official
 

@@ -1,4 +1,4 @@
-"""Records what Song's networks answer, at a small width, for tests/test_ncsnpp.py.
+"""Records what Song's networks answer, at a small width, for tests/networks/test_ncsnpp.py.
 
     python tests/data/record_song_outputs.py CHECKOUT tests/data/song_outputs.json
 

@@ -1,4 +1,4 @@
-"""Records what Song's predictors and corrector do at batch size 1, for tests/test_predictor_corrector.py.
+"""Records what Song's predictors and corrector do at batch size 1, for tests/solvers/test_predictor_corrector.py.
 
     python tests/data/record_song_samplers.py FOLDER tests/data/song_samplers.json
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-sys.path[:0] = [sys.argv[1], str(Path(__file__).parents[1])]
+sys.path[:0] = [sys.argv[1], str(Path(__file__).parents[1] / "support")]
 import sampling
 import sde_lib
 

@@ -19,9 +19,9 @@ from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.locate import obtain
 from ggf_cli.checkpoints.manifest import HUB, find_model
 from ggf_cli.checkpoints.native import Checkpoint
-from ggf_cli.devices import resolve_device
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
+from ggf_cli.runtime.devices import resolve_device
 from ggf_cli.score import PARAMETRIZATIONS, Parametrization, ScoreModel, as_shape
 from ggf_cli.sde import sde_from_dict
 

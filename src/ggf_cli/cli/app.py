@@ -22,8 +22,8 @@ from ggf_cli.cli.list_models import list_models
 from ggf_cli.cli.list_solvers import list_solvers
 from ggf_cli.cli.sample import sample
 from ggf_cli.cli.show import show
-from ggf_cli.distributed import find_job
 from ggf_cli.errors import CheckpointError, GGFError, OutputError, UsageError
+from ggf_cli.runs.distributed import find_job
 
 
 class Group(TyperGroup):

@@ -9,7 +9,7 @@ import typer
 
 from ggf_cli.compare.lineup import DEFAULT, EPS_REL
 from ggf_cli.compare.presets import PRESETS
-from ggf_cli.compare.wish import REPEATS
+from ggf_cli.compare.request import REPEATS
 from ggf_cli.metrics import METRICS
 
 BUDGET = "10m"

@@ -17,10 +17,10 @@ from ggf_cli.errors import OutputError, SolveError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ggf_cli.distributed import Job
     from ggf_cli.engine import Engine, Progress
-    from ggf_cli.output.history import History
-    from ggf_cli.output.run import RunWriter, Spent
+    from ggf_cli.runs.distributed import Job
+    from ggf_cli.runs.history import History
+    from ggf_cli.runs.writer import RunWriter, Spent
 
 Record = Mapping[str, Any]
 
@@ -59,7 +59,7 @@ def run(
         quiet: Show no progress.
         job: The job that this process leads, if it is not alone.
     """
-    from ggf_cli.output.history import read_history
+    from ggf_cli.runs.history import read_history
 
     with graceful_interrupt(insist=job is None) as interrupted:
         left = [index for index in wanted if index not in writer.finished]
@@ -106,7 +106,7 @@ def _draw(
     job: Job | None,
 ) -> Exception | None:
     """Run the engine into the writer, to the end or until it is interrupted; the error that came between."""
-    from ggf_cli.output.background import background
+    from ggf_cli.runs.background import background
 
     rows = engine.batch_size
 
@@ -166,8 +166,8 @@ def _conclude(
     """Write what comes last; a run that has ended needs no journal any more."""
     import torch
 
-    from ggf_cli.output.folder import RUN_LOG, write_atomically
-    from ggf_cli.output.runlog import as_json, run_log
+    from ggf_cli.runs.folder import RUN_LOG, write_atomically
+    from ggf_cli.runs.run_log import as_json, run_log
 
     files: list[dict[str, str]] = []
     # A full disk may have room for one of these and not for the other.
@@ -199,7 +199,7 @@ def _conclude(
 
 def tidy(folder: Path) -> None:
     """Remove what a run that has ended needs no more; the run is complete even where that fails."""
-    from ggf_cli.output.journal import remove_journals
+    from ggf_cli.runs.journal import remove_journals
 
     try:
         remove_journals(folder)
@@ -214,10 +214,10 @@ def earlier(folder: Path, frame: Mapping[str, Any]) -> History | dict[str, Any] 
     Raises:
         OutputError: Another run, one that cannot be resumed, or a damaged one.
     """
-    from ggf_cli.output.folder import RUN_LOG
-    from ggf_cli.output.history import is_there, journal_path, read_frame, read_history
-    from ggf_cli.output.identity import differences
-    from ggf_cli.output.record import find_record
+    from ggf_cli.runs.folder import RUN_LOG
+    from ggf_cli.runs.history import is_there, journal_path, read_frame, read_history
+    from ggf_cli.runs.load import find_record
+    from ggf_cli.runs.resume import differences
 
     journal, log = journal_path(folder, 0), None
     try:
@@ -268,7 +268,7 @@ def lost_samples(lost: Sequence[Record], wanted: int, solver: str) -> SolveError
 
 def _explained(error: Exception, engine: Engine) -> Exception:
     """The error as the user meets it."""
-    from ggf_cli.memory import out_of_memory
+    from ggf_cli.runtime.memory import out_of_memory
 
     if not out_of_memory(error):  # the network's memory is the engine's business, this is the rest
         return error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 
-from ggf_cli import compilation
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.cli import console
-from ggf_cli.devices import full_precision
 from ggf_cli.errors import AssumptionWarning
-from ggf_cli.memory import keep_freed
-from ggf_cli.precision import in_precision
+from ggf_cli.runtime import compilation
+from ggf_cli.runtime.devices import full_precision
+from ggf_cli.runtime.memory import keep_freed
+from ggf_cli.runtime.precision import in_precision
 from ggf_cli.score import ScoreModel
 
 

@@ -17,16 +17,16 @@ from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import console, draw, options
 from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.cli.solver_options import with_solver_options
-from ggf_cli.distributed import find_job
 from ggf_cli.errors import OutputError, UsageError
-from ggf_cli.output.identity import differences, remarks
+from ggf_cli.runs.distributed import find_job
+from ggf_cli.runs.resume import differences, remarks
 from ggf_cli.solvers.catalog import as_words, read_catalog
 
 if TYPE_CHECKING:
-    from ggf_cli.distributed import Job
     from ggf_cli.engine import Engine
-    from ggf_cli.output.history import History
-    from ggf_cli.output.run import RunWriter
+    from ggf_cli.runs.distributed import Job
+    from ggf_cli.runs.history import History
+    from ggf_cli.runs.writer import RunWriter
 
 _FORMAT = options.Format.PNG
 
@@ -86,12 +86,12 @@ def sample(
     started_at, clock = datetime.now().astimezone(), perf_counter()
     with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
         from ggf_cli.cli.model import prepare, warm_up
-        from ggf_cli.compilation import compiled
         from ggf_cli.engine import Engine
-        from ggf_cli.output.folder import OutputFolder
-        from ggf_cli.output.run import RunWriter, check_request, near_square
-        from ggf_cli.output.runlog import as_ranges, run_frame
         from ggf_cli.pilot import FIRST, frozen, pilot_indices
+        from ggf_cli.runs.folder import OutputFolder
+        from ggf_cli.runs.run_log import as_ranges, run_frame
+        from ggf_cli.runs.writer import RunWriter, check_request, near_square
+        from ggf_cli.runtime.compilation import compiled
         from ggf_cli.sampling import choose_batch_size
         from ggf_cli.solvers import make_solver
     if interrupted():
@@ -196,7 +196,7 @@ def sample(
 
 def _decided(resumed: Path | None, job: Job | None) -> int | None:
     """The batch size that `auto` has stood for: in the run that is resumed, or for rank 0 of the job."""
-    from ggf_cli.output.history import batch_size_of
+    from ggf_cli.runs.history import batch_size_of
 
     if job and not job.leads:
         rows: int | None = job.hear().get("frame", {}).get("batch_size")
@@ -209,8 +209,8 @@ def _follow(
 ) -> None:
     """Draw as one of the processes that do not lead, as the leading one has decided."""
     from ggf_cli.cli.model import warm_up
-    from ggf_cli.output.history import journal_path
-    from ggf_cli.output.run import RunWriter
+    from ggf_cli.runs.history import journal_path
+    from ggf_cli.runs.writer import RunWriter
 
     assert out is not None
     decision = job.hear()

@@ -24,14 +24,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ggf_cli.cli import console
-from ggf_cli.cli.tell_comparison import find_comparison, tell_comparison
+from ggf_cli.cli.comparison_summary import find_comparison, tell_comparison
 from ggf_cli.errors import OutputError, UsageError
 from ggf_cli.files import NotAFile, sha256
-from ggf_cli.output.facts import run_facts, version_facts
-from ggf_cli.output.folder import RUN_LOG
-from ggf_cli.output.histogram import histogram
-from ggf_cli.output.record import Record, find_record
-from ggf_cli.output.schema import short
+from ggf_cli.runs.folder import RUN_LOG
+from ggf_cli.runs.histogram import histogram
+from ggf_cli.runs.load import Record, find_record
+from ggf_cli.runs.schema import short
+from ggf_cli.runs.summary import run_facts, version_facts
 from ggf_cli.text import plain
 
 # Bytes; no file of a run or a comparison is larger, see MAX_NUMBERS and SHARD_BYTES

@@ -9,11 +9,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ggf_cli.compare.report import COMPARISON
 from ggf_cli.errors import OutputError
 from ggf_cli.files import read_file
-from ggf_cli.output.comparison import COMPARISON
-from ggf_cli.output.folder import lock_folder
-from ggf_cli.output.schema import misfits
+from ggf_cli.runs.folder import lock_folder
+from ggf_cli.runs.schema import misfits
 
 SCHEMA = "ggf-compare/1"
 LOCK = ".lock"

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggf_cli.compare.steps import steps_of
+from ggf_cli.compare.step_sizes import steps_of
 from ggf_cli.engine import Engine, Finished, Outcome, Progress
 from ggf_cli.files import open_file
 from ggf_cli.noise import STREAM
-from ggf_cli.output.folder import write_atomically
-from ggf_cli.output.runlog import peak_memory
+from ggf_cli.runs.folder import write_atomically
+from ggf_cli.runs.run_log import peak_memory
 from ggf_cli.trace import Trace
 
 if TYPE_CHECKING:
-    from ggf_cli.distributed import Job
+    from ggf_cli.runs.distributed import Job
 
 P = TypeVar("P", bound="Piece")
 TRACED = 32  # samples whose steps are recorded

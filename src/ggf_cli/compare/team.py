@@ -16,14 +16,14 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
-from ggf_cli import compilation
 from ggf_cli.compare import pieces
 from ggf_cli.compare.pieces import Piece, Share
-from ggf_cli.distributed import Job
+from ggf_cli.compare.report import COMPARISON
 from ggf_cli.engine import Engine, Progress
 from ggf_cli.errors import JobError, OutputError, SolveError
-from ggf_cli.output.comparison import COMPARISON
-from ggf_cli.output.folder import PARTS, remove_tree
+from ggf_cli.runs.distributed import Job
+from ggf_cli.runs.folder import PARTS, remove_tree
+from ggf_cli.runtime import compilation
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 

@@ -19,8 +19,8 @@ def devices() -> Finding:
     """CPU, CUDA and MPS devices with their memory, and which of them `auto` is."""
     import torch
 
-    from ggf_cli.devices import resolve_device
-    from ggf_cli.precision import fast_bf16
+    from ggf_cli.runtime.devices import resolve_device
+    from ggf_cli.runtime.precision import fast_bf16
 
     cpu = torch.device("cpu")
     found: list[dict[str, Any]] = [

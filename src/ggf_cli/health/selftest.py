@@ -28,7 +28,7 @@ def selftest() -> Finding:
     Raises:
         CheckpointError: The model is missing or damaged.
     """
-    from ggf_cli.devices import resolve_device
+    from ggf_cli.runtime.devices import resolve_device
 
     names = dict.fromkeys(["cpu", str(resolve_device("auto"))])
     runs = [_sample(name) for name in names]

@@ -1,7 +1,7 @@
 """FFD: the Fréchet distance to the Fashion-MNIST training images, in the features of a small classifier.
 
 It is to the embedded 28 x 28 models what FID is to photographs, and made the same way (Heusel et al. 2017,
-arXiv:1706.08500), but the features are others: the two cannot be compared. docs/metrics.md says how to read it.
+arXiv:1706.08500), but the features are others: the two cannot be compared. docs/reference/metrics.md says how to read it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class FFD:
         self.space = Fashion(device)
 
     def __call__(self, images: Tensor) -> float:
-        """The distance of images to the training set, >= 0, 0 is best; depends on N, see docs/metrics.md.
+        """The distance of images to the training set, >= 0, 0 is best; depends on N, see docs/reference/metrics.md.
 
         Raises:
             UsageError: As `describe` and `distance`.

@@ -10,7 +10,7 @@ twice. For the same reason: no `addcmul`, no `lerp`, no `torch.compile`, and no 
 replaces by a product with its reciprocal. torch's square root of float32 is not always the nearest number (on a Xeon with AVX-512 it is off
 for 0.6 % of them), see `square_root`. No value is subnormal, so flushing them to zero changes nothing.
 
-Accuracy: |z - exact| < 4e-6 where the radius sqrt(-2 log u_1) is at least 0.01 (tests/test_box_muller.py); |z| < 6.77.
+Accuracy: |z - exact| < 4e-6 where the radius sqrt(-2 log u_1) is at least 0.01 (tests/core/test_box_muller.py); |z| < 6.77.
 
 Reference: Box and Muller 1958, Ann. Math. Statist. 29(2). The coefficients are those of polynomials that interpolate at
 Chebyshev points, rounded to float32; the same test derives them.

@@ -31,7 +31,7 @@ The size of the next step follows from the last correction, in units of the tole
 v is how much of an error in y the data prediction, and with it the image, can still see under the noise.
 The step depends on the past alone and none is taken back, so noise is never chosen. The last D is the denoised image.
 
-docs/adaptive-multistep.md derives this, and has the measurements behind every constant.
+docs/research/adaptive-multistep.md derives this, and has the measurements behind every constant.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads a diffusers `UNet2DModel` folder: config.json, weights, and the scheduler's SDE.
 
 Only the folder's data is read, never code from it. Each configuration is computed as diffusers computes it, or refused by the
-key that is not supported; tests/test_diffusers_grid.py compares the two. Key spellings of 2022 and of today are both
+key that is not supported; tests/checkpoints/test_diffusers_grid.py compares the two. Key spellings of 2022 and of today are both
 understood.
 """
 

@@ -1,0 +1,67 @@
+"""A comparison as things to look at: table, CSV, plots and report.
+
+Everything is drawn from one document, the content of `compare.json` (`ggf_cli/schemas/compare-1.json`), and nothing else but
+the pictures. Importing this imports neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ggf_cli.compare.report.csv_export import csv_text
+from ggf_cli.compare.report.series import Comparison
+from ggf_cli.compare.report.table import table as table
+from ggf_cli.runs.folder import write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COMPARISON = "compare.json"
+
+
+def write_outputs(
+    comparison: Comparison, pictures: Mapping[str, Tensor], folder: Path
+) -> dict[str, Any]:
+    """Write `compare.csv`, the plots, `report.html` and, when all of them are there, `compare.json`.
+
+    Each file appears whole or not at all; those of an earlier call are replaced.
+
+    Args:
+        comparison: The content of `compare.json` but for its "files".
+        pictures: {cell id: (k, C, H, W) float in [0, 1]}, see `grids`; may be empty.
+        folder: Created if it does not exist.
+
+    Returns:
+        The content of `compare.json`: the comparison with "files", [{"path", "sha256"}] of all files but itself.
+
+    Raises:
+        OutputError: Disk full, or not writable.
+    """
+    from ggf_cli.compare.report.distributions import nfe_histogram, step_sizes
+    from ggf_cli.compare.report.grids import grids
+    from ggf_cli.compare.report.html import report
+    from ggf_cli.compare.report.quality import quality_vs_nfe
+
+    drawn = {
+        "quality-vs-nfe.png": quality_vs_nfe(comparison),
+        "nfe-histogram.png": nfe_histogram(comparison),
+        "step-sizes.png": step_sizes(comparison),
+        "grids.png": grids(comparison, pictures),
+    }
+    images = {name: content for name, content in drawn.items() if content is not None}
+    texts = {"compare.csv": csv_text(comparison), "report.html": report(comparison, images)}
+    contents = images | {name: text.encode() for name, text in texts.items()}
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    written = [
+        {"path": name, "sha256": hashlib.sha256(contents[name]).hexdigest()}
+        for name in sorted(contents)
+    ]
+    document = {**comparison, "files": written}
+    text = json.dumps(document, indent=2, allow_nan=False)
+    write_atomically(folder / COMPARISON, text.encode() + b"\n")
+    return document

@@ -1,0 +1,93 @@
+"""A comparison as a table in the terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ggf_cli.compare.report.series import (  # fmt: skip
+    Column,
+    Comparison,
+    Line,
+    columns,
+    failures,
+    legend,
+    lines,
+)
+from ggf_cli.text import plain as printable
+
+_ASCII = str.maketrans({"±": "+/-", "≈": "~", "✓": "*", "–": "-", "—": "-", "×": "x", "·": ",", "↓": "", "↑": "", "\u202f": " ", "\xa0": " "})  # fmt: skip
+_STYLES = {"pending": "dim", "failed": "red", "reference": "italic", "floor": "italic cyan"}
+
+
+def table(comparison: Comparison, *, plain: bool = False) -> RenderableType:
+    """The table of a comparison: a line a cell, the best one in bold, references and floors last.
+
+    Where the console is too narrow for every column, those on the right are left out and named below it.
+
+    Args:
+        comparison: The content of a `compare.json`.
+        plain: ASCII only.
+    """
+    return _ComparisonTable(comparison, plain)
+
+
+@dataclass(frozen=True)
+class _ComparisonTable:
+    comparison: Comparison
+    plain: bool
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        found = columns(self.comparison)
+        shown = list(found)
+        while shown[-1].spare and self._width(shown, console, options) > options.max_width:
+            shown.pop()
+        yield self._table(shown)
+        yield Text()
+        for label, reason in failures(self.comparison):
+            yield Text.assemble(("failed ", "red"), f"{self._text(label)}: {self._text(reason)}")
+        legends = [*legend(self.comparison)]
+        if left := [column.title for column in found[len(shown) :]]:
+            legends.append(f"Too narrow for: {', '.join(left)}.")
+        yield Text(self._text(" ".join(legends)), style="dim")
+
+    def _width(self, shown: Sequence[Column], console: Console, options: ConsoleOptions) -> int:
+        endless = options.update(max_width=10_000)
+        return Measurement.get(console, endless, self._table(shown)).maximum
+
+    def _table(self, shown: Sequence[Column]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in shown:
+            table.add_column(
+                Text(self._text(column.title).strip()),
+                justify="right" if column.numeric else "left",
+                no_wrap=column.key != "label",
+                overflow="fold",
+            )
+        for line in lines(self.comparison):
+            if line.starts:
+                table.add_row()
+            style = _STYLES.get(line.status) or _STYLES.get(line.kind, "")
+            style = f"{style} bold" if line.best else style
+            table.add_row(*(self._place(line, column) for column in shown), style=style)
+        return table
+
+    def _place(self, line: Line, column: Column) -> RenderableType:
+        text = Text(self._text(line.texts.get(column.key, "")))
+        indented = column.key == "label" and line.kind == "matched"
+        return Padding(text, (0, 0, 0, 2), expand=False) if indented else text
+
+    def _text(self, text: str) -> str:
+        """Without control characters; ASCII as far as there is a way to say it so, if plain."""
+        if self.plain:
+            parts = unicodedata.normalize("NFD", text.translate(_ASCII))
+            text = "".join(c for c in parts if not unicodedata.combining(c))
+            text = text.encode("ascii", "replace").decode()
+        return printable(text).replace("\ufffd", "?") if self.plain else printable(text)

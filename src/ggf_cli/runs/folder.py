@@ -1,0 +1,184 @@
+"""The folder of a run: one run's at a time, files appear whole or not at all, failures are told in one sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from contextlib import suppress
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ggf_cli import files
+from ggf_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+RUN_LOG = "run.json"
+RUNNING = ".running"  # locked while a run writes to the folder
+JOURNALS = "journal-*.jsonl"  # there while a run has not ended; one a process
+PARTS = ".parts"  # pixels that wait for their .npz file or the grid
+MAX_LOG = 2**29  # bytes of a run.json; a million samples with a PNG file each take 0.29e9
+
+
+class OutputFolder:
+    """A folder that receives the files of one run; a process that dies lets it go.
+
+    Args:
+        path: Created if it does not exist.
+        force: Accept a folder that is not empty; the files of an earlier run in it are removed.
+        resume: Accept a folder that has a run, to go on with it.
+
+    Raises:
+        OutputError: Not empty (without `force` or a run to resume), in use, not a folder, not writable, or an earlier run in it
+            cannot be removed.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False, resume: bool = False) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            names = {file.name for file in path.iterdir()} - {RUNNING}
+            writable = os.access(path, os.W_OK | os.X_OK)
+        except OSError as error:
+            raise OutputError(f"cannot create the folder {path}: {error.strerror}") from error
+        if not writable:
+            raise OutputError(f"the folder {path} is not writable", hint="give another with --out")
+        begun = RUN_LOG in names or any(fnmatch(name, JOURNALS) for name in names)
+        # A run that was killed before its journal was there leaves at most hidden files.
+        if resume and not begun and any(not name.startswith(".") for name in names):
+            raise OutputError(
+                f"the folder {path} is not empty and holds no run", hint="give another with --out"
+            )
+        if names and not force and not resume:
+            others = "give another with --out, or use --force"
+            raise OutputError(
+                f"the folder {path} is not empty",
+                hint=f"to go on with its run add --resume; else {others}" if begun else others,
+            )
+        self._lock = lock_folder(path, RUNNING, "run")
+        try:
+            self._check_ways()
+            if names and force:
+                self._remove_earlier_run()
+        except OSError as error:
+            self.release()
+            where = error.filename or path
+            raise OutputError(f"cannot prepare {where}: {error.strerror}") from error
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let other runs use the folder."""
+        with suppress(OSError):
+            (self.path / RUNNING).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._lock.release()
+
+    def _check_ways(self) -> None:
+        """Fail before any evaluation is spent."""
+        for name, usable in (
+            ("samples", Path.is_dir),
+            (PARTS, Path.is_dir),
+            (RUN_LOG, Path.is_file),
+        ):
+            there = self.path / name
+            if (there.is_symlink() or there.exists()) and not usable(there):
+                raise OutputError(f"{there} is in the way", hint="remove it")
+
+    def _remove_earlier_run(self) -> None:
+        """Remove what an earlier run wrote, ended or not, so that no sample of it is taken for ours."""
+        from ggf_cli.runs.history import written_by
+        from ggf_cli.runs.journal import remove_journals
+
+        root = self.path.resolve()
+        for name in [*_listed(self.path / RUN_LOG), *written_by(self.path)]:
+            file = self.path / name
+            if _is_ours(file, root):
+                file.unlink(missing_ok=True)
+        (self.path / RUN_LOG).unlink(missing_ok=True)
+        remove_journals(self.path)
+
+
+def _is_ours(file: Path, root: Path) -> bool:
+    """Whether there is such a file in the folder; a log from strangers may list anything."""
+    try:
+        is_file = file.is_symlink() or file.is_file()
+        return is_file and file.parent.resolve().is_relative_to(root)
+    except (ValueError, RuntimeError):  # a null character; a link to itself
+        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
+def lock_folder(folder: Path, name: str, what: str) -> FileLock:
+    """Have a folder to oneself until the lock is released; a process that dies lets it go.
+
+    Args:
+        folder: Which; it exists.
+        name: Of the lock's file in it.
+        what: What writes there, for the message: "run".
+
+    Raises:
+        OutputError: Another one has it, or it cannot be written to.
+    """
+    try:
+        return files.lock(folder / name, timeout_s=0)
+    except TimeoutError as error:
+        raise OutputError(
+            f"another {what} is writing to {folder}", hint="give another folder with --out"
+        ) from error
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _listed(log: Path) -> list[str]:
+    """The files that a run log lists; none if it is none, or damaged."""
+    try:
+        return [str(file["path"]) for file in json.loads(files.read_file(log, MAX_LOG))["files"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            return []
+        raise
+
+
+def write_atomically(target: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write a file of a run, as `files.replace_file`.
+
+    Raises:
+        OutputError: Disk full, or not writable. Nothing is left behind.
+    """
+    try:
+        files.replace_file(target, content, durable=durable)
+    except OSError as error:
+        raise write_error(target, error) from error
+
+
+def write_error(target: Path, error: OSError) -> OutputError:
+    """What to tell of a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(
+            f"no space left while writing {target}",
+            hint="what was written before is whole; free some space, or give another --out",
+        )
+    return OutputError(f"cannot write {target}: {error.strerror}")
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder of ours; a link in its place is not followed.
+
+    Raises:
+        OSError: Something in it cannot be removed.
+    """
+    if path.is_symlink():
+        return
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)

@@ -1,0 +1,236 @@
+"""What the journals of a run say, read line by line; see `journal` for how they are written.
+
+A line that is cut short or is no JSON is dropped, as is one of an unknown kind. A line of a known kind with a value of the wrong type
+or size is left out, and told: its sample is drawn again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from ggf_cli.errors import OutputError
+from ggf_cli.files import open_file, read_file
+from ggf_cli.runs.folder import JOURNALS, MAX_LOG, RUN_LOG
+from ggf_cli.runs.schema import misfits
+
+SCHEMA = "ggf-journal/1"
+
+# Bytes. A line of a sample has some 250, ten million samples 2.5e9; the first line may list as many indices.
+MAX_JOURNAL, MAX_FRAME, MAX_LINE = 2**33, 2**29, 2**16
+MANY = 100_000  # sessions of a run, and lines that are told to be left out
+
+_WHOLE = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+_SHA256 = {"type": ["string", "null"], "pattern": "^[0-9a-f]{64}$"}
+_SESSION = {
+    "type": "object",
+    "required": ["started_at", "launch", "rank", "device"],
+    "properties": {
+        "launch": {**_WHOLE, "maximum": 2**31},
+        "rank": {**_WHOLE, "maximum": 2**31},
+        "started_at": {"type": "string"},
+        "device": {"type": "string"},
+    },
+}
+# {the key that tells the kind of a line: what such a line must be}
+_LINES: Mapping[str, Mapping[str, Any]] = {
+    "session": {"type": "object", "properties": {"session": _SESSION}},
+    "shard": {
+        "type": "object",
+        "required": ["sha256"],
+        "properties": {"shard": {"type": "string"}, "sha256": {**_SHA256, "type": "string"}},
+    },
+    "index": {
+        "type": "object",
+        "required": ["nfe", "accepted", "rejected", "status", "sha256"],
+        "properties": {
+            "index": _WHOLE,
+            **{key: {**_WHOLE, "maximum": 2**53} for key in ("nfe", "accepted", "rejected")},
+            "status": {"enum": ["done", "non_finite", "max_nfe"]},
+            "t": {"type": "number", "minimum": -1e9, "maximum": 1e9},
+            "sha256": _SHA256,
+        },
+    },
+    "spent": {"type": "object"},
+}
+
+
+@dataclass(kw_only=True)
+class History:
+    """What the journals of a run say.
+
+    Attributes:
+        frame: What the run is.
+        records: {index: line} of the finished samples.
+        shards: {name: sha256} of the .npz files that are complete.
+        sessions: Of each process that worked on it: "started_at", "launch", "rank", "device", "versions", "samples" (how many it
+            finished) and "spent" (network calls, rows, seconds).
+        left_out: Where a line was left out and why, for each (of the first `MANY`) that is whole and of no use.
+    """
+
+    frame: dict[str, Any]
+    records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    shards: dict[str, str] = field(default_factory=dict)
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def launches(self) -> int:
+        """How often the run was started."""
+        return 1 + max((session.get("launch", 0) for session in self.sessions), default=-1)
+
+
+def read_frame(path: Path) -> dict[str, Any]:
+    """The first line of a journal: which run it is about.
+
+    Raises:
+        OutputError: It cannot be read, or does not say.
+    """
+    try:
+        return _frame(path, _entries(path))
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_history(folder: Path) -> History | None:
+    """What the journals of a folder say; None without a journal of rank 0, which is there first and removed first.
+
+    Raises:
+        OutputError: A journal cannot be read, does not say which run it is about, or has a damaged line that cannot be left out.
+    """
+    history: History | None = None
+    first = path = journal_path(folder, 0)
+    try:
+        for path in journals(folder) if is_there(first) else ():
+            entries = _entries(path)
+            frame = _frame(path, entries)
+            history = history or History(frame=frame)
+            _take(path, entries, history)
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+    return history
+
+
+def batch_size_of(folder: Path) -> int | None:
+    """Rows per network call of the run in a folder; None if there is none, or no telling."""
+    with suppress(OSError, ValueError, RecursionError, AttributeError, OutputError):
+        path = journal_path(folder, 0)
+        frame = (
+            read_frame(path) if is_there(path) else json.loads(read_file(folder / RUN_LOG, MAX_LOG))
+        )
+        rows = frame.get("batch_size")
+        return rows if type(rows) is int and 1 <= rows < 2**63 else None
+    return None
+
+
+def journal_path(folder: Path, rank: int) -> Path:
+    """The journal of one process."""
+    return folder / JOURNALS.replace("*", str(rank))
+
+
+def journals(folder: Path) -> list[Path]:
+    """All journals in a folder, by rank."""
+    found = [path for path in folder.iterdir() if fnmatch(path.name, JOURNALS)]
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something of this name, be it a link that leads nowhere."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def written_by(folder: Path) -> Iterator[str]:
+    """The files that an unended run may have written; none if its journal is damaged.
+
+    Raises:
+        OutputError: A journal cannot be read.
+    """
+    try:
+        history = read_history(folder)
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        return
+    if history:
+        yield from (f"samples/{index:06d}.png" for index in history.records)
+        yield from history.shards
+        yield "grid.png"
+
+
+def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: History) -> None:
+    """Read one journal to its end."""
+    session: dict[str, Any] = {}
+    most = history.frame.get("num_samples", MAX_JOURNAL)
+    most = most if type(most) is int else MAX_JOURNAL
+    for number, entry in entries:
+        kind = next((key for key in _LINES if key in entry), None)
+        if kind is None:
+            continue
+        if misfit := _misfit(entry, _LINES[kind]):
+            problem = f"{path}, line {number}: {misfit}"
+            if kind == "session":  # whose samples the next lines are
+                hint = "mend the line, or start anew with --force"
+                raise OutputError(problem, hint=hint)
+            if len(history.left_out) < MANY:
+                history.left_out.append(problem)
+            continue
+        if kind == "session":
+            session = {**entry["session"], "samples": 0, "spent": [0, 0, 0.0]}
+            history.sessions.append(session)
+        elif kind == "shard":
+            history.shards[entry["shard"]] = entry["sha256"]
+        elif kind == "index":
+            history.records[entry["index"]] = entry
+            session["samples"] = session.get("samples", 0) + 1
+        # Else a journal of strangers would take any amount of memory.
+        if max(len(history.records), len(history.shards)) > most or len(history.sessions) > MANY:
+            raise OutputError(f"{path}, line {number}: more {kind} lines than a run has")
+        session["spent"] = entry.get("spent", session.get("spent"))
+
+
+def _misfit(entry: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
+    """Why a line is of no use."""
+    if "spent" in entry and not _is_spent(entry["spent"]):
+        return "spent is not network calls, rows and seconds"
+    return next(misfits(entry, schema, "it"), None)
+
+
+def _is_spent(value: object) -> bool:
+    """Two counts and a time."""
+    if not isinstance(value, list) or [type(v) for v in value[:2]] != [int, int] or len(value) != 3:
+        return False
+    return type(value[2]) in (int, float) and all(0 <= number <= 2**53 for number in value)
+
+
+def _frame(path: Path, entries: Iterator[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+    """The first line of a journal, if it is one."""
+    number, entry = next(entries, (1, {}))
+    if number != 1 or entry.get("schema") != SCHEMA:
+        hint = "start anew with --force, or give another --out"
+        raise OutputError(f"{path} is damaged or no journal of this program", hint=hint)
+    return entry
+
+
+def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number, content) of the lines that are whole: the last may be cut short, and a power failure may leave zeros."""
+    with open_file(path, MAX_JOURNAL) as file:
+        number = 0
+        while line := file.readline(MAX_LINE if number else MAX_FRAME):
+            number += 1
+            while not line.endswith(b"\n") and (rest := file.readline(MAX_LINE)):
+                line = b"\n" * rest.endswith(b"\n")  # too long to be of ours
+            try:
+                entry = json.loads(line, parse_constant=float) if line.endswith(b"\n") else None
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(entry, dict):
+                yield number, entry

@@ -1,0 +1,160 @@
+"""The journal of a run: what is finished, in files that only ever grow, so that a killed run can go on.
+
+`journal-0.jsonl` belongs to the one process of a run, `journal-K.jsonl` to the process of rank K where there are several.
+Each is a file of JSON lines:
+
+- the first says what the run is: the part of `run.json` that is known at the start;
+- `{"session": ...}` where a process starts, or starts again;
+- one line a finished sample: its account, the sha256 of what was written of it, and in `spent` the network calls, rows and
+  seconds of the session so far; such a line by itself ends a session in good order;
+- `{"shard": ..., "sha256": ...}` for each .npz file that is complete.
+
+A line is written when the sample's file is there, and handed to the operating system at once: a killed process loses nothing that
+it had finished. Now and then files and journal are forced to the disk, as often as that costs at most 2 % of the time and at most once
+a second; after a power failure, samples since then whose file is not what its line says are drawn again. A last line that was
+cut short is dropped; so is a line whose values are of no use, which is told. When the run ends, `run.json` says it all and the
+journals are removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from ggf_cli.errors import OutputError
+from ggf_cli.files import flush, open_file, open_to_append
+from ggf_cli.runs.folder import PARTS, remove_tree, write_atomically, write_error
+from ggf_cli.runs.history import (
+    MAX_JOURNAL,
+    MAX_LINE,
+    SCHEMA,
+    is_there,
+    journal_path,
+    journals,
+    read_frame,
+)
+from ggf_cli.runs.resume import differences
+
+SYNC_EVERY_S = 1.0
+SYNC_SHARE = 0.02  # of the time
+
+
+class Journal:
+    """The journal of this process, open for appending.
+
+    Args:
+        folder: Of the run.
+        frame: What the run is; the first line of a journal that does not exist yet.
+        rank: Which process of the run this is.
+
+    Raises:
+        OutputError: Disk full, or not writable; so do the methods.
+    """
+
+    def __init__(self, folder: Path, frame: Mapping[str, Any], rank: int = 0) -> None:
+        self._path = journal_path(folder, rank)
+        try:
+            if not is_there(self._path):
+                write_atomically(self._path, _line({"schema": SCHEMA, **frame}), durable=True)
+            else:
+                self._check(frame)
+            self._file = open_to_append(self._path)
+            try:
+                self._length = _whole_lines(self._path)
+                os.ftruncate(self._file, self._length)
+            except BaseException:
+                self.close()
+                raise
+        except OSError as error:
+            raise write_error(self._path, error) from error
+        self._unsynced: list[Path] = []
+        self._next_sync = monotonic() + SYNC_EVERY_S
+
+    def _check(self, frame: Mapping[str, Any]) -> None:
+        """Refuse to go on with the journal of another run."""
+        if different := differences(read_frame(self._path), frame):
+            raise OutputError(
+                f"{self._path} is of a run with other settings: {'; '.join(different)}",
+                hint="remove it, or give another folder with --out",
+            )
+
+    def append(self, entry: Mapping[str, Any], written: Path | None = None) -> None:
+        """Add a line.
+
+        Args:
+            entry: JSON data.
+            written: The file that it is about, there already.
+        """
+        line = _line(entry)
+        try:
+            rest = line
+            while rest:  # a full disk takes a part, then says so
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._file, self._length)
+            raise write_error(self._path, error) from error
+        self._length += len(line)
+        if written is not None:
+            self._unsynced.append(written)
+        if monotonic() >= self._next_sync:
+            self.sync()
+
+    def sync(self) -> None:
+        """Force everything so far to the disk."""
+        start = monotonic()
+        try:
+            for path in self._unsynced:
+                with suppress(FileNotFoundError):  # in its .npz file by now
+                    flush(path)
+            for folder in {path.parent for path in self._unsynced}:
+                with suppress(FileNotFoundError):
+                    flush(folder)
+            os.fsync(self._file)
+        except OSError as error:
+            raise write_error(self._path, error) from error
+        self._unsynced.clear()
+        end = monotonic()
+        self._next_sync = end + max(SYNC_EVERY_S, (end - start) / SYNC_SHARE)
+
+    def close(self) -> None:
+        """Force everything to the disk and let go of the file."""
+        if self._file >= 0:
+            descriptor, self._file = self._file, -1
+            with suppress(OSError):  # what this run still needs of it has been forced before
+                os.fsync(descriptor)
+            with suppress(OSError):
+                os.close(descriptor)
+
+
+def remove_journals(folder: Path) -> None:
+    """Remove all journals, that of rank 0 first, and what the run kept for itself.
+
+    Raises:
+        OSError: One of these cannot be removed.
+    """
+    for path in [journal_path(folder, 0), *journals(folder)]:
+        path.unlink(missing_ok=True)
+    remove_tree(folder / PARTS)
+
+
+def _whole_lines(path: Path) -> int:
+    """The length of a file up to the end of its last whole line."""
+    with open_file(path, MAX_JOURNAL) as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - MAX_LINE)
+            file.seek(start)
+            if (found := file.read(end - start).rfind(b"\n")) >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,199 @@
+"""What is known of a run that was: found from its folder, its `run.json` or one of its images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from ggf_cli.errors import GGFError, OutputError, UsageError
+from ggf_cli.files import NotAFile, open_file
+from ggf_cli.runs.folder import MAX_LOG, RUN_LOG, RUNNING
+from ggf_cli.runs.history import is_there, journals
+from ggf_cli.runs.schema import misfits, short
+from ggf_cli.text import plain
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+MAX_IMAGE = 2**31  # bytes; a grid has 2^28 pixels at most
+MAX_TEXT = 2**20  # bytes of text in an image that is looked at
+MAX_CHUNKS = 2**20
+_WHAT = f"give the folder of a run, its {RUN_LOG} or one of its images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is known of a run.
+
+    Attributes:
+        path: Its `run.json`, or the image that is all there is of it.
+        command: Repeats it.
+        versions: {package: version} it was made with.
+        log: The content of its `run.json`, which fits the schema; None without one.
+        image: The image that was asked for, as `log` lists it.
+        notes: What was noticed on the way.
+    """
+
+    path: Path
+    command: str
+    versions: Mapping[str, str]
+    log: dict[str, Any] | None = None
+    image: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_record(path: Path) -> Record:
+    """The run that a path stands for.
+
+    Args:
+        path: The folder of a run, its `run.json`, or one of its images.
+
+    Raises:
+        UsageError: Nothing there, not readable, or of another program.
+        OutputError: A `run.json` that is cut or edited out of shape.
+    """
+    try:
+        path = _log_of(path) if path.is_dir() else path
+        with _opened(path) as file:
+            if _starts(file, _PNG):
+                return _from_image(path, file)
+            content = _read(path, file)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        hint = "check its name and permissions"
+        raise UsageError(f"cannot read {short(str(path))}: {reason}", hint=hint) from error
+    return _from_json(path, content)
+
+
+def _log_of(folder: Path) -> Path:
+    if is_there(folder / RUN_LOG):
+        return folder / RUN_LOG
+    if is_there(folder / RUNNING) or journals(folder):
+        raise UsageError(
+            f"the run in {folder} has not ended, its {RUN_LOG} comes last",
+            hint="wait for it; if it was killed, its command goes on with --resume",
+        )
+    hint = _WHAT
+    if logs := sorted(folder.glob(f"*/{RUN_LOG}"), key=lambda log: log.stat().st_mtime):
+        hint = f"the newest run in it: ggf show {shlex.quote(str(logs[-1].parent))}"
+    raise UsageError(f"the folder {folder} has no {RUN_LOG}", hint=hint)
+
+
+def _opened(path: Path) -> BufferedReader:
+    try:
+        return open_file(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"no such file or folder: {path}", hint=_WHAT) from error
+    except NotAFile as error:
+        raise UsageError(f"{path} is neither a file nor a folder", hint=_WHAT) from error
+
+
+def _starts(file: BufferedReader, with_: bytes) -> bool:
+    head = file.read(len(with_))
+    file.seek(0)
+    return head == with_
+
+
+def _read(path: Path, file: BufferedReader) -> bytes:
+    """The content of what may be a log; other files may be large and are not read."""
+    head = file.read(len(_PNG))
+    if path.suffix != ".json" and not head.lstrip().startswith(b"{"):
+        raise UsageError(f"{path} is neither a {RUN_LOG} nor a PNG image", hint=_WHAT)
+    if (size := os.fstat(file.fileno()).st_size) <= MAX_LOG:
+        content = head + file.read(size + 1)
+        if len(content) <= MAX_LOG:
+            return content
+    raise UsageError(
+        f"{path} has more than {MAX_LOG:,} bytes, too much for a {RUN_LOG}", hint=_WHAT
+    )
+
+
+def _from_json(path: Path, content: bytes) -> Record:
+    schema = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
+    grid = path.with_name("grid.png")
+    hint = "restore it from a copy, or draw again with ggf sample"
+    if os.path.isfile(grid):  # noqa: PTH113 - does not raise
+        hint = f"ggf show {shlex.quote(str(grid))} knows the command of the run"
+    try:
+        log = json.loads(content, parse_constant=_number, parse_float=_number, parse_int=_number)
+    except (ValueError, RecursionError) as error:
+        raise OutputError(f"{path} is not JSON: {plain(error)}", hint=hint) from error
+    found = log.get("schema") if isinstance(log, dict) else None
+    if found != schema["$id"]:
+        what = f"of schema {short(found)}" if found else "JSON, but no log of ggf sample"
+        raise UsageError(f"{path} is {what}", hint=f"ggf show reads {schema['$id']}")
+    for misfit in misfits(log, schema, "it"):
+        raise OutputError(f"{path} is damaged: {plain(misfit)}", hint=hint)
+    return Record(path=path, command=log["command"], versions=log["versions"], log=log)
+
+
+def _number(text: str) -> int | float:
+    """No NaN, and nothing so large that arithmetic stumbles over it."""
+    value = int(text) if text.lstrip("-").isdigit() else float(text)
+    if not abs(value) < 1e38:
+        raise ValueError(f"{text[:20]} is no number of a run")
+    return value
+
+
+def _from_image(path: Path, image: BufferedReader) -> Record:
+    """The run whose log, beside the image or one folder up, lists this content; else what the image says."""
+    if (size := os.fstat(image.fileno()).st_size) > MAX_IMAGE:
+        raise UsageError(f"{path} has {size:,} bytes, too much for an image of a run", hint=_WHAT)
+    sha256 = hashlib.file_digest(image, "sha256").hexdigest()
+    notes = []
+    for folder in (path.parent, path.parent.parent if path.parent.name else Path("..")):
+        log = folder / RUN_LOG
+        listed: list[dict[str, str]] = []
+        try:
+            if log.is_file():
+                with _opened(log) as file:
+                    record = _from_json(log, _read(log, file))
+                listed = record.log["files"] if record.log else []
+        except (GGFError, OSError) as error:
+            notes.append(f"not used: {error}")
+        for entry in listed:
+            if entry["sha256"] == sha256:
+                return replace(record, image=entry["path"], notes=tuple(notes))
+            if folder / entry["path"] == path:
+                notes.append(f"{path} is no longer the image that {log} lists")
+    text = _text_chunks(image)
+    if "ggf" not in text:
+        raise UsageError(
+            f"the image {path} does not say how it was made, and no {RUN_LOG} beside it lists it",
+            hint="; ".join(notes)
+            or "grids of ggf sample carry their command; other images need the folder of their run",
+        )
+    notes.append(f"no {RUN_LOG} beside the image lists it; this is what it says itself")
+    versions = {"ggf-cli": text["ggf-version"]} if "ggf-version" in text else {}
+    return Record(path=path, command=text["ggf"], versions=versions, notes=tuple(notes))
+
+
+def _text_chunks(image: BufferedReader) -> dict[str, str]:
+    """{keyword: text} of a PNG file, of any size. By hand: PIL refuses to open our largest grids."""
+    text, left = {}, MAX_TEXT
+    image.seek(len(_PNG))
+    for _ in range(MAX_CHUNKS):
+        head = image.read(8)
+        length, kind = int.from_bytes(head[:4]), head[4:]
+        if len(head) < 8:
+            break
+        if kind not in (b"tEXt", b"iTXt") or length > left:
+            image.seek(length + 4, os.SEEK_CUR)
+            continue
+        left -= length
+        data = image.read(length)
+        if zlib.crc32(kind + data) == int.from_bytes(image.read(4)):
+            keyword, _, rest = data.partition(b"\0")
+            if kind == b"tEXt":  # other programs may write it so
+                text[keyword.decode("latin-1")] = rest.decode("latin-1")
+            elif rest.startswith(b"\0"):  # not compressed
+                words = rest[2:].split(b"\0", 2)[-1]  # after two names of languages
+                text[keyword.decode("latin-1")] = words.decode(errors="replace")
+    return text

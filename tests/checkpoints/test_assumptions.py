@@ -1,0 +1,162 @@
+"""What a checkpoint does not state and was assumed: told by Python and every command, recorded, and told again later."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_cli import read_log
+from test_compare import request
+from typer.testing import CliRunner
+
+import ggf_cli
+from ggf_cli.checkpoints import native, score_sde
+from ggf_cli.checkpoints.load import load_model
+from ggf_cli.cli.app import app
+from ggf_cli.compare.lineup import EPS_REL, parse_contender
+from ggf_cli.compare.pieces import settings_of as settings_of_piece
+from ggf_cli.compare.request import Wish, decide
+from ggf_cli.compare.runner import Comparison
+from ggf_cli.engine import Engine
+from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
+from ggf_cli.sde import VPSDE
+from ggf_cli.solvers import make_solver
+from problems import gaussian_model
+from song_files import SongConfig, shapes, write
+
+VE = SongConfig(
+    sde="vesde", embedding_type="fourier", fir=True, progressive_input="residual", centered=False, scale_by_sigma=True
+)  # fmt: skip
+
+
+def test_python_is_warned_where_it_loads_the_model(tmp_path):
+    path = write(VE, tmp_path / "a.pth")
+    with pytest.warns(AssumptionWarning, match="sde=ve,image_size=32,fir_kernel") as caught:
+        model = ggf_cli.load_model(path)
+    assert [w.filename for w in caught] == [__file__]
+    assert model.provenance["assumptions"] == [str(w.message) for w in caught]
+    model = load_model(path, config="cifar10-ve")
+    assert model.provenance["assumptions"] == []
+
+
+def test_a_converted_file_tells_its_assumptions_again(tmp_path):
+    checkpoint = score_sde.read(write(VE, tmp_path / "a.pth"))
+    (tmp_path / "b.safetensors").write_bytes(native.to_bytes(checkpoint))
+    again = native.read(tmp_path / "b.safetensors")
+    assert again.assumptions == checkpoint.assumptions != ()
+    with pytest.warns(AssumptionWarning, match="a.pth does not state all"):
+        load_model(tmp_path / "b.safetensors")
+
+
+def test_config_is_for_pth_files_only(tmp_path):
+    for name in ("mixture", tmp_path):
+        with pytest.raises(UsageError, match=r"--config is for \.pth files"):
+            load_model(name, config="cifar10-vp")
+
+
+# --- commands --------------------------------------------------------------------------------------------
+
+
+def ggf(*args):
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A DDPM++ of one level: its SDE, size and resampling are told by nobody."""
+    c = SongConfig(ch_mult=(1,), num_res_blocks=1, image_size=28, num_channels=1)
+    generator = torch.Generator().manual_seed(0)
+    tensors = {n: 0.1 * torch.randn(s, generator=generator) for n, s in shapes(c).items()}
+    return write(c, tmp_path_factory.mktemp("small") / "small.pth", tensors)
+
+
+EM = ["--n", 1, "-s", "em", "--steps", 2]
+CONFIG = "sde=subvp,image_size=28"
+
+
+def test_sample_tells_and_records_what_is_assumed(small, tmp_path):
+    out = tmp_path / "run"
+    done = ggf("sample", "--model", small, "--config", CONFIG, *EM, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "warning: small.pth does not state all of its training" in done.stderr
+    assert "beta_min=0.1,beta_max=20.0" in done.stderr
+    log = read_log(out)
+    assert (log["model"]["config"], log["model"]["sde"]["name"]) == (CONFIG, "subvp")
+    [sentence] = log["model"]["assumptions"]
+    assert sentence in done.stderr
+    assert f"--config {CONFIG}" in log["command"].replace("'", "")
+    shown = ggf("show", out).output
+    assert "assumed" in shown
+    assert "beta_max=20.0" in "".join(shown.split())
+
+    again = ggf("show", out, "--repeat", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    assert read_log(tmp_path / "again")["model"] == log["model"]
+
+    quiet = ggf("sample", "--model", small, "--config", CONFIG, *EM, "--out", tmp_path / "q", "-q")
+    assert quiet.stderr == ""
+    assert read_log(tmp_path / "q")["model"]["assumptions"] == [sentence]
+
+    other = [*EM, "--out", out, "--resume"]
+    other = ggf("sample", "--model", small, "--config", f"{CONFIG},skip_rescale=false", *other)
+    assert other.exit_code == 5
+    assert "--config was" in other.stderr
+
+
+def test_sample_asks_for_what_is_not_assumed(small, tmp_path):
+    done = ggf("sample", "--model", small, *EM, "--out", tmp_path / "run")
+    assert done.exit_code == 3
+    assert "does not state the sde" in done.stderr
+    assert "--config sde=ve-discrete|vp|vp-discrete|subvp" in done.stderr
+    done = ggf("sample", "--model", "mixture", "--config", CONFIG, *EM, "--out", tmp_path / "run")
+    assert done.exit_code == 2
+
+
+def test_convert_tells_and_writes_what_is_assumed(small, tmp_path):
+    out = tmp_path / "small.safetensors"
+    done = ggf("convert", small, out, "--config", CONFIG)
+    assert done.exit_code == 0, done.output
+    assert "warning: small.pth does not state" in done.stderr
+    done = ggf("sample", "--model", out, *EM, "--out", tmp_path / "run")
+    assert "warning: small.pth does not state" in done.stderr
+    assert read_log(tmp_path / "run")["model"]["assumptions"]
+
+
+def test_compare_tells_what_is_assumed(small, tmp_path):
+    words = ["compare", "em:steps=2", "--model", small, "--config", CONFIG, "--metric", "none"]
+    done = ggf(*words, "--out", tmp_path)
+    assert done.exit_code == 2
+    assert "warning: small.pth does not state" in done.stderr
+    assert "unknown metric 'none'" in done.stderr
+
+
+def test_the_command_of_a_comparison_says_the_config(mixture):
+    wanted = {"preset": None, "budget_s": 1.0, "reference": None, "metrics": (), "seed": 0}
+    wanted |= {"contenders": (parse_contender("em:steps=5"),), "eps_rel": EPS_REL, "nfe": "match"}
+    plain = Wish(model="a.pth", n=8, repeats=1, **wanted)
+    said = replace(plain, config=CONFIG)
+    assert "config" not in plain.words()  # the name of its folder comes from these
+    assert said.words() != plain.words()
+    command = decide(said, mixture, [], Path("none"), batch_size=4, summary=None).command
+    assert f"--model a.pth --config {CONFIG} " in command
+
+
+def test_a_comparison_records_what_is_said_and_assumed(tmp_path):
+    provenance = {"config": CONFIG, "assumptions": ["beta_max is assumed"]}
+    model = replace(gaussian_model(VPSDE(), dtype=torch.float32), provenance=provenance)
+    wanted = request(tmp_path, model=model, config=CONFIG, notes=["a note"])
+    document = Comparison(wanted).result()
+    assert document["notes"] == ["a note", "beta_max is assumed"]
+    assert all(f"--config {CONFIG} " in cell["command"] for cell in document["cells"])
+    engines = [Engine(m, make_solver("em")) for m in (model, replace(model, provenance=None))]
+    first, second = (settings_of_piece(engine, range(2)) for engine in engines)
+    assert first != second
+
+
+@pytest.mark.parametrize("assumptions", [3, "text", [1], {"a": "b"}, None])
+def test_assumptions_that_are_no_sentences_are_refused(assumptions, tmp_path):
+    checkpoint = score_sde.read(write(VE, tmp_path / "a.pth"), config="cifar10-ve")
+    checkpoint = replace(checkpoint, provenance={"assumptions": assumptions})
+    (tmp_path / "b.safetensors").write_bytes(native.to_bytes(checkpoint))
+    with pytest.raises(CheckpointError, match="describes itself badly"):
+        native.read(tmp_path / "b.safetensors")

@@ -1,0 +1,266 @@
+"""Folders in diffusers layout and repositories of the hub: what is found where, and what is no model of pixels."""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+import torch
+from safetensors.torch import save
+from test_diffusers_grid import BASE, SONG_BASE
+
+from diffusers_models import edit, random_network, scheduler_of
+from diffusers_models import save as save_pipeline
+from ggf_cli.checkpoints import diffusers as reader
+from ggf_cli.checkpoints import native
+from ggf_cli.checkpoints.load import build, load_model
+from ggf_cli.errors import CheckpointError
+from ggf_cli.solvers.predictor_corrector import PredictorCorrector
+from hub_server import Hub
+
+CONFIG = {"_class_name": "UNet2DModel", **BASE}
+INDEX = {
+    "_class_name": "DDPMPipeline",
+    "_diffusers_version": "0.42.0",
+    "scheduler": ["diffusers", "DDPMScheduler"],
+    "unet": ["diffusers", "UNet2DModel"],
+}
+SCHEDULER = {"_class_name": "DDPMScheduler"}
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return save(random_network(**BASE).state_dict())
+
+
+def as_bytes(content):
+    return content if isinstance(content, bytes) else json.dumps(content).encode()
+
+
+class Folder:
+    """Loads files from a folder on this machine."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def load(self, files):
+        for name, content in files.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.path / name).write_bytes(as_bytes(content))
+        return load_model(self.path)
+
+
+class Repository:
+    """Loads files from a repository of the hub."""
+
+    def __init__(self, hub):
+        self.hub = hub
+
+    def load(self, files):
+        self.hub.publish("a/b", {name: as_bytes(content) for name, content in files.items()})
+        return load_model("hf:a/b", quiet=True)
+
+
+@contextmanager
+def asked_hub(cache, monkeypatch):
+    """A hub on this machine, which huggingface_hub asks in this process, with its cache in a folder."""
+    from huggingface_hub import constants
+
+    with Hub() as hub:
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        yield hub
+
+
+@pytest.fixture(params=["folder", "hub"])
+def place(request, tmp_path, monkeypatch):
+    """Either place: what holds for one holds for the other."""
+    if request.param == "folder":
+        yield Folder(tmp_path)
+        return
+    with asked_hub(tmp_path, monkeypatch) as hub:
+        yield Repository(hub)
+
+
+def pipeline(weights, **more):
+    """The files of a pipeline, and more of them; None takes one away."""
+    files = {
+        "unet/config.json": CONFIG,
+        f"unet/{WEIGHTS}": weights,
+        "scheduler/scheduler_config.json": SCHEDULER,
+        "model_index.json": INDEX,
+    } | more
+    return {name: content for name, content in files.items() if content is not None}
+
+
+LAYOUTS = {
+    "pipeline": {},
+    "no index": {"model_index.json": None},
+    "empty index": {"model_index.json": {}},
+    "a configuration at the root too": {"config.json": {"_class_name": "a training script"}},
+    "parts left out": {"model_index.json": {**INDEX, "vae": [None, None], "text_encoder": None}},
+}
+
+
+@pytest.mark.parametrize("more", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_pipeline_of_network_and_scheduler_is_read(place, weights, more):
+    assert place.load(pipeline(weights, **more)).shape == (3, 8, 8)
+
+
+def test_files_at_the_root_are_read(place, weights):
+    files = {"config.json": CONFIG, "scheduler_config.json": SCHEDULER, WEIGHTS: weights}
+    assert place.load(files).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"model_index.json": {**INDEX, "_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]}}, "latent model.*vqvae"),
+        ({"model_index.json": {**INDEX, "vae": ["diffusers", "AutoencoderKL"]}}, "latent model.*vae"),
+        ({"model_index.json": None, "vae/config.json": {}}, "latent model.*vae"),
+        ({"model_index.json": None, "vqvae/config.json": {}}, "latent model.*vqvae"),
+        ({"model_index.json": {**INDEX, "text_encoder": ["transformers", "CLIPTextModel"]}}, "text_encoder"),
+        ({"model_index.json": {**INDEX, "mel": ["audio_diffusion", "Mel"]}}, "mel"),
+        ({"model_index.json": {**INDEX, "_class_name": "ConsistencyModelPipeline"}}, "ConsistencyModelPipeline"),
+        ({"model_index.json": {**INDEX, "_class_name": ["mine", "DDPMPipeline"]}}, "_class_name is .'mine'"),
+        ({"model_index.json": []}, "not a JSON object"),
+    ],
+)  # fmt: skip
+def test_what_draws_no_pixels_is_refused_by_the_part(place, weights, more, named):
+    with pytest.raises(CheckpointError, match=named):
+        place.load(pipeline(weights, **more))
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("diffusion_pytorch_model.fp16.safetensors", "there is diffusion_pytorch_model.fp16.safetensors"),
+        ("diffusion_pytorch_model.safetensors.index.json", "over several files"),
+        ("diffusion_pytorch_model.bin.index.json", "over several files"),
+        ("other.txt", "has no weights"),
+    ],
+)  # fmt: skip
+def test_weights_in_another_form_are_named(place, weights, name, named):
+    with pytest.raises(CheckpointError, match=named):
+        place.load(pipeline(weights, **{f"unet/{WEIGHTS}": None, f"unet/{name}": b"{}"}))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "named"),
+    [
+        ("unet/config.json", {"rotary": 1}, "rotary is 1"),
+        ("scheduler/scheduler_config.json", {"snr_gamma": 5.0}, "snr_gamma is 5.0"),
+        ("scheduler/scheduler_config.json", {"_class_name": "KarrasVeScheduler"}, "KarrasVeScheduler"),
+        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler"),
+        ("unet/config.json", {"_diffusers_version": "0.0.4"}, "lacks attention_head_dim"),
+        ("unet/config.json", {"in_channels": 1}, "out_channels is 3"),
+        ("unet/config.json", {"block_out_channels": []}, "block_out_channels have 2, 2 and 0 levels"),
+        ("unet/config.json", {"block_out_channels": None}, "configured badly"),
+        ("unet/config.json", {"norm_num_groups": 10**400}, "norm_num_groups|multiples|configured badly"),
+    ],
+)  # fmt: skip
+def test_what_is_not_known_is_refused_by_the_key(weights, file, changes, named, tmp_path):
+    files = pipeline(weights)
+    files[file] = files[file] | changes
+    with pytest.raises(CheckpointError, match=named):
+        Folder(tmp_path).load(files)
+
+
+def test_absent_keys_of_a_network_are_the_library_s(tmp_path):
+    """A configuration by hand, with the keys that `UNet2DModel` was called with."""
+    network = random_network(**BASE)
+    folder = save_pipeline(tmp_path, network, scheduler_of("DDPMScheduler"))
+    whole = load_model(folder)
+    (folder / "unet/config.json").write_text(json.dumps(CONFIG))
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(SCHEDULER))
+    x, t = torch.randn(8, *whole.shape), torch.linspace(0.1, 1, 8, dtype=torch.float64)
+    assert torch.equal(load_model(folder).score(x, t), whole.score(x, t))
+
+
+def test_a_moving_average_that_describes_itself_is_read(tmp_path):
+    folder = save_pipeline(tmp_path, random_network(**BASE), scheduler_of("DDPMScheduler"))
+    notes = {"decay": 0.9999, "optimization_step": 5, "power": 0.75, "use_ema_warmup": True}
+    edit(folder / "unet/config.json", **notes)
+    assert load_model(folder).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "scheduler"),
+    [
+        (SONG_BASE, "ScoreSdeVeScheduler"),
+        ({**BASE, "attn_norm_num_groups": 2, "mid_block_scale_factor": 2.0, "center_input_sample": True, "attention_head_dim": 5}, "DDPMScheduler"),
+    ],
+    ids=["ncsnpp", "ddpm"],
+)  # fmt: skip
+def test_a_native_file_keeps_what_the_folder_says(config, scheduler, tmp_path):
+    folder = save_pipeline(tmp_path / "a", random_network(**config), scheduler_of(scheduler))
+    checkpoint = reader.read(folder)
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(native.to_bytes(checkpoint))
+    x, t = torch.randn(8, *checkpoint.shape), torch.linspace(0.1, 1, 8, dtype=torch.float64)
+    cpu = torch.device("cpu")
+    before, after = (build(c, "m", file, device=cpu) for c in (checkpoint, native.read(file)))
+    assert torch.equal(before.score(x, t), after.score(x, t))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "told"),
+    [
+        ("DDPMScheduler", {}, []),
+        ("DDPMScheduler", {"beta_start": 0.001, "beta_end": 0.004}, ["x(T) holds 29% of the data"]),
+        ("ScoreSdeVpScheduler", {}, ["label of time t is assumed to be 999 t"]),
+        ("ScoreSdeVpScheduler", {"beta_max": 5}, ["999 t", "x(T) holds 28% of the data"]),
+    ],
+)
+def test_what_the_files_do_not_state_is_told(kind, settings, told, tmp_path):
+    folder = save_pipeline(tmp_path, random_network(**BASE), scheduler_of(kind, **settings))
+    sentences = reader.read(folder).assumptions
+    assert len(sentences) == len(told)
+    for sentence, words in zip(sentences, told, strict=True):
+        assert words in sentence
+
+
+def test_a_fourier_network_has_no_label_0(tmp_path):
+    folder = save_pipeline(tmp_path, random_network(**SONG_BASE), scheduler_of("DDPMScheduler"))
+    with pytest.raises(CheckpointError, match="time_embedding_type 'fourier'"):
+        load_model(folder)
+
+
+def test_what_the_hub_lacks_is_asked_for_once_where_the_commit_is_given(
+    weights, tmp_path, monkeypatch
+):
+    with asked_hub(tmp_path, monkeypatch) as hub:
+        files = {"config.json": CONFIG, "scheduler_config.json": SCHEDULER, WEIGHTS: weights}
+        commit = hub.publish("a/b", {name: as_bytes(content) for name, content in files.items()})
+        load_model(f"hf:a/b@{commit}", quiet=True)
+        asked = len(hub.requests)
+        load_model(f"hf:a/b@{commit}", quiet=True)
+        assert len(hub.requests) == asked
+
+
+@pytest.mark.parametrize(("file", "snr"), [({"snr": 0.075}, 0.075), ({}, None)])
+def test_the_corrector_takes_the_ratio_of_the_scheduler(file, snr, tmp_path):
+    """From the folder, and from the native file that it becomes."""
+    folder = save_pipeline(
+        tmp_path / "a", random_network(**SONG_BASE), scheduler_of("ScoreSdeVeScheduler")
+    )
+    scheduler = {"_class_name": "ScoreSdeVeScheduler", "sigma_max": 90.0, **file}
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
+    native_file = tmp_path / "a.safetensors"
+    native_file.write_bytes(native.to_bytes(reader.read(folder)))
+    for path in (folder, native_file):
+        model = load_model(path)
+        assert PredictorCorrector().advised(model.recommended).snr == snr
+        assert PredictorCorrector(snr=0.2).advised(model.recommended).snr == 0.2
+
+
+@pytest.mark.parametrize("snr", ["0.1", -1, 1e9, None, True])
+def test_a_ratio_that_is_none_is_refused(snr, tmp_path):
+    folder = save_pipeline(
+        tmp_path, random_network(**SONG_BASE), scheduler_of("ScoreSdeVeScheduler")
+    )
+    edit(folder / "scheduler/scheduler_config.json", snr=snr)
+    with pytest.raises(CheckpointError, match="snr"):
+        load_model(folder)

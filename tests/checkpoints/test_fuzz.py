@@ -1,0 +1,546 @@
+"""Files and values from strangers: a `GGFError` or success, never another exception, a hang, or memory beyond 2 × the file.
+
+A few hundred inputs here, the same ones each time; `python tests/checkpoints/test_fuzz.py SECONDS` tries new ones for so long for each kind and
+prints how many. What it found is kept in `test_fuzz_corpus.py`.
+"""
+
+import io
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+from fuzzing import NUMBER, TEXT, VALUE, as_json, edited_bytes, edited_json, kept_promise
+from ggf_cli.checkpoints import native, score_sde, tensors
+from ggf_cli.checkpoints.load import load_model
+from ggf_cli.checkpoints.manifest import find_manifest, find_model, read_manifest
+from ggf_cli.cli.app import app
+from ggf_cli.compare import pieces
+from ggf_cli.compare.folder import read_document
+from ggf_cli.metrics.reference_files import ImageFolder, read_statistics
+from ggf_cli.networks.mixture import two_dimensional
+from ggf_cli.networks.unet import UNet
+from ggf_cli.runs.load import find_record
+from ggf_cli.runs.summary import run_facts
+from ggf_cli.sde import VPSDE
+
+EXIT_CODES = {0, 2, 3, 4, 5}
+UNET = {"image_channels": 1, "channels": [4], "attention_down": [True], "attention_up": [False], "blocks": 1, "groups": 2}  # fmt: skip
+
+
+# --- good files ------------------------------------------------------------------------------------------
+
+
+@cache
+def exact_file():
+    mixture = two_dimensional()
+    return native.to_bytes(
+        native.Checkpoint(
+            network="gaussian-mixture", network_config=mixture.config, parametrization="exact",
+            sde=VPSDE(), shape=(2,), tensors=mixture.state_dict(), provenance={"license": "MIT"},
+        )
+    )  # fmt: skip
+
+
+@cache
+def network_file():
+    return native.to_bytes(
+        native.Checkpoint(
+            network="unet", network_config=UNET, parametrization="vp-continuous",
+            sde=VPSDE(), shape=(1, 4, 4), tensors=UNet(**UNET).state_dict(),
+        )
+    )  # fmt: skip
+
+
+@cache
+def header_of(content):
+    size = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + size]), content[8 + size :]
+
+
+def with_header(header, data):
+    text = as_json(header)
+    return len(text).to_bytes(8, "little") + text + data
+
+
+@cache
+def torch_file(legacy=False):
+    buffer = io.BytesIO()
+    content = {
+        "a.weight": torch.randn(3, 4),
+        "b": torch.nn.Parameter(torch.ones(2).half()),
+        "c": torch.zeros(1).long(),
+    }
+    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+def with_pickle(content, change):
+    """A zip of torch.save with its pickle changed and all its checksums right."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(result, "w") as new:
+        for record in old.infolist():
+            data = old.read(record)
+            new.writestr(
+                record.filename, change(data) if record.filename.endswith(".pkl") else data
+            )
+    return result.getvalue()
+
+
+@cache
+def run_folder():
+    folder = Path(tempfile.mkdtemp(prefix="ggf-fuzz-")) / "run"
+    arguments = ["sample", "--model", "mixture", "--n", "2", "--eps-rel", "0.9", "--out", folder]
+    assert CliRunner().invoke(app, [*map(str, arguments)]).exit_code == 0
+    return folder
+
+
+UNENDED = ["sample", "--model", "mixture", "--n", "2", "--solver", "em", "--steps", "1", "--format", "none", "--grid", "1x1"]  # fmt: skip
+
+
+@cache
+def journal_lines():
+    """Those of a run of `UNENDED` that did not write its log."""
+    from faults import Faults
+
+    folder = Path(tempfile.mkdtemp(prefix="ggf-fuzz-")) / "run"
+    with Faults(folder, at=("open", ".run.json.part")):
+        CliRunner().invoke(app, [*UNENDED, "--out", str(folder)])
+    lines = (folder / "journal-0.jsonl").read_text().splitlines()
+    assert len(lines) == 5  # the run, a session, two samples, the session's end
+    return [json.loads(line) for line in lines]
+
+
+def journal(lines):
+    lines = lines if isinstance(lines, list) else [lines]
+    return b"".join(as_json(line) + b"\n" for line in lines)
+
+
+@cache
+def comparison():
+    from comparisons import single as example
+
+    return json.loads(json.dumps(example()))
+
+
+def png(chunks):
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, data in chunks:
+        check = zlib.crc32(kind + data).to_bytes(4)
+        parts.append(len(data).to_bytes(4) + kind + data + check)
+    return b"".join(parts)
+
+
+@cache
+def image_file(format):
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(buffer, format)
+    return buffer.getvalue()
+
+
+@cache
+def statistics_file(compressed):
+    buffer = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(buffer, mu=np.zeros(4), sigma=np.eye(4))
+    return buffer.getvalue()
+
+
+@cache
+def piece_file():
+    import ggf_cli
+    from ggf_cli.engine import Engine
+
+    engine = Engine(
+        ggf_cli.load_model("mixture"), ggf_cli.solvers.make_solver("em", {"steps": 2}), batch_size=2
+    )
+    piece = pieces.draw(engine, range(2), keep_x=False, on_tick=lambda _: None)
+    path = run_folder().parent / "piece.npz"
+    pieces.keep(path, piece, {"seed": 0})
+    assert pieces.kept(path, {"seed": 0}) is not None
+    return path.read_bytes()
+
+
+CONFIG = {
+    "_class_name": "UNet2DModel", "act_fn": "silu", "attention_head_dim": None, "block_out_channels": [4], "center_input_sample": False,
+    "down_block_types": ["DownBlock2D"], "downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1, "in_channels": 1,
+    "layers_per_block": 1, "mid_block_scale_factor": 1, "norm_eps": 1e-6, "norm_num_groups": 2, "out_channels": 1,
+    "sample_size": 4, "time_embedding_type": "positional", "up_block_types": ["UpBlock2D"],
+}  # fmt: skip
+NCSNPP = {
+    **CONFIG, "time_embedding_type": "fourier", "mid_block_scale_factor": 1.41421356237, "norm_num_groups": None,
+    "block_out_channels": [4, 4], "down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D"],
+    "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"],
+}  # fmt: skip
+SCHEDULERS = [
+    {"_class_name": "DDPMScheduler", "beta_schedule": "linear", "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02},
+    {"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01, "sigma_max": 50.0, "sampling_eps": 1e-5},
+    {"_class_name": "ScoreSdeVpScheduler", "beta_min": 0.1, "beta_max": 20.0, "sampling_eps": 1e-3},
+]  # fmt: skip
+
+
+# --- what is done with changed ones ----------------------------------------------------------------------
+
+
+def load(content, folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(content)
+    load_model(path)
+
+
+def read_torch(content, folder):
+    path = folder / "weights.bin"
+    path.write_bytes(content)
+    tensors.read_tensors(path)
+
+
+def read_song(content, folder):
+    path = folder / "weights.pth"
+    torch.save(content, path)
+    score_sde.read(path)
+
+
+def read_diffusers(files, folder):
+    for name, content in zip(("config.json", "scheduler_config.json"), files, strict=True):
+        (folder / name).write_bytes(content)
+    shutil.copy(run_folder().parent / "weights.bin", folder / "diffusion_pytorch_model.bin")
+    load_model(folder)
+
+
+def read_registry(content, folder):
+    path = folder / "checkpoints.toml"
+    path.write_bytes(content)
+    entries = read_manifest(path)
+    os.environ["GGF_MANIFEST"] = str(path)
+    try:
+        for command in (["list-models"], ["list-models", "--json"]):
+            command_line(command, folder)
+        for name in list(entries)[:3]:
+            find_model(name)
+    finally:
+        del os.environ["GGF_MANIFEST"]
+
+
+def read_run(content, folder):
+    path = folder / "run.json"
+    path.write_bytes(content)
+    record = find_record(path)
+    assert all(
+        isinstance(text, str) for fact in run_facts(record.log, record.image) for text in fact
+    )
+    command_line(["show", str(path)], folder)
+    command_line(["show", str(path), "--check"], folder)
+
+
+def read_journal(content, folder):
+    run = folder / "run"
+    run.mkdir()
+    (run / "journal-0.jsonl").write_bytes(content)
+    command_line([*UNENDED, "--resume", "--out", run], folder)
+    command_line([*UNENDED, "--force", "--out", run], folder)
+
+
+def read_image(content, folder):
+    path = folder / "grid.png"
+    path.write_bytes(content)
+    find_record(path)
+    command_line(["show", str(path)], folder)
+
+
+def read_comparison(content, folder):
+    (folder / "compare.json").write_bytes(content)
+    command_line(["show", str(folder)], folder)
+    before = read_document(folder)
+    assert before is not None
+    # what a comparison that goes on takes from it
+    assert isinstance(before["n"] + before["repeats"], int)
+    assert [cell["id"] for cell in before["cells"]] != None
+    assert [
+        cell.get(key) for cell in before["cells"] for key in ("solver", "given", "matches")
+    ] != None
+
+
+def read_reference(content, folder):
+    path = folder / "stats.npz"
+    path.write_bytes(content)
+    read_statistics(path, 4)
+
+
+def read_piece(content, folder):
+    (folder / "piece.npz").write_bytes(content)
+    pieces.kept(folder / "piece.npz", {"seed": 0})
+
+
+def read_images(content, folder):
+    for i in range(10):
+        (folder / f"{i}.png").write_bytes(content if i == 5 else image_file("PNG"))
+    for batch in ImageFolder(folder, (3, 8, 8)).batches(4):
+        assert batch.shape[1:] == (3, 8, 8)
+
+
+def command_line(words, folder):
+    """The program, in this process: its exit codes are those that are documented, and nothing else gets out."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if not isinstance(done.exception, SystemExit | None):
+        raise done.exception
+    assert done.exit_code in EXIT_CODES
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def sample(words, folder):
+    command_line(["sample", *words, "--format", "none", "--out", folder / "run"], folder)
+
+
+# --- the kinds of input ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Kind:
+    """Inputs of a kind, what is done with one, and how many are tried in an ordinary run."""
+
+    inputs: Any
+    use: Any
+    examples: int = 40
+
+
+def headers(content):
+    header, data = header_of(content)
+    document = json.loads(header["__metadata__"]["ggf"])
+    descriptions = edited_json(document).map(
+        lambda d: with_header({**header, "__metadata__": {"ggf": json.dumps(d)}}, data)
+    )
+    return st.one_of(descriptions, edited_json(header).map(lambda h: with_header(h, data)))
+
+
+_TENSOR = st.sampled_from([torch.zeros(2, 3), torch.zeros(()), torch.zeros(3).long(), torch.zeros(2).expand(4, 2), torch.zeros(2, 2).T])  # fmt: skip
+_CONTENT = st.recursive(
+    st.one_of(_TENSOR, st.none(), st.integers(-5, 5), TEXT.filter(lambda t: "\ud800" not in t)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["model", "ema", "shadow_params", "step", "module.all_modules.54.weight", "all_modules.0.W", "all_modules.76.bias", "sigmas", "x"]), inner, max_size=5),
+    ),
+    max_leaves=12,
+)  # fmt: skip
+_SONG = st.fixed_dictionaries(
+    {
+        "model": st.dictionaries(
+            st.sampled_from([f"module.all_modules.{i}.{part}" for i in (0, 1, 2, 3, 54, 58, 76) for part in ("W", "weight", "bias", "Conv_0.weight", "NIN_0.W")] + ["sigmas"]),
+            _TENSOR, max_size=12,
+        ),
+        "ema": st.fixed_dictionaries({"shadow_params": st.lists(_TENSOR, max_size=12)}),
+    }
+)  # fmt: skip
+
+_OPTIONS = ["--n", "--indices", "--seed", "--batch-size", "--device", "--precision", "--solver", "--t-eps", "--max-nfe", "--grid", "--eps-rel", "--eps-abs", "--steps", "--nfe", "--norm", "--reference", "--snr", "--h-init", "--safety", "--exponent", "--schedule", "--intervals", "--rho", "--order", "--model"]  # fmt: skip
+_WORDS = st.one_of(
+    TEXT, NUMBER.map(str), st.sampled_from(["em", "pc", "heun", "restart", "ode-rk45", "unipc", "auto", "cpu", "bf16", "0-3,7", "2x2", "1e-3", "2,1", "hf:a/b@../c", "0.06-0.30:2x2", "mixture"]),
+)  # fmt: skip
+# Large counts are allowed, and take what they take: only their refusal is looked at here.
+_PATIENT = {"--n", "--max-nfe", "--steps", "--nfe", "--batch-size", "--indices", "--intervals"}
+
+
+def affordable(pairs):
+    return all(name not in _PATIENT or len(value) <= 3 or len(value) >= 12 for name, value in pairs)
+
+
+_COMMANDS = (
+    st.lists(st.tuples(st.sampled_from(_OPTIONS), _WORDS), min_size=1, max_size=3)
+    .filter(affordable)
+    .map(
+        lambda pairs: ["--model", "mixture", "--n", "2", "--max-nfe", "6", *itertools.chain(*pairs)]
+    )
+)
+_OTHERS = st.one_of(
+    st.tuples(st.sampled_from(["show", "convert", "list-solvers", "download"]), st.lists(_WORDS, max_size=3)),
+    st.tuples(st.just("compare"), st.lists(st.one_of(_WORDS, st.sampled_from(["--n", "--nfe", "--eps-rel", "--metric", "--repeats", "--preset", "--budget", "--seed"])), max_size=4).map(lambda words: ["em:steps=2", *words, "--model", "nope"])),
+).map(lambda pair: [pair[0], *pair[1]])  # fmt: skip
+
+
+@cache
+def kinds():
+    registry = find_manifest().read_bytes()
+    block = b"[mixture]" + registry.split(b"[mixture]")[1].split(b"\n\n")[0]
+    log = json.loads((run_folder() / "run.json").read_text())
+    grid = (run_folder() / "grid.png").read_bytes()
+    (run_folder().parent / "weights.bin").write_bytes(torch_file())
+    bytes_or_text = st.one_of(
+        st.binary(max_size=40), TEXT.map(lambda t: t.encode(errors="replace"))
+    )
+    chunks = st.lists(st.tuples(st.sampled_from([b"tEXt", b"iTXt", b"zTXt", b"IHDR", b"IEND"]), bytes_or_text.map(lambda b: b"ggf\0" + b)), max_size=4)  # fmt: skip
+    return {
+        "safetensors": Kind(st.one_of(*(edited_bytes(f) for f in (exact_file(), network_file()))), load),
+        "safetensors-header": Kind(st.one_of(*(headers(f) for f in (exact_file(), network_file()))), load, 80),
+        "torch-zip": Kind(edited_bytes(torch_file()), read_torch),
+        "torch-pickle": Kind(pickles(), read_torch, 60),
+        "torch-legacy": Kind(edited_bytes(torch_file(legacy=True)), read_torch),
+        "torch-content": Kind(st.one_of(_CONTENT, _SONG), read_song),
+        "diffusers": Kind(
+            st.tuples(st.one_of(*(edited_json(c).map(as_json) for c in (CONFIG, NCSNPP)), edited_bytes(as_json(CONFIG))), st.sampled_from(SCHEDULERS).map(as_json)),
+            read_diffusers,
+        ),
+        "diffusers-scheduler": Kind(
+            st.tuples(st.sampled_from([CONFIG, NCSNPP]).map(as_json), st.sampled_from(SCHEDULERS).flatmap(edited_json).map(as_json)),
+            read_diffusers,
+        ),
+        "png": Kind(st.one_of(edited_bytes(grid), chunks.map(png)), read_image),
+        "run.json": Kind(st.one_of(edited_json(log).map(as_json), edited_bytes(as_json(log))), read_run, 30),
+        "journal": Kind(st.one_of(edited_json(journal_lines()).map(journal), edited_bytes(journal(journal_lines()))), read_journal, 30),
+        "compare.json": Kind(st.one_of(edited_json(comparison()).map(as_json), edited_bytes(as_json(comparison()))), read_comparison),
+        "registry": Kind(st.one_of(edited_bytes(block), edited_bytes(registry), registries()), read_registry),
+        "statistics": Kind(st.one_of(*(edited_bytes(statistics_file(c)) for c in (False, True))), read_reference, 60),
+        "pieces": Kind(edited_bytes(piece_file()), read_piece, 30),
+        "images": Kind(st.one_of(*(edited_bytes(image_file(f)) for f in ("PNG", "JPEG", "GIF", "TIFF"))), read_images, 30),
+        "sample": Kind(_COMMANDS, sample, 40),
+        "commands": Kind(_OTHERS, command_line, 40),
+    }  # fmt: skip
+
+
+def pickles():
+    """Edits of the pickle inside the archive, which its checksums do not hide."""
+    with zipfile.ZipFile(io.BytesIO(torch_file())) as file:
+        (name,) = [name for name in file.namelist() if name.endswith("data.pkl")]
+        pickle = file.read(name)
+    return edited_bytes(pickle).map(lambda p: with_pickle(torch_file(), lambda _: p))
+
+
+def registries():
+    """One block with any values, as TOML can say them."""
+    keys = ["summary", "dataset", "sde", "shape", "parameters", "source", "sha256", "license", "revision", "file", "snr", "x"]  # fmt: skip
+    good = {
+        "summary": "s", "dataset": "d", "shape": [1, 2], "parameters": 3, "source": "embedded:a.safetensors", "sha256": "", "license": "MIT",
+        "sde": {"name": "vp", "beta_min": 0.1, "beta_max": 20, "t_eps": 0.001},
+    }  # fmt: skip
+
+    def write(changes, name):
+        def value(v):
+            if isinstance(v, dict):
+                return "{" + ", ".join(f"{json.dumps(k)} = {value(i)}" for k, i in v.items()) + "}"
+            if isinstance(v, list):
+                return "[" + ", ".join(map(value, v)) + "]"
+            return (
+                "0" if v is None else json.dumps(v).replace("NaN", "nan").replace("Infinity", "inf")
+            )
+
+        lines = [f"{key} = {value(v)}" for key, v in {**good, **changes}.items()]
+        return "\n".join([f"[{json.dumps(name)}]", *lines]).encode(errors="replace")
+
+    changes = st.dictionaries(st.sampled_from(keys), VALUE, max_size=2)
+    return st.builds(write, changes, st.one_of(st.just("a"), TEXT))
+
+
+# --- the promise -----------------------------------------------------------------------------------------
+
+
+def attempt(kind, value):
+    """Whether it was accepted."""
+    with tempfile.TemporaryDirectory(prefix="ggf-fuzz-") as folder, kept_promise(_size(value)):
+        kind.use(value, Path(folder))
+        return True
+    return False
+
+
+def _size(value):
+    return len(value) if isinstance(value, bytes) else 10_000
+
+
+NAMES = ["safetensors", "safetensors-header", "torch-zip", "torch-pickle", "torch-legacy", "torch-content", "diffusers", "diffusers-scheduler", "png", "run.json", "journal", "compare.json", "registry", "statistics", "pieces", "images", "sample", "commands"]  # fmt: skip
+
+
+def fuzz(name, examples, *, derandomize, use=attempt):
+    kind = kinds()[name]
+
+    @settings(
+        max_examples=examples or kind.examples, derandomize=derandomize, database=None, deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(kind.inputs)
+    def run(value):
+        use(kind, value)
+
+    run()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_promise_is_kept(name):
+    fuzz(name, None, derandomize=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", NAMES)
+def test_the_promise_is_kept_long(name):
+    fuzz(name, 2000, derandomize=False)
+
+
+def test_all_kinds_are_tried():
+    assert list(kinds()) == NAMES
+
+
+def test_good_files_are_read(tmp_path):
+    """The edits start from files that are accepted: else they would be refused at the door."""
+    load(exact_file(), tmp_path)
+    load(network_file(), tmp_path)
+    for legacy in (False, True):
+        read_torch(torch_file(legacy), tmp_path)
+    read_torch(with_pickle(torch_file(), lambda pickle: pickle), tmp_path)
+    read_run((run_folder() / "run.json").read_bytes(), tmp_path)
+    read_comparison(as_json(comparison()), tmp_path)
+    for compressed in (False, True):
+        read_reference(statistics_file(compressed), tmp_path)
+    read_images(image_file("JPEG"), tmp_path)
+    with safe_open(Path(shutil.copy(tmp_path / "model.safetensors", tmp_path / "m")), "pt") as file:
+        assert "ggf" in file.metadata()
+
+
+def main(seconds):
+    """Try new inputs of each kind for so long, print how many and what was found."""
+    found, total = {}, 0
+    for name in NAMES:
+        outcomes, clock, seen = Counter(), time.monotonic(), set()
+
+        def use(kind, value, name=name, outcomes=outcomes, clock=clock, seen=seen):
+            if time.monotonic() - clock > seconds:
+                return
+            outcomes["inputs"] += 1
+            try:
+                outcomes["accepted"] += attempt(kind, value)
+            except BaseException as error:  # noqa: BLE001 - counted and shown
+                import traceback
+
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                key = f"{type(error).__name__} {where.filename.rsplit('/', 2)[-2:]} {where.lineno}"
+                if key not in seen:
+                    seen.add(key)
+                    found[f"{name}: {key}: {str(error)[:150]}"] = repr(value)[:3000]
+
+        while time.monotonic() - clock < seconds:
+            fuzz(name, 400, derandomize=False, use=use)
+        total += outcomes["inputs"]
+        counts = f"{outcomes['inputs']:7,} inputs {outcomes['accepted']:7,} accepted"
+        sys.stdout.write(f"{name:22} {counts} {len(seen):3} kinds of crash\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{total:,} inputs in {len(NAMES) * seconds} s\n")
+    for crash, value in found.items():
+        sys.stdout.write(f"\n{crash}\n    {value}\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

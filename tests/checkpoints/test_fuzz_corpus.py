@@ -1,0 +1,126 @@
+"""What fuzzing found, each as small as it could be made: these were tracebacks, or reached the terminal as they are."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from test_manifest import GOOD
+from typer.testing import CliRunner
+
+from comparisons import single
+from fuzzing import kept_promise
+from ggf_cli.checkpoints.manifest import read_manifest
+from ggf_cli.cli.app import app
+from ggf_cli.compare import pieces
+from ggf_cli.compare.folder import read_document
+from ggf_cli.errors import ConfigError, OutputError, UsageError
+from ggf_cli.metrics.reference_files import read_statistics
+from ggf_cli.runs.load import find_record
+
+
+def test_a_comparison_that_is_whole_is_read(tmp_path):
+    (tmp_path / "compare.json").write_text(json.dumps(single()))
+    assert read_document(tmp_path) == json.loads(json.dumps(single()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("n"),
+        lambda d: d["cells"][0].pop("id"),
+        lambda d: d["cells"].__setitem__(0, []),
+        lambda d: d.update(repeats="3"),
+        lambda d: d.update(cells={}),
+        lambda d: d.update(schema="ggf-compare/9"),
+    ],
+    ids=["no n", "no id", "no cell", "repeats", "cells", "schema"],
+)
+def test_a_comparison_that_was_edited_is_refused(tmp_path, change):
+    document = json.loads(json.dumps(single()))
+    change(document)
+    (tmp_path / "compare.json").write_text(json.dumps(document))
+    with pytest.raises(OutputError, match="is damaged or no comparison"):
+        read_document(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["[/b]", "\\u001b[2J"])
+def test_a_model_is_not_called_anything(tmp_path, monkeypatch, name):
+    (tmp_path / "c.toml").write_text(GOOD.replace("[one]", f'["{name}"]'))
+    monkeypatch.setenv("GGF_MANIFEST", str(tmp_path / "c.toml"))
+    done = CliRunner().invoke(app, ["list-models"])
+    assert done.exit_code == 2
+    assert "is no name of a model" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_control_characters_of_a_command_line_are_not_repeated():
+    done = CliRunner().invoke(app, ["compare", "em:steps=2", "\x1b[2J"])
+    assert done.exit_code == 2
+    assert "\x1b" not in done.stderr
+
+
+def test_a_line_of_blanks_keeps_nobody_busy(tmp_path):
+    """Looking for the line of an error took 3.6 s for 1,600 blanks, and eight times as long for twice as many."""
+    text = f'[a]\nsummary = "s"\n[b]\nsummary = """\n[{" " * 500_000}\n"""\n'
+    (tmp_path / "c.toml").write_text(text)
+    with kept_promise(len(text)), pytest.raises(ConfigError, match=r"line 1: \[a\] lacks"):
+        read_manifest(tmp_path / "c.toml")
+
+
+def test_a_comparison_of_any_size_is_not_read(tmp_path):
+    with (tmp_path / "compare.json").open("wb") as file:
+        file.truncate(2**24 + 1)
+    with pytest.raises(OutputError, match="more than 16,777,216 bytes"):
+        read_document(tmp_path)
+
+
+def arrays(damage, first="mu"):
+    """A compressed archive of arrays, the first of which is damaged."""
+    buffer = io.BytesIO()
+    content = {"mu": np.zeros(4), "sigma": np.eye(4), "settings": np.array("{}")}
+    np.savez_compressed(buffer, **{first: content.pop(first)}, **content)
+    content = bytearray(buffer.getvalue())
+    directory = content.index(b"PK\x01\x02")
+    start = 30 + int.from_bytes(content[26:28], "little") + int.from_bytes(content[28:30], "little")
+    match damage:
+        case "stream":  # zlib.error
+            content[start : start + 4] = b"\xff\xff\xff\xff"
+        case "flags":  # NotImplementedError: compressed patched data
+            content[6] |= 0x20
+            content[directory + 8] |= 0x20
+        case "method":  # NotImplementedError: that compression method is not supported
+            content[8] = content[directory + 10] = 99
+        case "encrypted":  # RuntimeError
+            content[6] |= 1
+            content[directory + 8] |= 1
+    return bytes(content)
+
+
+DAMAGES = ["stream", "flags", "method", "encrypted"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_statistics_that_are_damaged_are_refused(tmp_path, damage):
+    (tmp_path / "stats.npz").write_bytes(arrays(damage))
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_statistics(tmp_path / "stats.npz", 4)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_piece_that_is_damaged_is_drawn_again(tmp_path, damage):
+    (tmp_path / "piece.npz").write_bytes(arrays(damage, first="settings"))
+    assert pieces.kept(tmp_path / "piece.npz", {}) is None
+
+
+def test_the_damages_are_real():
+    """Without damage, the archive is read."""
+    with zipfile.ZipFile(io.BytesIO(arrays(""))) as file:
+        assert file.testzip() is None
+
+
+def test_a_run_json_that_is_an_image_is_no_run(tmp_path):
+    (tmp_path / "run.json").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(UsageError):
+        find_record(tmp_path / "run.json")

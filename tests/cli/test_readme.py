@@ -1,0 +1,76 @@
+"""The README is true: its commands run, its tables are the registries."""
+
+import re
+import shlex
+
+import pytest
+from typer.testing import CliRunner
+
+from ggf_cli.checkpoints.manifest import read_manifest
+from ggf_cli.cli.app import app
+from ggf_cli.solvers import SOLVERS
+from paths import ROOT
+
+README = (ROOT / "README.md").read_text()
+CONSOLE = re.findall(r"```console\n\$ ggf (.*?)\n(.*?)```", README, re.DOTALL)
+
+
+def masked(text):
+    """Numbers depend on the machine and the day."""
+    return re.sub(r"[\d.,–-]+", "#", text)
+
+
+def test_there_are_commands():
+    assert len(CONSOLE) >= 3
+
+
+@pytest.mark.parametrize(("command", "output"), CONSOLE, ids=[command for command, _ in CONSOLE])
+def test_console_blocks_run_and_print_what_they_say(command, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, shlex.split(command))
+    assert done.exit_code == 0, done.output
+    if output:
+        assert [masked(line) for line in done.stdout.splitlines()] == [
+            masked(line) for line in output.splitlines()
+        ]
+
+
+def test_the_python_block_runs():
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - our own README
+
+
+def table(header):
+    """The cells of the table whose header starts so."""
+    lines = README[README.index(header) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_solver_table_is_the_registry():
+    assert table("| `--solver` |") == [[name, entry.summary] for name, entry in SOLVERS.items()]
+
+
+def test_the_model_table_is_the_registry():
+    assert table("| `--model` |") == [
+        [
+            name,
+            entry.dataset,
+            {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}[entry.sde["name"]],
+            "×".join(map(str, entry.shape)),
+            f"{entry.parameters:,}" if entry.parameters else "–",
+            entry.license,
+        ]
+        for name, entry in read_manifest().items()
+    ]
+
+
+def test_the_files_it_links_to_exist():
+    root = ROOT
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (root / link).exists(), link
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make (\w+)(?:  |`)", README):
+        assert f"\n{target}:" in makefile

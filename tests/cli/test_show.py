@@ -1,0 +1,552 @@
+"""`ggf show`: what it tells, what it checks, what it repeats, and what it refuses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+import zlib
+from importlib.resources import files
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from typer.testing import CliRunner
+
+import comparisons
+from ggf_cli.cli.app import app
+from ggf_cli.compare.report import write_outputs
+from ggf_cli.runs.histogram import histogram
+from ggf_cli.runs.load import MAX_LOG, MAX_TEXT, find_record
+from ggf_cli.runs.schema import LIMITS
+from ggf_cli.runs.summary import run_facts
+
+SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
+
+
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def ggf(*args):
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    out = tmp_path_factory.mktemp("show") / "run"
+    done = ggf("sample", "--model", "mixture", "--n", 4, "--eps-rel", 0.5, "--quiet", "--out", out)
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.fixture
+def run(original, tmp_path):
+    """A copy of a run, to be spoilt."""
+    return shutil.copytree(original, tmp_path / "run")
+
+
+def read(run, name="run.json"):
+    return json.loads((run / name).read_text())
+
+
+def edit(run, **changes):
+    (run / "run.json").write_text(json.dumps({**read(run), **changes}))
+
+
+# --- telling ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_told_with_its_histogram_and_command(original):
+    done = ggf("show", original)
+    assert done.exit_code == 0, done.output
+    assert done.stderr == ""
+    log, text = read(original), done.stdout
+    for told in ["completed", "mixture", "VP", "adaptive", "seed 0", "batch size 4", "4 of 4",
+                 log["device"], log["versions"]["torch"], f"mean {log['nfe']['mean']:.1f}",
+                 f"{log['steps']['rejected']} rejected", f"utilisation {log['utilisation']:.1%}"]:  # fmt: skip
+        assert told in text, told
+    assert "NFE of 4 samples\n" in text
+    assert text.splitlines()[-1] == log["command"]
+
+
+def test_options_that_were_changed_stand_apart(original):
+    facts = dict(run_facts(read(original)))
+    assert facts["changed"] == "--eps-rel 0.5 (default 0.02)"
+    assert "--eps-abs 0.0078125" in facts["default"]  # the model's own, so not a change
+    log = read(original)
+    log["solver"]["options"] |= {"eps_abs": 0.1, "denoise": False, "eps_rel": 0.02}
+    changed = dict(run_facts(log))["changed"]
+    assert "--eps-abs 0.1 (default 0.0078125)" in changed
+    assert "--no-denoise (default --denoise)" in changed
+    assert "eps-rel" not in changed
+
+
+def test_a_solver_nobody_knows_is_told_without_defaults(original):
+    log = read(original)
+    log["solver"] = {"name": "tomorrow", "options": {"zeal": [1], "warp": True}}
+    facts = dict(run_facts(log))
+    assert facts["default"] == "--zeal [1] · --warp"
+    assert "changed" not in facts
+
+
+def test_failed_samples_are_named(run):
+    samples = read(run)["samples"]
+    samples[2]["status"] = "non_finite"
+    edit(run, samples=samples, status="failed")
+    text = ggf("show", run).stdout
+    assert f"1: 2 (non_finite after {samples[2]['nfe']} evaluations)" in text
+    assert "3 of 4" in text
+
+
+def test_a_run_without_samples_is_told(run):
+    nfe = dict.fromkeys(("mean", "min", "p50", "p95", "max")) | {"total": 0}
+    edit(run, samples=[], files=[], nfe=nfe, status="interrupted", peak_memory_bytes=None)
+    done = ggf("show", run)
+    assert done.exit_code == 0, done.output
+    assert "0 of 4" in done.stdout
+    assert "NFE" not in done.stdout
+
+
+def test_a_terminal_without_unicode_gets_ascii(original):
+    command = [sys.executable, "-m", "ggf_cli", "show", str(original)]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "3x16x16" in done.stdout
+    assert "####" in done.stdout
+    assert "?" not in done.stdout
+
+
+def test_control_characters_of_a_log_do_not_reach_the_terminal(run):
+    log = read(run)
+    log["model"]["name"] = "[bold]a\x1b[2Jb"
+    edit(run, model=log["model"], command="ggf sample \x1b[31m")
+    text = ggf("show", run).stdout
+    assert "\x1b" not in text
+    assert "[bold]a\ufffd[2Jb" in text
+
+
+def test_json_is_the_document(original):
+    done = ggf("show", original, "--json")
+    assert json.loads(done.stdout) == read(original)
+    VALIDATOR.validate(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("name", ["run.json", "grid.png", "samples/000002.png"])
+def test_every_file_of_a_run_leads_to_it(original, name, monkeypatch):
+    assert json.loads(ggf("show", original / name, "--json").stdout) == read(original)
+    file = original / name
+    monkeypatch.chdir(file.parent)
+    assert json.loads(ggf("show", file.name, "--json").stdout) == read(original)
+
+
+def test_the_image_of_a_sample_tells_which_it_is(original):
+    nfe = read(original)["samples"][2]["nfe"]
+    assert f"sample 2 · NFE {nfe} ·" in ggf("show", original / "samples/000002.png").stdout
+
+
+def test_a_grid_alone_tells_its_command(original, tmp_path):
+    grid = shutil.copy(original / "grid.png", tmp_path / "alone.png")
+    done = ggf("show", grid)
+    command = read(original)["command"]
+    assert done.stdout.splitlines()[-1] == command
+    assert "ggf-cli" in done.stdout
+    assert "no run.json beside the image lists it" in done.stderr
+    assert json.loads(ggf("show", grid, "--json").stdout)["command"] == command
+
+
+def test_an_image_that_was_replaced_is_not_taken_for_the_run(run):
+    Image.new("L", (4, 4)).save(run / "samples/000002.png")
+    done = ggf("show", run / "samples/000002.png")
+    assert done.exit_code == 2
+    assert "is no longer the image that" in done.stderr
+    (run / "grid.png").write_bytes((run / "grid.png").read_bytes() + b"more")
+    done = ggf("show", run / "grid.png")  # still has its text
+    assert done.exit_code == 0
+    assert "is no longer the image that" in done.stderr
+    assert "sampling" not in done.stdout
+
+
+def test_text_that_another_program_rewrote_is_read(tmp_path):
+    text = PngInfo()
+    text.add_text("ggf", "ggf sample --n 2")  # tEXt, where ours is iTXt
+    Image.new("L", (4, 4)).save(tmp_path / "a.png", pnginfo=text)
+    assert ggf("show", tmp_path / "a.png").stdout.splitlines()[-1] == "ggf sample --n 2"
+
+
+def test_a_damaged_log_does_not_hide_what_the_grid_says(run):
+    (run / "run.json").write_text("{")
+    done = ggf("show", run / "grid.png")
+    assert done.exit_code == 0
+    assert "not used:" in done.stderr
+    assert "ggf sample --model mixture" in done.stdout
+
+
+# --- checking --------------------------------------------------------------------------------------------
+
+
+def test_an_intact_run_passes_the_check(original):
+    done = ggf("show", original, "--check")
+    assert (done.exit_code, done.stdout) == (0, "5 of 5 files intact\n")
+
+
+def test_the_check_names_what_is_missing_or_altered_and_exits_5(run):
+    (run / "samples/000001.png").unlink()
+    (run / "grid.png").write_bytes(b"x")
+    (run / "samples/000003.png").unlink()
+    (run / "samples/000003.png").mkdir()
+    done = ggf("show", run, "--check")
+    assert done.exit_code == 5
+    assert done.stdout.splitlines() == [
+        "altered    grid.png",
+        "missing    samples/000001.png",
+        "altered    samples/000003.png",
+        "2 of 5 files intact",
+    ]
+    assert "3 of the 5 files" in done.stderr
+    assert "--repeat" in done.stderr
+    states = json.loads(ggf("show", run, "--check", "--json").stdout)["files"]
+    assert [name for name, state in states.items() if state == "missing"] == ["samples/000001.png"]
+
+
+def test_the_check_survives_any_file_name(run):
+    listed = [{"path": name, "sha256": "0" * 64} for name in ("a\0b", "\ud800", "n" * 5000, "")]
+    edit(run, files=listed)
+    done = ggf("show", run, "--check")
+    assert done.exit_code == 5
+    assert "0 of 4 files intact" in done.stdout
+
+
+def test_a_grid_alone_cannot_be_checked(original, tmp_path):
+    done = ggf("show", shutil.copy(original / "grid.png", tmp_path), "--check")
+    assert done.exit_code == 2
+    assert "--check needs the run's folder" in done.stderr
+
+
+# --- repeating -------------------------------------------------------------------------------------------
+
+
+def test_repeat_draws_the_same_files_into_a_new_folder(original, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {p: p.read_bytes() for p in original.rglob("*") if p.is_file()}
+    done = ggf("show", original, "--repeat")
+    assert done.exit_code == 0, done.output
+    assert "5 of the 5 files of the run came out the same" in done.stderr
+    assert "runs/run-again/grid.png" in done.stdout
+    assert "it was" not in done.stderr  # no version has changed
+    for path, content in before.items():
+        again = tmp_path / "runs/run-again" / path.relative_to(original)
+        assert path.read_bytes() == content
+        assert path.name == "run.json" or again.read_bytes() == content
+    done = ggf("show", "runs/run-again/grid.png", "--repeat", "--json")
+    assert json.loads(done.stdout) == read(tmp_path / "runs/run-again-again")
+
+
+def test_repeat_tells_versions_that_changed(run, tmp_path):
+    edit(run, versions={"ggf-cli": "0.0.1", "python": "2.7", "thing": "1"})
+    done = ggf("show", run, "--repeat", "--out", tmp_path / "again")
+    assert done.exit_code == 0, done.output
+    assert "it was 0.0.1: the samples may differ" in done.stderr
+    assert "it was 2.7" in done.stderr
+    assert "thing is not installed" in done.stderr
+
+
+def test_repeat_overwrites_nothing_whatever_the_command_says(run, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/a.txt").write_text("x")
+    forged = f"{read(run)['command']} --n 1 --force --out {tmp_path / 'precious'}"
+    edit(run, command=forged)
+    for target in (run, tmp_path / "precious"):
+        done = ggf("show", run, "--repeat", "--out", target)
+        assert done.exit_code == 5
+        assert "is not empty" in done.stderr
+        assert "--force" not in done.stderr.split("error:")[1]
+    done = ggf("show", run, "--repeat", "--out", tmp_path / "new")
+    assert done.exit_code == 0, done.output
+    assert [p.name for p in (tmp_path / "precious").iterdir()] == ["a.txt"]
+    assert (tmp_path / "new/grid.png").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["rm -rf .", "ggf download church", "ggf sample 'open", "", "ggf", "sample", "/bin/ggf sample",
+     "ggf show run --repeat", "ggf --version sample"],
+)  # fmt: skip
+def test_only_ggf_sample_is_repeated(run, tmp_path, command):
+    edit(run, command=command)
+    done = ggf("show", run, "--repeat", "--out", tmp_path / "new")
+    assert done.exit_code == 2
+    assert "is not ggf sample" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_command_is_no_shell_command(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    edit(run, command="ggf sample --n 1; touch pwned")
+    assert ggf("show", run, "--repeat").exit_code == 2
+    edit(run, command="ggf sample --model '$(touch pwned)'")
+    assert ggf("show", run, "--repeat").exit_code == 2
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_options_that_do_not_fit_together_exit_2(original, tmp_path):
+    assert ggf("show", original, "--check", "--repeat").exit_code == 2
+    assert ggf("show", original, "--out", tmp_path).exit_code == 2
+    assert ggf("show").exit_code == 2
+
+
+# --- bad input -------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_run_exits_2_with_a_hint(tmp_path, original):
+    Image.new("L", (4, 4)).save(tmp_path / "other.png")
+    Image.new("L", (4, 4)).save(tmp_path / "photo.jpg")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "going").mkdir()
+    (tmp_path / "going/.running").touch()
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "later.json").write_text('{"schema": "ggf-run/9"}')
+    os.mkfifo(tmp_path / "pipe")
+    for name, told in {
+        "nothing": "no such file or folder",
+        "empty": "has no run.json",
+        "going": "has not ended",
+        "notes.txt": "is neither a run.json nor a PNG image",
+        "photo.jpg": "is neither a run.json nor a PNG image",
+        "pipe": "is neither a file nor a folder",
+        "list.json": "is JSON, but no log of ggf sample",
+        "later.json": "is of schema 'ggf-run/9'",
+        "other.png": "does not say how it was made",
+        "n" * 5000: "cannot read",
+    }.items():
+        done = ggf("show", tmp_path / name)
+        assert done.exit_code == 2, (name, done.output)
+        assert told in done.stderr, name
+        assert "hint: " in done.stderr
+        assert done.stdout == ""
+    assert f"ggf show {original}" in ggf("show", original.parent).stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_file_that_may_not_be_read_exits_2(run):
+    (run / "run.json").chmod(0)
+    done = ggf("show", run)
+    assert done.exit_code == 2
+    assert "Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}', f'{{"a": {"9" * 5000}}}', "\xff"])  # fmt: skip
+def test_a_run_json_that_is_not_json_exits_5(run, text):
+    (run / "run.json").write_text(text, encoding="latin-1")
+    done = ggf("show", run)
+    assert done.exit_code == 5
+    assert "is not JSON" in done.stderr
+    assert f"hint: ggf show {run / 'grid.png'} knows the command" in done.stderr
+
+
+def test_a_run_json_that_is_cut_anywhere_exits_5(run):
+    text = (run / "run.json").read_text()
+    for end in range(0, len(text) - 2, 97):
+        (run / "run.json").write_text(text[:end])
+        assert ggf("show", run).exit_code == 5, end
+
+
+def paths_of(value, path=()):
+    yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()  # fmt: skip
+    for key, item in inside:
+        yield from paths_of(item, (*path, key))
+
+
+JUNK = st.sampled_from(
+    [None, True, -1, 0, 2**70, 1e300, "", "x", "\x1b[2J\ud800", [], [0], {}, {"a": [None]}]
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_no_edit_of_a_run_json_ends_in_a_traceback(run, original, data):
+    log = read(original)
+    path = data.draw(st.sampled_from([p for p in paths_of(log) if p]))
+    *way, last = path
+    inner = log
+    for key in way:
+        inner = inner[key]
+    if data.draw(st.booleans()):
+        del inner[last]
+    else:
+        inner[last] = data.draw(JUNK)
+    (run / "run.json").write_text(json.dumps(log))
+    done = ggf("show", run, *data.draw(st.sampled_from([(), ("--check",), ("--json",)])))
+    assert done.exit_code in (0, 2, 5), (done.exception, done.output)
+    if done.exit_code:
+        assert "hint: " in done.stderr
+    else:
+        VALIDATOR.validate(log)
+
+
+def test_keys_of_a_later_version_are_let_through(run):
+    edit(run, mood="good")
+    assert json.loads(ggf("show", run, "--json").stdout)["mood"] == "good"
+
+
+@pytest.mark.parametrize("cut", [8, 9, 20, 60, 200])
+def test_a_png_that_is_cut_never_ends_in_a_traceback(original, tmp_path, cut):
+    (tmp_path / "a.png").write_bytes((original / "grid.png").read_bytes()[:cut])
+    done = ggf("show", tmp_path / "a.png")
+    assert done.exit_code == 2
+    assert "hint: " in done.stderr
+
+
+def peak_of(function):
+    """The most memory that Python had while a function ran, in bytes."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def chunk(kind, data):
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+def test_an_image_of_any_size_takes_no_memory(tmp_path):
+    """100 MB of pixels before its text."""
+    image, size = tmp_path / "grid.png", 100_000_000
+    with image.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n" + size.to_bytes(4) + b"IDAT")
+        file.seek(size + 4, os.SEEK_CUR)  # a hole
+        file.write(chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
+    found = []
+    assert peak_of(lambda: found.append(find_record(image))) < 5_000_000
+    assert found[0].command == "ggf sample --n 3"
+
+
+def test_long_texts_of_an_image_are_not_read(tmp_path):
+    image = tmp_path / "grid.png"
+    long = chunk(b"tEXt", b"ggf\0" + b"x" * MAX_TEXT)
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + long + chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
+    assert find_record(image).command == "ggf sample --n 3"
+    short = chunk(b"tEXt", b"ggf\0" + b"x" * 1000)
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + short * 5000 + long)
+    assert peak_of(lambda: find_record(image)) < 5_000_000
+
+
+@pytest.mark.parametrize("place", ["alone", "beside a sample"])
+def test_a_log_of_absurd_size_is_not_read(run, place):
+    with (run / "run.json").open("r+b") as file:
+        file.truncate(MAX_LOG + 1)
+    if place == "alone":
+        done = ggf("show", run)
+        assert done.exit_code == 2
+        assert "has more than 536,870,912 bytes" in done.stderr
+    else:  # the grid says its command itself
+        done = ggf("show", run / "grid.png")
+        assert done.exit_code == 0
+        assert "has more than" in done.stderr
+
+
+def test_show_imports_nothing_heavy(original, compared, tmp_path):
+    alone = shutil.copy(original / "grid.png", tmp_path / "alone.png")
+    code = f"""
+import sys
+from ggf_cli.cli.app import app
+for argv in ({[str(original)]!r}, {[str(original), "--check"]!r}, {[str(alone)]!r}, {[str(compared)]!r}, ["--help"]):
+    app(["show", *argv], standalone_mode=False)
+heavy = {{"torch", "numpy", "matplotlib", "PIL", "jsonschema"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# --- a comparison ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared(tmp_path):
+    folder = tmp_path / "compared"
+    write_outputs(comparisons.fashion(), {}, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "compare.json"])
+def test_a_comparison_is_told_with_table_findings_and_command(compared, name):
+    document = read(compared, "compare.json")
+    done = ggf("show", compared / name)
+    assert done.exit_code == 0, done.output
+    for cell in document["cells"]:
+        assert cell["label"] in done.stdout
+    lines = done.stdout.splitlines()
+    assert set(document["findings"]) <= set(lines)
+    assert f"Recommendation: {document['recommendation']['text']}" in lines
+    assert lines[-1] == document["command"]
+    assert json.loads(ggf("show", compared / name, "--json").stdout) == document
+
+
+def test_the_files_of_a_comparison_are_checked(compared):
+    assert ggf("show", compared, "--check").exit_code == 0
+    (compared / "compare.csv").write_text("other")
+    done = ggf("show", compared, "--check")
+    assert done.exit_code == 5
+    assert "altered    compare.csv" in done.stdout
+
+
+def test_a_comparison_is_repeated_by_its_own_command(compared):
+    done = ggf("show", compared, "--repeat")
+    assert done.exit_code == 2
+    assert f"hint: {read(compared, 'compare.json')['command']}" in done.stderr
+
+
+def test_a_damaged_comparison_exits_5(compared):
+    (compared / "compare.json").write_text('{"schema": "ggf-compare/1"}')
+    done = ggf("show", compared)
+    assert done.exit_code == 5
+    assert "damaged" in done.stderr
+
+
+# --- the histogram ---------------------------------------------------------------------------------------
+
+
+def test_a_histogram_has_round_bins_and_bars_in_proportion():
+    lines = histogram([98, 99, 100, 101, 102, 118], width=8, max_rows=3)
+    assert lines == [" 90– 99  █████▍ 2", "100–109  ████████ 3", "110–119  ██▋ 1"]
+
+
+def test_a_histogram_of_one_value_is_one_bar():
+    assert histogram([7, 7, 7], width=4) == ["7  ████ 3"]
+    assert histogram([7, 7, 7], width=4, plain=True) == ["7  #### 3"]
+    assert histogram([]) == []
+
+
+@given(st.lists(st.integers(0, 10**30), min_size=1, max_size=50), st.booleans(), st.integers(2, 12))
+def test_a_histogram_counts_everything_once_in_few_even_lines(values, plain, max_rows):
+    lines = histogram(values, width=20, max_rows=max_rows, plain=plain)
+    assert 1 <= len(lines) <= max_rows
+    assert sum(int(line.split()[-1]) for line in lines) == len(values)
+    assert all((line.split()[-1] == "0") == (not set(line) & set("#▏▎▍▌▋▊▉█")) for line in lines)
+    assert not plain or all(line.isascii() for line in lines)
+
+
+def test_the_schema_uses_only_words_that_are_checked():
+    def words(schema):
+        yield from schema.keys()
+        for inner in schema.get("properties", {}).values():
+            yield from words(inner)
+        for key in ("items", "additionalProperties"):
+            if isinstance(schema.get(key), dict):
+                yield from words(schema[key])
+
+    checked = {"type", "enum", "pattern", "minItems", "items", "required", "properties",
+               "additionalProperties", *LIMITS}  # fmt: skip
+    ignored = {"$schema", "$id", "title", "description", "format", "const", "maxItems"}
+    assert set(words(SCHEMA)) <= checked | ignored

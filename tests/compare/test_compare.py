@@ -1,0 +1,474 @@
+"""`ggf_cli.compare`: which cells, how many samples, drawing and keeping them, and what follows."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from filelock import FileLock
+
+from ggf_cli.compare import pieces
+from ggf_cli.compare.analysis import T_975, Verdict, apart, difference, summarise
+from ggf_cli.compare.budget import afford, parse_duration
+from ggf_cli.compare.folder import read_document
+from ggf_cli.compare.lineup import Contender, make_cells, parse_contender, spell
+from ggf_cli.compare.presets import PRESETS
+from ggf_cli.compare.runner import Comparison, Request, Watcher
+from ggf_cli.compare.speed import expected_nfe
+from ggf_cli.compare.step_sizes import summary
+from ggf_cli.engine import Engine
+from ggf_cli.errors import OutputError, UsageError
+from ggf_cli.solvers import SOLVERS, make_solver
+from ggf_cli.solvers.catalog import read_catalog
+from problems import VE, VP, gaussian_model
+
+# --- line-up ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_what_is_spelled_is_read_again(name):
+    options = {
+        option: about["default"]
+        for option, about in read_catalog()[name]["options"].items()
+        if about["default"] is not None
+    }
+    text = spell(name, options)
+    assert parse_contender(text) == Contender(solver=name, given=options)
+
+
+def test_a_value_may_have_commas():
+    contender = parse_contender("restart:intervals=0.06-0.30:2x2,0.3-0.5:1x2,steps=9")
+    assert contender.given == {"intervals": "0.06-0.30:2x2,0.3-0.5:1x2", "steps": 9}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("adaptiv", "unknown solver 'adaptiv'"),
+        ("adaptive:eps", "'eps' is not OPTION=VALUE"),
+        ("adaptive:steps=5", "no option 'steps'"),
+        ("em:steps=many", "it must be a whole number"),
+        ("adaptive:eps-rel=x", "it must be a number"),
+        ("em:denoise=perhaps", "it must be yes or no"),
+    ],
+)
+def test_a_contender_that_makes_no_sense_is_refused(text, says):
+    with pytest.raises(UsageError, match=says) as error:
+        parse_contender(text)
+    assert text.split(":")[0] in error.value.message
+
+
+def cells_of(*texts, **more):
+    return make_cells([parse_contender(text) for text in texts], **more)
+
+
+def test_fixed_steps_are_matched_to_each_tolerance_beside_the_reference():
+    cells = cells_of("em", "adaptive", eps_rel=(0.02, 0.1))
+    assert [(c.id, c.role, c.matches) for c in cells] == [
+        ("adaptive-eps_rel=0.02", "contender", None),
+        ("adaptive-eps_rel=0.1", "contender", None),
+        ("em-at-adaptive-eps_rel=0.02", "matched", "adaptive-eps_rel=0.02"),
+        ("em-at-adaptive-eps_rel=0.1", "matched", "adaptive-eps_rel=0.1"),
+        ("em-steps=1000", "reference", None),
+    ]
+    assert {c.series for c in cells} == {"adaptive", "em"}
+
+
+def test_budgets_and_options_of_their_own_are_left_alone():
+    cells = cells_of("em", "heun:steps=9", "adaptive:norm=linf,eps-rel=0.3", nfe=(20, 50))
+    assert [c.id for c in cells] == [
+        "em-nfe=20", "em-nfe=50", "heun-steps=9", "adaptive-norm=linf-eps_rel=0.3",
+    ]  # fmt: skip
+    assert cells[-1].series == "adaptive:norm=linf"
+
+
+def test_solvers_can_be_taken_as_they_come():
+    cells = cells_of("em", "adaptive", "heun", eps_rel=(0.02,), nfe="default")
+    assert [(c.id, c.role) for c in cells] == [
+        ("adaptive-eps_rel=0.02", "contender"), ("heun", "contender"), ("em-steps=1000", "reference"),
+    ]  # fmt: skip
+
+
+def test_frozen_steps_are_a_setting_of_their_own_with_a_name_fit_for_a_file():
+    times = ",".join(map(str, (1.0, *(0.9 - 0.01 * i for i in range(40)), 0.001)))
+    frozen = cells_of(f"adaptive-multistep:times={times}", "em:steps=20", nfe=(9,))
+    other = cells_of(f"adaptive-multistep:times={times[:-1]}", "em:steps=20", nfe=(9,))
+    assert len(frozen) == 2
+    assert len(frozen[0].id) <= 80
+    assert frozen[0].id != other[0].id
+
+
+def test_the_same_cell_counts_once_and_one_alone_is_nothing_to_compare():
+    assert len(cells_of("em:steps=1000", "em:steps=1000", "adaptive:eps-rel=0.1")) == 2
+    assert cells_of("em:steps=1000", "heun")[-1].role == "reference"
+    with pytest.raises(UsageError, match="em-steps=1000 alone"):
+        cells_of("em:steps=1000")
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_every_published_number_belongs_to_a_cell(preset):
+    for model, rows in preset.published.items():
+        cells = make_cells(preset.line_up(model), reference=preset.reference)
+        assert len(preset.numbers(model, cells)) == len(rows)
+        for cell in cells:
+            make_solver(cell.solver, dict(cell.given))
+
+
+def test_published_numbers_stand_where_they_belong():
+    preset = PRESETS["paper-cifar10"]
+    cells = make_cells(preset.line_up("cifar10-ve"), reference=preset.reference)
+    numbers = preset.numbers("cifar10-ve", cells)
+    assert numbers["em-at-adaptive-eps_rel=0.05"] == {"nfe": 271, "fid": 3.48}
+    assert "em-nfe=1000" not in numbers
+    assert preset.numbers("fashion-vp", cells) == {}
+
+
+# --- budget ----------------------------------------------------------------------------------------------
+
+EXPECTED = {"adaptive-eps_rel=0.02": 200.0, "adaptive-eps_rel=0.1": 80.0, "em-steps=1000": 1001.0}
+
+
+def plan(rate, *, seconds=600.0, repeats=3, min_samples=100):
+    cells = cells_of("adaptive", eps_rel=(0.02, 0.1))
+    return afford(
+        cells, EXPECTED, rate=rate, seconds=seconds, repeats=repeats, min_samples=min_samples
+    )
+
+
+def test_a_budget_buys_as_many_samples_as_fit():
+    rich = plan(10_000)
+    assert len(rich.cells) == 3
+    assert rich.repeats == 3
+    assert 0.85 * 600 < rich.seconds <= 0.9 * 600
+    assert plan(20_000).n == pytest.approx(2 * rich.n, abs=2)
+    assert not rich.notes
+
+
+def test_a_small_budget_gives_up_settings_then_repeats_then_time():
+    poor = plan(700)  # 1281 evaluations a sample: 98 samples
+    assert [c.id for c in poor.cells] == ["adaptive-eps_rel=0.1", "em-steps=1000"]
+    assert "adaptive-eps_rel=0.02 is left out" in poor.notes[0]
+    poorer = plan(450)
+    assert poorer.repeats == 2
+    assert poorer.n >= 100
+    poorest = plan(10)
+    assert (poorest.n, poorest.repeats) == (100, 1)
+    assert poorest.seconds > 600
+
+
+def test_durations():
+    assert [parse_duration(text) for text in ("90", "90s", "1.5m", "2h")] == [90, 90, 90, 7200]
+    for text in ("", "m", "-1m", "10x", "nan", "inf"):
+        with pytest.raises(ValueError, match=r".*"):
+            parse_duration(text)
+
+
+# --- drawing ---------------------------------------------------------------------------------------------
+
+
+class MeanError:
+    """A judge: how far the mean of the samples is from that of the data."""
+
+    name, title, summary = "mean", "Mean", "distance of the means"
+    lower_is_better, digits, min_samples, wants = True, 3, 2, "x"
+
+    def groups(self, x):
+        return [float((x.double().mean() - 0.3).abs())]
+
+    def floor(self, n, draws):
+        return None
+
+    def notes(self, n):
+        return []
+
+
+def request(folder, *contenders, model=None, **changes):
+    wanted = Request(
+        model=model or gaussian_model(VP, dtype=torch.float32),
+        cells=cells_of(
+            *contenders or ("adaptive", "em"), eps_rel=(0.1, 0.5), reference=("em", {"steps": 60})
+        ),
+        judges=[MeanError()],
+        n=12,
+        repeats=2,
+        seed=0,
+        batch_size=8,
+        folder=folder,
+        command="ggf compare ...",
+        model_argument="gaussian",
+    )
+    return replace(wanted, **changes)
+
+
+def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing_else(tmp_path):
+    plain = gaussian_model(VP, dtype=torch.float32)
+    sizes, told = [], []
+
+    def score(x, t):
+        if len(sizes) > 20 and len(x) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(x))
+        return plain.score(x, t)
+
+    class Told(Watcher):
+        def memory(self, batch_size):
+            told.append(batch_size)
+
+    expected = Comparison(request(tmp_path / "plenty")).run()
+    comparison = Comparison(request(tmp_path / "scarce", model=replace(plain, score=score)))
+    result = comparison.run(Told())
+    assert told == [4]  # once, and the cells that come later begin with it
+    for cell, other in zip(result["cells"], expected["cells"], strict=True):
+        for key in ("id", "nfe", "quality", "error", "steps"):
+            assert cell.get(key) == other.get(key)
+
+
+def test_every_cell_is_drawn_judged_and_written_down(tmp_path):
+    result = Comparison(request(tmp_path)).run()
+    assert result["status"] == "completed"
+    assert read_document(tmp_path) == json.loads(json.dumps(result))
+    by_id = {cell["id"]: cell for cell in result["cells"]}
+    adaptive, matched = by_id["adaptive-eps_rel=0.1"], by_id["em-at-adaptive-eps_rel=0.1"]
+    assert abs(matched["nfe"]["mean"] - adaptive["nfe"]["mean"]) < 2
+    assert matched["command"].endswith(f"--solver em --nfe {matched['nfe']['max']}")
+    assert by_id["em-steps=60"]["nfe"]["mean"] == 61
+    for cell in result["cells"]:
+        assert cell["pieces"] == 2
+        assert len(cell["quality"]["mean"]["values"]) == 2
+        assert sum(cell["nfe_counts"].values()) == 24
+        assert cell["nfe"]["total"] <= cell["rows_evaluated"]
+        assert cell["step_sizes"]["t"][0] > 0.9
+    assert sum(cell["best"] for cell in result["cells"]) == 1
+    assert len(result["findings"]) == 3  # two pairs, and adaptive beside the reference
+
+
+def test_pieces_have_the_samples_of_their_indices(tmp_path):
+    model = gaussian_model(VP, dtype=torch.float32)
+    engine = Engine(model, make_solver("em", {"steps": 20}), batch_size=5)
+    piece = pieces.draw(engine, range(7, 14), keep_x=True, on_tick=lambda progress: None)
+    alone = Engine(model, make_solver("em", {"steps": 20}), batch_size=5)
+    by_index = {sample.index: sample for sample in alone.run(range(14))}
+    assert torch.equal(piece.x, torch.stack([by_index[i].x for i in range(7, 14)]))
+    assert piece.nfe.tolist() == [21] * 7
+    # 20 equal steps from 1 to t_eps, of each of the 7 samples
+    assert len(piece.step_h) == 7 * 20
+    assert piece.step_h == pytest.approx(torch.full((140,), (1 - 1e-3) / 20), rel=1e-4)
+    assert piece.step_t.max() == 1
+
+    pieces.keep(tmp_path / "a.npz", piece, {"seed": 0})
+    again = pieces.kept(tmp_path / "a.npz", {"seed": 0})
+    assert torch.equal(again.images, piece.images)
+    assert again.seconds == piece.seconds
+    assert pieces.kept(tmp_path / "a.npz", {"seed": 1}) is None
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content[: len(content) // 2])
+    assert pieces.kept(tmp_path / "a.npz", {"seed": 0}) is None
+
+
+def test_step_sizes_are_summed_up_by_time():
+    t = torch.tensor([1.0, 0.99, 0.98, 0.51, 0.51, 0.51, 0.01])
+    h = torch.tensor([0.1, 0.2, 0.3, 0.01, 0.01, 0.01, 9.0])
+    found = summary(t, h)
+    assert found["t"] == [0.9875, 0.5125]  # one step is too few to show
+    assert found["p50"] == pytest.approx([0.2, 0.01])
+    assert summary(torch.zeros(0), torch.zeros(0)) is None
+
+
+def drawn(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("samples/*.npz")}
+
+
+def test_a_comparison_that_was_stopped_goes_on(tmp_path):
+    ticks = 0
+
+    def stop():
+        nonlocal ticks
+        ticks += 1
+        return ticks > 600
+
+    comparison = Comparison(request(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        comparison.run(stop=stop)
+    stopped = comparison.result()
+    assert stopped["status"] == "interrupted"
+    assert {"done", "pending"} == {cell["status"] for cell in stopped["cells"]}
+    for cell in stopped["cells"]:  # known of what was not drawn, too
+        assert cell["options"].keys() == read_catalog()[cell["solver"]]["options"].keys()
+        assert cell["command"].startswith("ggf sample --model gaussian --solver")
+    before = drawn(tmp_path)
+    assert 0 < len(before) < 10
+
+    result = Comparison(request(tmp_path)).run()
+    assert result["status"] == "completed"
+    assert before.items() <= drawn(tmp_path).items()  # nothing is drawn twice
+
+    whole = Comparison(request(tmp_path / "whole")).run()
+    for one, other in zip(result["cells"], whole["cells"], strict=True):
+        assert one["quality"] == other["quality"]
+        assert one["nfe_counts"] == other["nfe_counts"]
+
+
+def test_a_folder_of_another_comparison_is_refused(tmp_path):
+    Comparison(request(tmp_path, repeats=1)).run()
+    for other in ({"seed": 1}, {"n": 13}, {"cells": cells_of("heun", "em")}):
+        with pytest.raises(OutputError, match="another comparison"):
+            Comparison(request(tmp_path, **({"repeats": 1} | other)))
+    with pytest.raises(OutputError, match="differs in model"):
+        Comparison(request(tmp_path, repeats=1, model=gaussian_model(VE, dtype=torch.float32)))
+    (tmp_path / "compare.json").write_text('{"schema": "other"}')
+    with pytest.raises(OutputError, match="no comparison"):
+        Comparison(request(tmp_path, repeats=1))
+
+
+def test_a_folder_is_taken_by_one_and_only_if_it_may_be(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(OutputError, match="not empty and has no comparison"):
+        Comparison(request(tmp_path / "mine"))
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file.*[Nn]ot a directory|exists"):
+        Comparison(request(tmp_path / "file")).run()
+    taken = Comparison(request(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir()
+    lock = FileLock(tmp_path / "shared" / ".lock")
+    with lock, pytest.raises(OutputError, match="another comparison is writing"):
+        taken.run()
+    assert taken.run()["status"] == "completed"
+
+
+def test_a_cell_that_fails_says_why_and_the_rest_goes_on(tmp_path):
+    model = gaussian_model(VP, dtype=torch.float32)
+
+    def weak(x, t):  # one long step passes by the times where it breaks
+        broken = (t > 0.01) & (t < 0.5)
+        return torch.where(broken[:, None, None, None], torch.nan, model.score(x, t))
+
+    broken = replace(model, score=weak)
+    cells = cells_of("em:steps=1", "adaptive:eps-rel=0.1", "em:steps=5", nfe=(9,))
+    result = Comparison(request(tmp_path, model=broken, cells=cells, repeats=2)).run()
+    assert result["status"] == "completed"
+    status = {cell["id"]: cell["status"] for cell in result["cells"]}
+    assert status == {
+        "em-steps=1": "done",
+        "adaptive-eps_rel=0.1": "failed",
+        "em-steps=5": "failed",
+    }
+    assert "none of 12 samples" in result["cells"][1]["error"]
+    assert result["recommendation"]["overall"] == "em-steps=1"
+
+
+def test_options_are_checked_before_anything_is_drawn(tmp_path):
+    with pytest.raises(UsageError, match="eps-rel"):
+        Comparison(request(tmp_path, "adaptive:eps-rel=-1", "em"))
+    assert not drawn(tmp_path)
+
+
+def test_expected_evaluations_are_known_or_tried_out():
+    cells = cells_of("adaptive", "em", "heun:steps=4", eps_rel=(0.1,))
+    model = gaussian_model(VP, dtype=torch.float32)
+    tried = expected_nfe(cells, model)
+    assert tried["em-steps=1000"] == 1001
+    assert tried["heun-steps=4"] == 9
+    assert 10 < tried["adaptive-eps_rel=0.1"] < 200
+    assert tried["em-at-adaptive-eps_rel=0.1"] == tried["adaptive-eps_rel=0.1"]
+
+
+# --- verdict ---------------------------------------------------------------------------------------------
+
+METRIC = {"name": "d", "title": "D", "lower_is_better": True, "digits": 2}
+
+
+def cell(name, nfe, *values, role="contender", matches=None, adaptive=False):
+    return {
+        "id": name, "label": name, "series": name.split("-")[0], "role": role, "matches": matches,
+        "adaptive": adaptive, "nfe": {"mean": nfe}, "quality": {"d": summarise(values)},
+    }  # fmt: skip
+
+
+def test_student_t_agrees_with_scipy():
+    from scipy.stats import t
+
+    for freedom, value in T_975.items():
+        assert value == pytest.approx(t.ppf(0.975, freedom), abs=6e-4)
+
+
+def test_cells_are_told_apart_by_their_paired_differences():
+    noise = [1.0, 5.0, -3.0, 2.0]
+    a, b = (
+        [10 + z for z in noise],
+        [11 + z + e for z, e in zip(noise, [0.1, 0, -0.1, 0], strict=True)],
+    )
+    mean, half = difference(a, b)
+    assert mean == pytest.approx(-1)
+    assert half == pytest.approx(3.182 * 0.0816497 / 2, rel=1e-3)
+    assert apart(a, b)
+    assert not apart([1.0, 2.0], [1.5, 1.7])
+    assert not apart([1.0], [9.0])  # one repeat tells nothing
+
+
+def test_the_cheapest_within_five_percent_is_recommended():
+    cells = [
+        cell("adaptive-fine", 400, 10.0, 10.2),
+        cell("adaptive-coarse", 100, 10.4, 10.3),
+        cell("adaptive-coarser", 50, 14.0, 14.2),
+        cell("em-long", 1000, 9.9, 10.1),
+        cell("em-short", 100, 30.0, 31.0),
+    ]
+    verdict = Verdict(METRIC, cells)
+    advice = verdict.recommendation()
+    assert verdict.best() == "em-long"
+    assert advice["overall"] == "adaptive-coarse"
+    assert advice["by_series"] == {"adaptive": "adaptive-coarse", "em": "em-long"}
+    assert "10.0 times as many" in advice["text"]
+
+
+def test_where_higher_is_better_everything_turns_round():
+    metric = METRIC | {"lower_is_better": False}
+    cells = [cell("a-1", 10, 0.9, 0.91), cell("b-1", 5, 0.88, 0.89), cell("c-1", 1, 0.5, 0.5)]
+    verdict = Verdict(metric, cells)
+    assert verdict.best() == "a-1"
+    assert verdict.recommendation()["overall"] == "b-1"
+
+
+def test_findings_are_plain_about_what_cannot_be_told():
+    adaptive = cell("adaptive", 100, 10.0, 10.1, 10.2, adaptive=True)
+    reference = cell("em-1000", 1001, 10.1, 10.0, 10.15, role="reference")
+    worse = cell("em-at", 100, 30.0, 30.1, 30.3, role="matched", matches="adaptive")
+    equal = cell("em-eq", 100, 10.3, 9.7, 10.5, role="matched", matches="adaptive")
+    said = Verdict(METRIC, [adaptive, worse, equal, reference]).findings()
+    assert said[0].startswith("At the same NFE adaptive is better than em-at: D 10.10")
+    assert "cannot be told apart" in said[1]
+    assert said[2].startswith("adaptive is as good as em-1000, with 10.0 times fewer evaluations")
+    rough = cell("adaptive", 50, 13.0, 10.0, 16.0, adaptive=True)
+    assert "cannot be told apart from em-1000" in Verdict(METRIC, [rough, reference]).findings()[0]
+    assert (
+        "adaptive is as good as em-1000"
+        in Verdict(METRIC, [rough, adaptive, reference]).findings()[0]
+    )
+    good = cell("adaptive", 50, 9.0, 8.95, 9.1, adaptive=True)
+    assert "is better than em-1000" in Verdict(METRIC, [good, reference]).findings()[0]
+    alone = Verdict(METRIC, [cell("adaptive", 9, 99.0, 98.0, adaptive=True), reference]).findings()
+    assert alone == ["No setting of adaptive reaches em-1000 (D 10.08 ± 0.04) here."]
+
+
+# --- progress --------------------------------------------------------------------------------------------
+
+
+def test_the_forecast_counts_evaluations_and_learns():
+    from ggf_cli.cli.compare_progress import Forecast
+
+    cells = cells_of("adaptive:eps-rel=0.1", "em", eps_rel=(0.1,), reference=("em", {"steps": 99}))
+    nfe = {"adaptive-eps_rel=0.1": 250, "em-at-adaptive-eps_rel=0.1": 250, "em-steps=99": 100}
+    forecast = Forecast(cells, nfe, 10, 2)
+    assert forecast.remaining == 2 * 10 * 600
+    forecast.begin("adaptive-eps_rel=0.1", kept=False)
+    forecast.tick(1250)
+    assert forecast.piece == 0.5
+    assert forecast.remaining == 2 * 10 * 600 - 1250
+    forecast.end("adaptive-eps_rel=0.1", 50.0)  # and so does the cell that it is matched by
+    assert forecast.remaining == 10 * 50 + 2 * 10 * (50 + 100)
+    assert forecast.ended == 1
+    forecast.begin("em-steps=99", kept=False)
+    forecast.end("em-steps=99", None)  # failed: nothing of it is left
+    assert forecast.remaining == 10 * 50 + 2 * 10 * 50
+    assert forecast.ended == 3

@@ -1,0 +1,139 @@
+"""Imports point one way, and what must not import torch does not."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+
+from paths import ROOT
+
+PACKAGE = ROOT / "src/ggf_cli"
+
+# Each layer may import those after it, and itself.
+LAYERS = [
+    ("cli", "__main__"),
+    ("compare", "health"),
+    ("runs",),
+    ("sampling", "pilot"),
+    ("engine", "checkpoints", "trace"),
+    ("solvers", "networks", "metrics", "score", "noise", "sde", "runtime", "results"),
+    ("errors", "files", "registry", "scalars", "text"),
+]
+FORBIDDEN = {
+    "solvers": {"ggf_cli.networks", "ggf_cli.checkpoints", "rich", "PIL", "pathlib"},
+    "engine": {"rich", "PIL", "pathlib", "typer"},
+    "noise": {"ggf_cli"},
+}
+
+
+def imports(file):
+    """Every module a file imports, at the top or inside a function, but not for type checkers."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer_of(module):
+    part = module.split(".")[1] if "." in module else "__init__"
+    return next((i for i, layer in enumerate(LAYERS) if part in layer), None)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_point_one_way(file):
+    part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part == "__init__":
+        return  # the public interface names everything, lazily
+    own = next(i for i, layer in enumerate(LAYERS) if part in layer)
+    for module in imports(file):
+        if module.startswith("ggf_cli.") and (layer := layer_of(module)) is not None:
+            assert layer >= own, f"{file.name} imports {module}"
+        inside = module.startswith(f"ggf_cli.{part}.")
+        for forbidden in () if inside else FORBIDDEN.get(part, ()):
+            assert not f"{module}.".startswith(f"{forbidden}.")
+
+
+def test_no_file_is_long():
+    for file in FILES:
+        assert len(file.read_text().splitlines()) <= 350, file
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["--version"], ["list-models"], ["list-models", "--json"], ["sample", "--help"],
+     ["compare", "--help"], ["convert", "--help"], ["download", "--help"], ["show", "--help"], ["doctor", "--help"], ["list-solvers"], ["--show-completion"], ["sample", "--model", "nope"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_light_commands_import_nothing_heavy(argv):
+    code = f"""
+import sys
+sys.argv = ["ggf", *{argv!r}]
+try:
+    from ggf_cli.cli.app import app
+    app()
+finally:
+    heavy = {{"torch", "numpy", "matplotlib", "PIL", "diffusers"}} & set(sys.modules)
+    # where its cache is, `list-models` asks huggingface_hub itself: that takes 1 ms
+    heavy |= {{name for name in sys.modules if name.startswith("huggingface_hub.")}} - {{"huggingface_hub.constants"}}
+    assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "AssertionError" not in done.stderr
+
+
+def test_drawing_from_an_embedded_model_imports_only_what_it_uses(tmp_path):
+    """No plots, no hub, no peers, no compiler: each would cost from a tenth of a second to several."""
+    unused = "matplotlib huggingface_hub diffusers torchvision torch_fidelity scipy sympy requests httpx torch._dynamo torch._inductor"
+    code = f"""
+import sys
+sys.argv = ["ggf", "sample", "--model", "fashion-vp", "--n", "2", "--solver", "em", "--steps", "1", "--out", {str(tmp_path / "run")!r}]
+try:
+    from ggf_cli.cli.app import app
+    app()
+finally:
+    print(*sorted(set({unused.split()!r}) & set(sys.modules)), sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "", done.stdout
+    assert (tmp_path / "run/grid.png").exists()
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, ggf_cli, ggf_cli.solvers; assert 'torch' not in sys.modules; dir(ggf_cli)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_completion_offers_names_and_imports_no_torch():
+    code = "import sys\nfrom ggf_cli.cli.app import app\ntry: app(prog_name='ggf')\nfinally: assert 'torch' not in sys.modules"
+    for words, offered in [
+        ("ggf sa", "sample"),
+        ("ggf sample -m fa", "fashion-vp"),
+        ("ggf sample -s ", "em"),
+    ]:
+        environment = {
+            **os.environ,
+            "_GGF_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert offered in done.stdout.split()
+        assert "AssertionError" not in done.stderr

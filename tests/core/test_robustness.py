@@ -1,0 +1,270 @@
+"""The real program in a hostile world: networks that fail, terminals that are missing, narrow or closed, clocks that jump.
+
+Faults of the network are given by a stand-in: a line of Python that wraps the score before the program starts.
+"""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from importlib.resources import files
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner
+
+from ggf_cli.cli.app import app
+from patience import PATIENCE
+
+
+def nightly(*values):
+    """A start of the program takes seconds: a case of what others show too is left to the night."""
+    return pytest.param(*values, marks=pytest.mark.nightly)
+
+
+SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
+RUN = ["sample", "--model", "mixture", "--n", "6", "--eps-rel", "0.5", "--batch-size", "3"]
+BEFORE = """
+import sys, torch
+from dataclasses import replace
+from ggf_cli.cli import model as module
+from ggf_cli.cli.app import app
+load, calls = module.load_model, 0
+
+def loaded(*arguments, **options):
+    model = load(*arguments, **options)
+    def score(x, t):
+        global calls
+        calls += 1
+        value = model.score(x, t)
+        FAULT
+        return value
+    return replace(model, score=score)
+
+module.load_model = loaded
+sys.argv[0] = "ggf"
+app(prog_name="ggf")
+"""
+
+
+def start(*words, before=None, **options):
+    """`ggf`, its score wrapped by what `before` says."""
+    program = ["-m", "ggf_cli"] if before is None else ["-c", BEFORE.replace("FAULT", before)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    return subprocess.Popen([sys.executable, *program, *map(str, words)], **options)
+
+
+def ggf(*words, **options):
+    process = start(*words, **options)
+    process.stdout, process.stderr = process.communicate(timeout=PATIENCE)
+    assert "Traceback" not in (process.stderr or "")
+    return process
+
+
+def log_of(folder):
+    log = json.loads((folder / "run.json").read_text())
+    jsonschema.validate(log, SCHEMA)
+    return log
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """The run that nothing happens to."""
+    out = tmp_path_factory.mktemp("sound") / "run"
+    assert CliRunner().invoke(app, [*RUN, "--out", str(out)]).exit_code == 0
+    return out
+
+
+# --- the network -----------------------------------------------------------------------------------------
+
+# A row is at t = 1 once, where it is still its prior draw: which samples are hit depends on themselves alone.
+HIT = "hit = (t > 0.999) & (x.flatten(1)[:, 0] > 0)"
+
+
+@pytest.mark.parametrize("number", ["nan", nightly("inf")])
+def test_rows_that_turn_nan_are_reported_and_the_others_unharmed(tmp_path, sound, number):
+    fault = f"{HIT}; value = torch.where(hit[:, None, None, None], float('{number}'), value)"
+    done = ggf(*RUN, "--out", tmp_path / "run", before=fault)
+    assert done.returncode == 4
+    log = log_of(tmp_path / "run")
+    lost = [s["index"] for s in log["samples"] if s["status"] == "non_finite"]
+    assert 0 < len(lost) < 6
+    assert f"{len(lost)} of 6 samples met a score or a state that is not finite" in done.stderr
+    kept = sorted(path.name for path in (tmp_path / "run/samples").iterdir())
+    assert kept == [f"{i:06d}.png" for i in range(6) if i not in lost]
+    for name in kept:
+        there, here = sound / "samples" / name, tmp_path / "run/samples" / name
+        assert there.read_bytes() == here.read_bytes()
+
+
+OUT_OF_MEMORY = "raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 7 GiB\\nmore')"
+
+
+def test_a_network_that_is_out_of_memory_goes_on_with_fewer_rows(tmp_path, sound):
+    # the first three samples take some 40 calls
+    fault = f"\n        if calls >= 60 and len(x) > 2: {OUT_OF_MEMORY}"
+    done = ggf(*RUN, "--out", tmp_path / "run", before=fault)
+    assert done.returncode == 0, done.stderr
+    assert "out of memory at batch size 3: going on with 2" in done.stderr.splitlines()
+    log, expected = log_of(tmp_path / "run"), log_of(sound)
+    for key in ("status", "samples", "files", "nfe", "steps", "command"):
+        assert log[key] == expected[key], key
+
+
+def test_a_network_without_memory_for_one_row_is_told_and_what_is_finished_is_kept(tmp_path, sound):
+    done = ggf(*RUN, "--out", tmp_path / "run", before=f"\n        if calls >= 60: {OUT_OF_MEMORY}")
+    assert done.returncode == 4
+    assert "out of memory (mixture, batch size 1): CUDA out of memory" in done.stderr
+    assert "one row alone does not fit" in done.stderr
+    log = log_of(tmp_path / "run")
+    assert log["status"] == "failed"
+    kept = [s for s in log["samples"] if s["status"] == "done"]
+    assert 0 < len(kept) < 6
+    for sample in kept:
+        there, here = sound / sample["file"], tmp_path / "run" / sample["file"]
+        assert there.read_bytes() == here.read_bytes()
+
+
+def test_a_score_of_more_precision_is_taken_as_it_is_needed(tmp_path, sound):
+    done = ggf(*RUN, "--out", tmp_path / "run", before="value = value.double()")
+    assert done.returncode == 0
+    assert [s["nfe"] for s in log_of(tmp_path / "run")["samples"]] == [
+        s["nfe"] for s in log_of(sound)["samples"]
+    ]
+    for path in (sound / "samples").iterdir():
+        assert path.read_bytes() == (tmp_path / "run/samples" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("value = value.to(torch.complex64)", "it must be a real tensor"),
+        nightly("value = value.numpy()", "the score is a ndarray"),
+        nightly("value = value[:1]", "a score has the shape of x"),
+    ],
+)
+def test_a_score_of_the_wrong_kind_is_told(tmp_path, fault, message):
+    done = ggf(*RUN, "--out", tmp_path / "run", before=fault)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert log_of(tmp_path / "run")["status"] == "failed"
+
+
+# --- where it writes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["list-models"], [*RUN, "--json"]], ids=lambda words: words[0])
+def test_a_reader_that_stops_reading_is_no_error(tmp_path, words):
+    """As `| head -1` does. The run is written all the same."""
+    extra = ["--out", tmp_path / "run"] if "sample" in words else []
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start(*words, *extra, stdout=writer)
+    os.close(writer)
+    _, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    assert "Exception ignored" not in stderr
+    assert not extra or log_of(tmp_path / "run")["status"] == "completed"
+
+
+def test_without_stdout_and_stderr_the_run_is_written(tmp_path):
+    words = [sys.executable, "-m", "ggf_cli", *RUN, "--out", tmp_path / "run"]
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *map(str, words)]
+    assert subprocess.run(shell, timeout=PATIENCE, check=False).returncode == 0
+    assert log_of(tmp_path / "run")["status"] == "completed"
+
+
+def test_nothing_of_an_environment_is_needed(tmp_path):
+    """No home, no terminal, no locale, no search path: as some schedulers start programs."""
+    environment = {
+        key: os.environ[key] for key in ("PYTHONPATH", "OMP_NUM_THREADS") if key in os.environ
+    }
+    done = ggf(*RUN, "--out", tmp_path / "run", env=environment, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "run/grid.png")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[*RUN, "--out", "run"], ["show", "SOUND"], ["sample", "--model", "Müller"], nightly(["list-solvers"]), nightly(["list-models"]), nightly(["sample", "--help"])],
+    ids=["sample", "show", "error", "list-solvers", "list-models", "help"],
+)  # fmt: skip
+def test_a_world_of_ascii_is_enough(tmp_path, sound, words):
+    """LANG=C as it was before Python made UTF-8 of it, for files as well as for the terminal."""
+    ascii_only = {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": "ascii",
+    }
+    words = [str(sound) if word == "SOUND" else word for word in words]
+    done = ggf(*words, env={**os.environ, **ascii_only}, cwd=tmp_path)
+    assert done.returncode == (2 if words[-1] == "Müller" else 0), done.stderr
+    assert (done.stdout + done.stderr).isascii()
+    assert done.stdout or done.stderr
+
+
+@pytest.mark.parametrize("columns", [20, nightly(1)])
+def test_a_narrow_terminal_is_enough(tmp_path, columns):
+    """A bar that is too wide for its line would be printed again and again."""
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "TERM")}
+    words = [*RUN, "--n", "30", "--out", tmp_path / "run"]
+    process = start(*words, stderr=terminal, env=environment | {"TERM": "xterm"})
+    os.close(terminal)
+    seen, end = b"", time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if select.select([master], [], [], 0.2)[0]:
+            try:
+                seen += os.read(master, 65536)
+            except OSError:  # the other side is closed
+                break
+        elif process.poll() is not None:
+            break
+    os.close(master)
+    stdout, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert stdout.splitlines()[-1].endswith("grid.png")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    assert "Traceback" not in text
+    assert text.strip()  # there was a bar
+    assert max(len(line) for line in re.split(r"[\r\n]+", text)) <= columns
+
+
+# --- clocks ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump", [-86_400 * 400, nightly(86_400 * 400)], ids=["back", "forth"])
+def test_a_wall_clock_that_jumps_does_no_harm(tmp_path, sound, jump):
+    """Set while the run goes on, as after a machine woke up; durations are measured by another clock."""
+    fault = f"""
+        if calls == 20:
+            import datetime, time
+            from ggf_cli.runs import run_log as runlog
+            now, jump = time.time, {jump}
+            time.time = lambda: now() + jump
+            class Clock(datetime.datetime):
+                @classmethod
+                def now(cls, tz=None):
+                    return datetime.datetime.fromtimestamp(now() + jump, tz)
+            runlog.datetime = Clock
+"""
+    done = ggf(*RUN, "--out", tmp_path / "run", before=fault)
+    assert done.returncode == 0, done.stderr
+    log = log_of(tmp_path / "run")
+    days = (int(log["finished_at"][:4]) - int(log["started_at"][:4])) * 365
+    assert abs(days) >= 365  # it did jump
+    assert 0 <= log["timing"]["sample_s"] < 86_400
+    assert CliRunner().invoke(app, ["show", str(tmp_path / "run"), "--check"]).exit_code == 0
+    assert [f["sha256"] for f in log["files"] if "samples" in f["path"]] == [
+        f["sha256"] for f in log_of(sound)["files"] if "samples" in f["path"]
+    ]

@@ -1,0 +1,164 @@
+"""Which metrics a model has, and judges of the embedded models."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ggf_cli.errors import UsageError
+from ggf_cli.metrics import METRICS, SPACES, default_metrics, make_judges, metrics_for
+from ggf_cli.metrics.ffd import FFD
+
+
+def model(shape, distribution=None):
+    return SimpleNamespace(name="mine", shape=shape, distribution=distribution, device="cpu")
+
+
+@pytest.fixture
+def statistics(tmp_path):
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    return tmp_path / "stats.npz"
+
+
+@pytest.fixture(scope="module")
+def judges(fashion):
+    return {
+        judge.name: judge
+        for judge in make_judges(["ffd", "precision", "recall", "coverage"], fashion)
+    }
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return torch.rand(200, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_table_imports_no_torch():
+    code = "import sys, ggf_cli.metrics; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_entry_of_the_tables_exists_and_says_what_it_is():
+    for entry in (*METRICS.values(), *SPACES.values()):
+        assert callable(entry.load())
+        assert entry.summary
+    for space in SPACES.values():
+        assert all(METRICS[name].space in (None, space_name(space)) for name in space.defaults)
+
+
+def space_name(space):
+    return next(name for name, entry in SPACES.items() if entry is space)
+
+
+def test_a_model_has_the_metrics_that_it_has_a_reference_for(tmp_path, statistics):
+    shares = ["precision", "recall", "coverage"]
+    clothes, photos = model((1, 28, 28)), model((3, 32, 32))
+    exact = model((2,), distribution=object())
+    assert metrics_for(clothes) == ["ffd", *shares]
+    assert metrics_for(photos) == []
+    assert metrics_for(exact) == metrics_for(exact, tmp_path) == ["frechet", "swd", *shares]
+    assert metrics_for(photos, tmp_path) == ["fid", "kid", *shares]
+    assert metrics_for(photos, statistics) == ["fid"]
+    assert metrics_for(clothes, statistics) == ["ffd", "fid", *shares]
+
+
+def test_the_reference_that_was_given_decides(tmp_path, statistics):
+    clothes = model((1, 28, 28))
+    assert default_metrics(clothes) == ["ffd", "precision", "recall"]
+    assert default_metrics(clothes, tmp_path) == ["fid", "precision", "recall"]
+    assert default_metrics(clothes, statistics) == ["fid"]
+    assert default_metrics(model((3, 32, 32))) == []
+    assert default_metrics(model((1, 28, 28), distribution=object())) == ["frechet", "swd"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("ffdd", "unknown metric 'ffdd'", "did you mean 'ffd'"),
+        (
+            "swd",
+            "'swd' needs a model whose distribution is known exactly",
+            "for fashion-vp: ffd, precision",
+        ),
+        ("fid", "'fid' needs .*--reference FOLDER", "for fashion-vp: ffd, precision"),
+    ],
+)
+def test_a_metric_without_a_reference_is_refused(fashion, name, message, hint):
+    with pytest.raises(UsageError, match=message) as error:
+        make_judges([name], fashion)
+    assert hint in error.value.hint
+
+
+def test_a_reference_that_is_none_is_refused(fashion, tmp_path, statistics):
+    (tmp_path / "images.zip").touch()
+    for path, message in [
+        (tmp_path / "nowhere", "does not exist"),
+        (tmp_path / "images.zip", "neither"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            make_judges(["fid"], fashion, reference=path)
+    with pytest.raises(
+        UsageError, match=r"'kid' needs images, and .*stats.npz has their statistics"
+    ):
+        make_judges(["kid"], fashion, reference=statistics)
+
+
+def test_a_judge_of_ffd_is_ffd(judges, noise):
+    judge = judges["ffd"]
+    assert judge.judge(noise) == FFD()(noise)
+    assert judge.judge((noise * 255).round().to(torch.uint8)) == judge.judge(noise)
+    assert (judge.wants, judge.min_samples, judge.lower_is_better) == ("images", 128, True)
+    with pytest.raises(UsageError, match="at least 128 samples, not 127"):
+        judge.judge(noise[:127])
+
+
+def test_a_piece_is_looked_at_once(judges, noise, monkeypatch):
+    view = judges["ffd"]._seen.view
+    calls = []
+    monkeypatch.setattr(view, "features", lambda piece: calls.append(1) or torch.rand(200, 64))
+    piece = noise.clone()
+    for judge in judges.values():
+        judge.judge(piece)
+    assert len(calls) == 1
+    judges["recall"].judge(piece.clone())
+    assert len(calls) == 2
+
+
+def test_floors_are_of_disjoint_draws_and_as_many_as_there_are(judges):
+    real = judges["ffd"]._seen.view.reference
+    drawn = [rows for rows, _ in real.draws(2000, 5, "moments")]
+    assert torch.equal(torch.cat(drawn[::-1]), real.features)
+    for rows, rest in real.draws(2000, 5, "as many"):
+        together = torch.cat([rows, rest.features])
+        assert len(torch.unique(together, dim=0)) == len(torch.unique(real.features, dim=0))
+        assert len(together) == 6000
+    assert len(judges["ffd"].floor(2000, 5).values) == 3
+    assert len(judges["recall"].floor(2000, 5).values) == 2
+    assert judges["ffd"].floor(6001, 1) is judges["recall"].floor(3001, 1) is None
+    assert judges["ffd"].floor(127, 3) is None
+
+
+def test_floors_are_what_real_images_get(judges):
+    assert (
+        max(judges["ffd"].floor(300, 5).values) < 25
+    )  # docs/reference/metrics.md: 15.5 ± 2.3 at 250
+    assert judges["ffd"].floor(300, 1).what == "300 test images, against the training images"
+    for name in ("precision", "recall", "coverage"):
+        floor = judges[name].floor(300, 5)
+        assert 0.8 < min(floor.values) <= max(floor.values) < 1
+        assert floor.what == "300 test images, against 300 others"
+
+
+def test_noise_is_below_every_floor(judges, noise):
+    for judge in judges.values():
+        worst = judge.floor(200, 3).values
+        value = judge.judge(noise)
+        assert value > 3 * max(worst) if judge.lower_is_better else value < min(worst) / 3
+
+
+def test_notes_say_when_there_are_fewer_real_images(judges):
+    assert judges["recall"].notes(300) == judges["ffd"].notes(10_000) == []
+    assert "6,000 real images" in judges["recall"].notes(7000)[0]

@@ -1,0 +1,424 @@
+"""NCSN++ and DDPM++: parity with Song's code (recorded) and diffusers (live), and the reading of their files."""
+
+import json
+import math
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ggf_cli.checkpoints import score_sde
+from ggf_cli.checkpoints.load import build, load_model
+from ggf_cli.checkpoints.manifest import read_manifest
+from ggf_cli.checkpoints.score_sde.published import NoiseLevels
+from ggf_cli.checkpoints.score_sde.recognise import recognise
+from ggf_cli.checkpoints.score_sde.training import settle
+from ggf_cli.errors import CheckpointError, UsageError
+from ggf_cli.networks.ncsnpp import NCSNpp
+from ggf_cli.noise import Noise
+from ggf_cli.sde import VESDE, VPSDE, SubVPSDE, sde_from_dict
+from paths import DATA, ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from song import weights
+from song_files import SongConfig, shapes
+
+RECORDED = json.loads((DATA / "song_outputs.json").read_text())
+CPU = torch.device("cpu")
+
+
+def song_file(name, path, *, change=lambda content: content):
+    """A .pth file as score_sde_pytorch saves it, with the weights of the recording as moving average."""
+    case = RECORDED[name]
+    average = weights(case["shapes"])
+    trained = [t for n, t in average.items() if n != "all_modules.0.W"]
+    model = {f"module.{n}": t if n == "all_modules.0.W" else t + 1 for n, t in average.items()}
+    first, last = case["sigmas"]
+    length = case["shapes"]["sigmas"][0]
+    sigmas = torch.linspace(math.log(first), math.log(last), length, dtype=torch.float64).exp()
+    content = {
+        "optimizer": {"state": {0: {"exp_avg": trained[0] + 2}}, "param_groups": [{"lr": 1e-4}]},
+        "model": {"module.sigmas": sigmas, **model},
+        "ema": {"decay": 0.999, "num_updates": 5, "shadow_params": trained},
+        "step": 400005,
+    }
+    torch.save(change(content), path)
+    return path
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_moving_average_answers_as_songs_code_does(name, tmp_path):
+    """Relative error at most 1e-5 at every noise level, another in each row; and what the last bit of a float32 log is worth.
+
+    The Fourier embedding is sin(2 pi f log(sigma)) with f up to 60, in float32 as Song has it: where log(sigma) is 7, its last bit
+    turns the fastest of these by 2e-4, and which bit that is depends on the maths library.
+    """
+    case = RECORDED[name]
+    checkpoint = score_sde.read(song_file(name, tmp_path / "checkpoint.pth"), config=name)
+    assert checkpoint.assumptions == ()
+    model = build(checkpoint, name, tmp_path / "checkpoint.pth", device=CPU)
+    labels = torch.tensor(case["labels"], dtype=torch.float64)
+    index = torch.arange(len(labels))
+    x = Noise(seed=1, shape=(3, case["size"], case["size"]))(index, 0 * index)
+    sde = checkpoint.sde
+    moved = None
+    if sde.name == "ve":
+        assert sde.sigma_max == pytest.approx(case["sigmas"][0])
+        log_sigma, width = torch.log(labels), math.log(sde.sigma_max / sde.sigma_min)
+        t = (log_sigma - math.log(sde.sigma_min)) / width
+        answer = model.score(x, t)
+        last_bit = torch.finfo(torch.float32).eps * log_sigma.abs()
+        moved = model.score(x, t + last_bit / width) - answer
+    else:
+        t = labels / 999
+        answer = -model.score(x, t) * sde.sigma(t).float()[:, None, None, None]
+    expected = torch.tensor(case["every_8th_pixel"])
+    found = answer[:, :, ::8, ::8].flatten(1)
+    for row in range(len(labels)):
+        bound = 1e-5 + (0 if moved is None else float(moved[row].norm() / answer[row].norm()))
+        assert bound < 2e-4
+        assert float((found[row] - expected[row]).norm() / expected[row].norm()) <= bound
+        assert float(answer[row].norm()) == pytest.approx(case["norms"][row], rel=bound)
+
+
+NCSNPP = {
+    "sde": "vesde", "embedding_type": "fourier", "fir": True, "centered": False, "scale_by_sigma": True,
+}  # fmt: skip
+CIFAR10_VE = SongConfig(nf=128, progressive_input="residual", **NCSNPP)
+CIFAR10_VP = SongConfig(nf=128)
+LSUN = {
+    "progressive": "output_skip",
+    "progressive_input": "input_skip",
+    "num_scales": 2000,
+    **NCSNPP,
+}
+CONFIGS = {
+    "church": SongConfig(
+        nf=128, ch_mult=(1, 1, 2, 2, 2, 2, 2), num_res_blocks=2, image_size=256, sigma_max=380.0, **LSUN
+    ),
+    "ffhq-1024": SongConfig(
+        nf=16, ch_mult=(1, 2, 4, 8, 16, 32, 32, 32), num_res_blocks=1, image_size=1024, sigma_max=1348.0, **LSUN
+    ),
+    "cifar10-ve": CIFAR10_VE,
+    "cifar10-ve-deep": replace(CIFAR10_VE, num_res_blocks=8),
+    "cifar10-vp": CIFAR10_VP,
+    "cifar10-vp-deep": replace(CIFAR10_VP, num_res_blocks=8),
+    "cifar10-subvp": CIFAR10_VP,
+}  # fmt: skip
+MODULES = {
+    "church": 77,
+    "ffhq-1024": 70,
+    "cifar10-ve": 59,
+    "cifar10-ve-deep": 95,
+    "cifar10-vp": 55,
+    "cifar10-vp-deep": 91,
+}
+
+
+# Parameters, and lengths of the moving average, of the published checkpoints.
+@pytest.mark.parametrize(
+    ("name", "parameters", "averaged"),
+    [
+        ("church", 65_574_549, 644),
+        ("ffhq-1024", 105_785_896, 552),
+        ("cifar10-ve", 62_758_915, 570),
+        ("cifar10-ve-deep", 107_587_075, 962),
+        ("cifar10-vp", 61_804_419, 564),
+        ("cifar10-vp-deep", 106_632_579, 956),
+        ("cifar10-subvp", 61_804_419, 564),
+    ],
+)
+def test_full_size_networks_have_the_published_counts(name, parameters, averaged):
+    entry, c = read_manifest()[name], CONFIGS[name]
+    with torch.device("meta"):
+        structure = recognise({n: torch.empty(shape) for n, shape in shapes(c).items()})
+        training = settle(structure, NoiseLevels(c.sigma_min, c.sigma_max, c.num_scales), name)
+        network = NCSNpp(**training.network_config())
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert sum(p.requires_grad for p in network.parameters()) == averaged
+    assert len(structure.module_names()) == MODULES[name.replace("subvp", "vp")]
+    assert entry.parameters == parameters
+    assert entry.shape == (3, *2 * (training.settings["image_size"],))
+    assert training.sde() == sde_from_dict({**entry.sde, "data_range": training.sde().data_range})
+
+
+def test_a_positional_network_is_vp_or_sub_vp_only_when_told(tmp_path):
+    path = song_file("cifar10-vp", tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="does not state the sde") as error:
+        score_sde.read(path)
+    assert "cifar10-vp, or cifar10-vp-deep, or cifar10-subvp" in error.value.hint
+    assert type(score_sde.read(path, config="cifar10-vp").sde) is VPSDE
+    assert type(score_sde.read(path, config="cifar10-subvp").sde) is SubVPSDE
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "named"),
+    [
+        ("cifar10-ve", CheckpointError, "this is no 'cifar10-ve': the file is a VP"),
+        ("church", CheckpointError, "this is no 'church'"),
+        ("cifar", UsageError, "unknown config 'cifar'"),
+    ],
+)
+def test_a_wrong_config_is_refused(config, error, named, tmp_path):
+    path = song_file("cifar10-vp", tmp_path / "a.pth")
+    with pytest.raises(error, match=named):
+        score_sde.read(path, config=config)
+
+
+def without(*keys):
+    return lambda content: {k: v for k, v in content.items() if k not in keys}
+
+
+def shorter(content):
+    content["ema"]["shadow_params"].pop()
+    return content
+
+
+def renamed(content):
+    model = content["model"]
+    model["module.all_modules.4.Conv_7.weight"] = model.pop("module.all_modules.4.Conv_0.weight")
+    return content
+
+
+def other_architecture(content):
+    content["model"]["module.all_modules.99.weight"] = torch.zeros(1)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (without("ema"), "lacks 'ema'"),
+        (without("model"), "lacks 'model'"),
+        (shorter, "the moving average has 563 tensors"),
+        (other_architecture, "100 modules"),
+        (renamed, "moving average|no tensors of that architecture"),
+        (lambda content: {**content, "model": {"module.all_modules.54.x": 1}}, "do not match"),
+        (lambda content: [content], "not a table of tensors"),
+        (lambda content: {**content, "ema": 3}, "not a checkpoint of score_sde_pytorch"),
+    ],
+)
+def test_other_files_are_refused_by_what_is_wrong(change, named, tmp_path):
+    path = song_file("cifar10-vp", tmp_path / "a.pth", change=change)
+    with pytest.raises(CheckpointError, match=named):
+        load_model(path)
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = song_file("cifar10-vp", tmp_path / "a.pth")
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match=r"a\.pth is corrupt or truncated"):
+        load_model(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("evil"),))
+
+
+def test_code_in_a_file_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = song_file("cifar10-vp", tmp_path / "a.pth", change=lambda c: {**c, "x": Evil()})
+    with pytest.raises(CheckpointError, match="holds more than tensors"):
+        load_model(path)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_files_of_before_2020_are_read(tmp_path):
+    path = song_file("cifar10-vp", tmp_path / "a.pth")
+    content = torch.load(path, weights_only=True)
+    torch.save(content, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    new, old = (
+        score_sde.read(tmp_path / n, config="cifar10-vp").tensors for n in ("a.pth", "old.pth")
+    )
+    assert all(torch.equal(old[name], tensor) for name, tensor in new.items())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"embedding": "learned"},
+        {"progressive": "residual"},
+        {"progressive_input": "residual", "fir": False},
+        {"resblock": "ddpm", "fir": True},
+        {"embedding": "positional", "scale_by_sigma": True},
+        {"attention": [True]},
+    ],
+    ids=str,
+)
+def test_what_no_published_model_uses_is_refused(change):
+    config = {
+        "image_channels": 3,
+        "channels": [8, 8],
+        "attention": [False] * 2,
+        "blocks": 1,
+        "embedding": "fourier",
+    }
+    with pytest.raises(CheckpointError, match=r"NCSN\+\+"):
+        NCSNpp(**{**config, **change})
+
+
+def test_ddpm_blocks_resample_between_blocks():
+    network = NCSNpp(
+        image_channels=1, channels=[8, 16], attention=[False, True], blocks=1,
+        embedding="positional", resblock="ddpm", fir=False,
+    )  # fmt: skip
+    assert network(torch.randn(3, 1, 8, 8), torch.tensor([1.0, 2.0, 3.0])).shape == (3, 1, 8, 8)
+
+
+def test_patches_are_channels():
+    """A network on patches is one on the rearranged image."""
+    config = {"attention": [False, False], "blocks": 1, "embedding": "positional", "fir": False}
+    patched = NCSNpp(image_channels=1, channels=[8, 16], patch=2, **config)
+    plain = NCSNpp(image_channels=4, channels=[8, 16], **config)
+    plain.load_state_dict(patched.state_dict())
+    x, label = torch.randn(3, 1, 8, 8), torch.tensor([1.0, 2.0, 3.0])
+    expected = torch.pixel_shuffle(plain(torch.pixel_unshuffle(x, 2), label), 2)
+    assert torch.equal(patched(x, label), expected)
+
+
+def test_scaled_input_is_divided_by_the_total_noise():
+    config = {"attention": [False, False], "blocks": 1, "embedding": "fourier", "fir": False}
+    scaled = NCSNpp(image_channels=1, channels=[8, 16], scale_input=True, **config)
+    plain = NCSNpp(image_channels=1, channels=[8, 16], **config)
+    plain.load_state_dict(scaled.state_dict())
+    x, sigma = torch.randn(2, 1, 8, 8), torch.tensor([3.0**0.5, 8.0**0.5])
+    shrunk = x / torch.tensor([2.0, 3.0]).reshape(2, 1, 1, 1)
+    torch.testing.assert_close(scaled(x, sigma), plain(shrunk, sigma))
+
+
+# --- diffusers -------------------------------------------------------------------------------------------
+
+NCSNPP_256 = {
+    "act_fn": "silu",
+    "attention_head_dim": None,
+    "block_out_channels": (64, 64, 128, 128),
+    "center_input_sample": True,
+    "down_block_types": (
+        "SkipDownBlock2D",
+        "SkipDownBlock2D",
+        "AttnSkipDownBlock2D",
+        "SkipDownBlock2D",
+    ),
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 3,
+    "layers_per_block": 1,
+    "mid_block_scale_factor": 1.41421356237,
+    "norm_eps": 1e-6,
+    "norm_num_groups": None,
+    "out_channels": 3,
+    "sample_size": 32,
+    "time_embedding_type": "fourier",
+    "up_block_types": ("SkipUpBlock2D", "AttnSkipUpBlock2D", "SkipUpBlock2D", "SkipUpBlock2D"),
+}  # google/ncsnpp-church-256, narrower and with fewer levels
+VE_2022 = {
+    "_class_name": "VeSdeScheduler",
+    "sampling_eps": 1e-5,
+    "sigma_max": 380,
+    "sigma_min": 0.01,
+    "snr": 0.075,
+}
+
+
+def spelling_of_2022(name):
+    for now, then in [
+        ("to_q", "query"),
+        ("to_k", "key"),
+        ("to_v", "value"),
+        ("to_out.0", "proj_attn"),
+    ]:
+        name = name.replace(now, then)
+    return name
+
+
+def hub_folder(path, *, config, tensors, scheduler):
+    """A repository as it was published in 2022."""
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "scheduler_config.json").write_text(json.dumps(scheduler))
+    torch.save(tensors, path / "diffusion_pytorch_model.bin")
+    return path
+
+
+@pytest.fixture(scope="module")
+def diffusers_ncsnpp():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from diffusers import UNet2DModel
+    network = UNet2DModel(**NCSNPP_256).eval()
+    network.load_state_dict(weights({n: t.shape for n, t in network.state_dict().items()}))
+    network.time_proj.weight.data.mul_(16)
+    return network
+
+
+def published(network):
+    """Its tensors under the names of 2022, the frequencies twice."""
+    tensors = {spelling_of_2022(n): t for n, t in network.state_dict().items()}
+    return {**tensors, "time_proj.W": tensors["time_proj.weight"]}
+
+
+@pytest.mark.parametrize("spelling", ["2022", "today"])
+def test_a_hub_folder_gives_the_score_that_diffusers_gives(diffusers_ncsnpp, spelling, tmp_path):
+    tensors = published(diffusers_ncsnpp) if spelling == "2022" else diffusers_ncsnpp.state_dict()
+    config = {"_class_name": "UNet2DModel", **NCSNPP_256}
+    model = load_model(hub_folder(tmp_path, config=config, tensors=tensors, scheduler=VE_2022))
+    assert model.sde == VESDE(sigma_min=0.01, sigma_max=380.0)
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([1e-5, 0.3, 0.7, 1.0], dtype=torch.float64)
+    with torch.no_grad():
+        expected = diffusers_ncsnpp(x, model.sde.sigma(t).float()).sample
+    found = model.score(x, t)
+    for row in range(4):
+        assert float((found[row] - expected[row]).norm() / expected[row].norm()) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"norm_num_groups": 8}, "norm_num_groups"),
+        ({"time_embedding_type": "positional"}, "time_embedding_type"),
+        ({"up_block_types": ("AttnSkipUpBlock2D",) + ("SkipUpBlock2D",) * 3}, "different levels"),
+        ({"mid_block_scale_factor": 1}, "mid_block_scale_factor"),
+        ({"block_out_channels": None}, "configured badly"),
+        ({"sample_size": [32, 32, 32]}, "no shape of a sample"),
+        ({"sample_size": None}, "no shape of a sample"),
+        ({"sample_size": 27}, "does not work for samples of shape"),
+        ({"sample_size": 10**9}, "no shape of a sample"),
+    ],
+)
+def test_configs_that_are_not_ncsnpp_are_refused(diffusers_ncsnpp, change, named, tmp_path):
+    config = {"_class_name": "UNet2DModel", **NCSNPP_256, **change}
+    folder = hub_folder(
+        tmp_path, config=config, tensors=published(diffusers_ncsnpp), scheduler=VE_2022
+    )
+    with pytest.raises(CheckpointError, match=named):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "named"),
+    [
+        ({"_class_name": "PNDMScheduler"}, "PNDMScheduler"),
+        ({}, "None"),
+        ({"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01}, "sigma_max"),
+        (
+            {
+                "_class_name": "DDPMScheduler",
+                "beta_schedule": "squaredcos_cap_v2",
+                "num_train_timesteps": 1000,
+            },
+            "squaredcos_cap_v2",
+        ),
+    ],
+)
+def test_schedulers_that_are_not_supported_are_named(diffusers_ncsnpp, scheduler, named, tmp_path):
+    config = {"_class_name": "UNet2DModel", **NCSNPP_256}
+    folder = hub_folder(
+        tmp_path, config=config, tensors=published(diffusers_ncsnpp), scheduler=scheduler
+    )
+    with pytest.raises(CheckpointError, match=named):
+        load_model(folder)

@@ -1,0 +1,227 @@
+"""Several processes draw one run: the same files for any number of them, whichever dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from ggf_cli.runs.distributed import LARGEST_PORTION, Job, find_job
+from patience import PATIENCE
+from program import content, job, lines, until
+from test_resume import RUN, SCHEMA, ggf
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """{format: folder} of runs of one process."""
+    folder = tmp_path_factory.mktemp("whole")
+    for kind in ("png", "npz"):
+        assert ggf(*RUN, "--format", kind, "--out", folder / kind).exit_code == 0
+    return folder
+
+
+def codes(programs):
+    return [program.wait() for program in programs]
+
+
+def journals(folder):
+    return sorted(path.name for path in folder.glob("journal-*"))
+
+
+# --- the same files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("world", "kind"), [(1, "png"), (2, "npz"), (3, "png")])
+def test_files_do_not_depend_on_the_number_of_processes(whole, tmp_path, world, kind):
+    folder = tmp_path / "run"
+    programs = job(world, [*RUN, "--format", kind, "--out", folder], tmp_path / "log")
+    assert codes(programs) == [0] * world, [p.stderr for p in programs]
+    assert content(folder) == content(whole / kind)
+    log = json.loads((folder / "run.json").read_text())
+    jsonschema.validate(log, SCHEMA)
+    assert sorted(session["rank"] for session in log["sessions"]) == list(range(world))
+    assert all(session["samples"] for session in log["sessions"])
+    assert sum(session["samples"] for session in log["sessions"]) == 36
+    assert log["rows_evaluated"] == sum(session["rows_evaluated"] for session in log["sessions"])
+    assert "36 samples of mixture" in programs[0].stdout
+    assert all(p.stdout == p.stderr == "" for p in programs[1:])
+
+
+def all_at_work(folder, world):
+    """Whether every process has finished a sample: before, a signal may find it without a handler."""
+    paths = [folder / f"journal-{rank}.jsonl" for rank in range(world)]
+    return all(path.exists() and b'"index"' in path.read_bytes() for path in paths)
+
+
+def test_a_process_that_dies_is_started_again_and_the_job_goes_on(whole, tmp_path):
+    """What torchrun does: the others get SIGTERM, then all start with the same words."""
+    folder, words = tmp_path / "run", [*RUN, "--out", tmp_path / "run"]
+    programs = job(3, words, tmp_path / "log")
+    until(lambda: all_at_work(folder, 3))
+    programs[1].process.kill()
+    for program in (programs[0], programs[2]):
+        program.signal(signal.SIGTERM)
+    assert codes(programs) == [130, -signal.SIGKILL, 130]
+    kept = lines(folder)
+    again = job(3, words, tmp_path / "again", restarts=1)
+    assert codes(again) == [0, 0, 0], [p.stderr for p in again]
+    assert f"resuming: {kept} of 36 samples" in again[0].stderr
+    assert content(folder) == content(whole / "png")
+    assert journals(folder) == []
+
+
+def test_sigterm_to_all_is_resumable_by_another_number_of_processes(whole, tmp_path):
+    folder, words = tmp_path / "run", [*RUN, "--format", "npz", "--out", tmp_path / "run"]
+    programs = job(2, words, tmp_path / "log")
+    until(lambda: all_at_work(folder, 2))
+    for program in programs:
+        program.signal(signal.SIGTERM)
+        program.signal(signal.SIGTERM)  # launchers may say it twice
+    assert codes(programs) == [130, 130]
+    assert "--resume goes on" in programs[0].stderr
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+    assert journals(folder) == ["journal-0.jsonl", "journal-1.jsonl"]
+    assert ggf(*words, "--resume").exit_code == 0
+    assert content(folder) == content(whole / "npz")
+    assert journals(folder) == []
+    ended = job(2, [*words, "--resume"], tmp_path / "ended")
+    assert codes(ended) == [0, 0]
+    assert "nothing left to draw" in ended[0].stderr
+
+
+def workers(agent):
+    """{rank: process id} of the processes of torchrun."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (process / "environ").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        rank = [word for word in words if word.startswith(b"RANK=")]
+        if parent == agent and rank:
+            found[int(rank[0][5:])] = int(process.name)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_torchrun_restarts_a_process_that_is_killed(tmp_path):
+    folder = tmp_path / "run"
+    run = ["sample", "--model", "mixture", "--eps-rel", "0.2", "-n", "60", "--batch-size", "6"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launch = ["--nproc-per-node", "2", "--max-restarts", "1", "--monitor-interval", "0.1"]
+    agent = subprocess.Popen(
+        [*torchrun, *launch, "-m", "ggf_cli", *run, "--out", str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until(lambda: lines(folder) > 4, timeout=PATIENCE)
+        os.kill(workers(agent.pid)[1], signal.SIGKILL)
+    finally:
+        stdout, stderr = agent.communicate(timeout=PATIENCE)
+    assert agent.returncode == 0, stderr
+    assert "resuming:" in stderr
+    assert "60 samples of mixture" in stdout
+    assert ggf(*run, "--out", tmp_path / "whole").exit_code == 0
+    assert content(folder) == content(tmp_path / "whole")
+
+
+# --- what does not fit -------------------------------------------------------------------------------------
+
+
+def test_a_process_with_other_settings_or_another_folder_is_told(tmp_path):
+    words = [*RUN, "--n", "2000", "--out", tmp_path / "run"]
+    for changed, said in [
+        (["--seed", 1], "rank 1: its settings are not those of rank 0: --seed was 0, is 1"),
+        (["--out", tmp_path / "other"], "is not the one that rank 0 writes to"),
+    ]:
+        programs = job(2, [*words, "--force"], tmp_path / "log", different=(1, changed))
+        assert programs[1].wait() == 5
+        programs[0].process.kill()
+        programs[0].wait()
+        assert said in programs[1].stderr
+
+
+def test_a_job_needs_a_named_folder(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    for name in ("RANK", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = ggf(*RUN)
+    assert done.exit_code == 2
+    assert "rank 0: under torchrun the folder of the run must have a name" in done.stderr
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert ggf(*RUN).stderr == ""  # one process of a machine tells it
+
+
+def test_without_torchrun_there_is_no_job(monkeypatch):
+    monkeypatch.setenv("RANK", "3")  # some clusters set these for every shell
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert find_job() is None
+
+
+# --- portions ------------------------------------------------------------------------------------------------
+
+
+class Counter:
+    """The store of a job, as far as drawing needs it."""
+
+    def __init__(self):
+        self.value, self.calls = 0, 0
+
+    def add(self, key, amount):
+        self.value += amount
+        self.calls += 1
+        return self.value
+
+
+def members(world, store):
+    jobs = [Job(rank=rank, world=world, local_rank=rank, restarts=0) for rank in range(world)]
+    for member in jobs:
+        member._store = store
+    return jobs
+
+
+@pytest.mark.parametrize(("world", "left"), [(1, 1), (3, 2), (3, 100), (8, 5000)])
+def test_every_sample_falls_to_one_process(world, left):
+    store = Counter()
+    waiting = [member.draw_from(range(1000, 1000 + left)) for member in members(world, store)]
+    drawn, turn = [], 0
+    while waiting:
+        source = waiting[turn % len(waiting)]
+        index = next(source, None)
+        if index is None:
+            waiting.remove(source)
+        else:
+            drawn.append(index)
+            turn += 1 + index % 2  # some come more often than others
+    assert sorted(drawn) == list(range(1000, 1000 + left))
+
+
+def test_portions_are_few_at_first_and_small_in_the_end():
+    store = Counter()
+    (member,) = members(1, store)
+    list(member.draw_from(range(10_000)))
+    assert store.calls < 2 * 10_000 / LARGEST_PORTION
+    last = Counter()
+    (other,) = members(1, last)
+    source, sizes = other.draw_from(range(100)), []
+    for _ in range(100):
+        next(source)
+        sizes.append(last.value)
+    assert sizes[-1] - sizes[-2] in (0, 1)
+
+
+@pytest.mark.parametrize(("left", "world", "share"), [(16, 2, 8), (10, 2, 6), (1, 8, 2), (1000, 3, 334)])  # fmt: skip
+def test_there_are_samples_for_all(left, world, share):
+    member = Job(rank=0, world=world, local_rank=0, restarts=0)
+    assert member.at_once(left) == share

@@ -1,0 +1,320 @@
+"""Every call to the file system that a command makes may fail, in every way: success or a clear error, and `--resume` goes on.
+
+A run, a resumption, a comparison and so on are done once to list the calls that touch their folder, then once for each call and
+error, with that call failing: once, or it and all later ones of its function. A few hundred cases here; all of them by
+
+    pytest -n auto -m nightly tests/runs/test_faults.py
+"""
+
+import errno
+import itertools
+import json
+import shutil
+import signal
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from faults import ERRNOS, Faults
+from fuzzing import Hang
+from ggf_cli.cli.app import app
+from ggf_cli.compare.lineup import Cell
+from ggf_cli.compare.report import write_outputs
+from ggf_cli.compare.runner import Comparison, Request
+from ggf_cli.errors import GGFError
+from ggf_cli.runs import sample_files as pixels
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds files by /proc")
+
+LONGEST_S = 60  # a machine that is busy with other things takes some; a run takes 0.04
+MODEL = ["sample", "--model", "mixture", "--solver", "em", "--batch-size", "2"]
+RUN = [*MODEL, "--n", "3", "--steps", "2"]
+EARLIER = [*MODEL, "--n", "5", "--steps", "1", "--seed", "1"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended: its exit code, 1 for a traceback, and what it said."""
+
+    code: int
+    said: str
+
+
+def ggf(*words):
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if not isinstance(done.exception, SystemExit | None):
+        return Outcome(1, repr(done.exception))
+    return Outcome(done.exit_code, done.stderr)
+
+
+def compare(folder):
+    """A comparison without metrics, whose pictures are not drawn."""
+    import ggf_cli
+
+    cells = [Cell(id=f"em-{k}", series="em", solver="em", given={"steps": k}) for k in (1, 2)]
+    request = Request(
+        model=_mixture(ggf_cli), cells=cells, judges=[], n=2, repeats=2, seed=0, batch_size=2, folder=folder,
+        command="ggf compare", model_argument="mixture",
+    )  # fmt: skip
+    try:
+        comparison = Comparison(request)
+        write_outputs(comparison.run(), comparison.pictures(), folder)
+    except GGFError as error:
+        return Outcome(error.exit_code, f"error: {error.message}")
+    except Exception as error:  # noqa: BLE001 - a traceback, for the user
+        return Outcome(1, repr(error))
+    return Outcome(0, "")
+
+
+@cache
+def _mixture(ggf_cli):
+    return ggf_cli.load_model("mixture")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    """Two .npz files in a run; plots are not what is tried here."""
+    from ggf_cli.compare.report import distributions, grids, quality
+
+    monkeypatch.setattr(pixels, "SHARD_SAMPLES", 2)
+    for module, name in (
+        (distributions, "nfe_histogram"), (distributions, "step_sizes"), (grids, "grids"), (quality, "quality_vs_nfe"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, lambda *_: b"a picture")
+
+
+# --- what is done ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A command in a folder.
+
+    Attributes:
+        prepare: Makes the folder's content.
+        act: The command, given the folder; an `Outcome`.
+        again: What must work when the fault is gone, one of them after the other until one succeeds.
+        result: What the folder must hold then.
+    """
+
+    prepare: Any
+    act: Any
+    again: Any
+    result: Any
+
+
+def sampling(format, prepare=lambda folder: None, *extra):
+    words = [*RUN, "--format", format]
+    resume = [lambda folder: ggf(*words, "--resume", "--out", folder / "run")]
+    if "--force" in extra:
+        resume.append(lambda folder: ggf(*words, "--force", "--out", folder / "run"))
+    return Scene(
+        prepare, lambda folder: ggf(*words, *extra, "--out", folder / "run"), resume, run_content
+    )
+
+
+def unended(format):
+    """A run whose third sample could not be written, nor anything after it."""
+
+    def prepare(folder):
+        part = {
+            "png": "samples/.000002.png",
+            "npz": ".parts/.000002.npy",
+            "none": ".parts/.000002.npy",
+        }
+        with Faults(
+            folder / "run", at=("write", f"{part[format]}.part"), error=errno.ENOSPC, again=True
+        ):
+            done = ggf(*RUN, "--format", format, "--out", folder / "run")
+        assert done.code == 5
+        assert "no space left" in done.said
+        assert len(list(folder.glob("run/journal-0.jsonl"))) == 1
+
+    return prepare
+
+
+def ended(words):
+    def prepare(folder):
+        assert ggf(*words, "--out", folder / "run").code == 0
+
+    return prepare
+
+
+def run_content(folder):
+    """The account of a run, and the content of the files that it lists."""
+    log = json.loads((folder / "run/run.json").read_text())
+    keys = ("status", "seed", "indices", "samples", "files", "nfe", "steps")
+    listed = [(folder / "run" / file["path"]).read_bytes() for file in log["files"]]
+    return {key: log[key] for key in keys}, listed
+
+
+def shown(*words):
+    act = lambda folder: ggf("show", *(str(word).replace("RUN", f"{folder}/run") for word in words))
+    return Scene(ended(RUN), act, [act], run_content)
+
+
+def comparison_content(folder):
+    document = json.loads((folder / "run/compare.json").read_text())
+    cells = [
+        (cell["id"], cell["nfe"], cell["status"], cell["pieces"]) for cell in document["cells"]
+    ]
+    return document["status"], cells, sorted(path.name for path in (folder / "run").rglob("[!.]*"))
+
+
+def half_compared(folder):
+    with Faults(folder / "run", at=("open", "samples/.em-1-1.npz.part"), error=errno.ENOSPC):
+        assert compare(folder / "run").code == 5
+
+
+def converting(folder):
+    return ggf("convert", folder / "model.safetensors", folder / "out.safetensors", "--force")
+
+
+def copy_model(folder):
+    from ggf_cli.checkpoints.manifest import PACKAGE
+
+    shutil.copy(PACKAGE / "assets/mixture.safetensors", folder / "model.safetensors")
+    shutil.copy(PACKAGE / "assets/mixture.safetensors", folder / "out.safetensors")
+
+
+def comparing(folder):
+    return compare(folder / "run")
+
+
+SCENES = {
+    **{f"sample {format}": sampling(format) for format in ("png", "npz", "none")},
+    **{f"resume {format}": sampling(format, unended(format), "--resume") for format in ("png", "npz", "none")},
+    "resume an ended run": sampling("png", ended([*RUN, "--format", "png"]), "--resume"),
+    "force": sampling("png", ended(EARLIER), "--force"),
+    "force over an unended run": sampling("npz", unended("png"), "--force"),
+    "show": shown("RUN"),
+    "show an image": shown("RUN/samples/000001.png"),
+    "show --check": shown("RUN", "--check"),
+    "compare": Scene(lambda folder: None, comparing, [comparing], comparison_content),
+    "go on comparing": Scene(half_compared, comparing, [comparing], comparison_content),
+    "show a comparison": Scene(comparing, lambda folder: ggf("show", folder / "run"), [comparing], comparison_content),
+    "convert": Scene(copy_model, converting, [converting], lambda folder: (folder / "out.safetensors").read_bytes()),
+}  # fmt: skip
+
+
+class Stage:
+    """The scene prepared once, its calls listed, its result known."""
+
+    def __init__(self, scene, place):
+        self.scene, self.place, self._number = scene, place, itertools.count()
+        self.prepared = place / "prepared"
+        self.prepared.mkdir()
+        scene.prepare(self.prepared)
+        folder = self.copy()
+        with Faults(folder) as faults:
+            done = scene.act(folder)
+        assert done.code == 0, done.said
+        self.calls, self.result = faults.calls, scene.result(folder)
+
+    def copy(self):
+        return shutil.copytree(self.prepared, self.place / str(next(self._number)))
+
+    def play(self, at, error, again):
+        """One case: the outcome, and "unmet" where the call did not come."""
+        folder = self.copy()
+        with in_time(), Faults(folder, at=at, error=error, again=again) as faults:
+            done = self.scene.act(folder)
+        where = f"{self.calls[at]} {errno.errorcode[error]}{' again' * again}: {done}"
+        assert done.code in (0, 2, 3, 5), where
+        assert done.code == 0 or "error: " in done.said or "Error" in done.said, where
+        assert "Traceback" not in done.said, where
+        for attempt in self.scene.again:
+            with in_time():
+                after = attempt(folder)
+            if after.code == 0:
+                break
+        assert after.code == 0, f"{where}; then {after}"
+        assert self.scene.result(folder) == self.result, where
+        shutil.rmtree(folder)
+        return ("error" if done.code else "success") if faults.hit else "unmet"
+
+
+@contextmanager
+def in_time():
+    def hang(*_):
+        raise Hang(f"more than {LONGEST_S} s")
+
+    handler = signal.signal(signal.SIGALRM, hang)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def play_all(stage, cases):
+    outcomes, problems = Counter(), []
+    for case in cases:
+        try:
+            outcomes[stage.play(*case)] += 1
+        except AssertionError as problem:
+            problems.append(str(problem).splitlines()[0])
+    sys.stdout.write(
+        f"{sum(outcomes.values())} cases: {dict(outcomes)}, {len(problems)} problems\n"
+    )
+    assert not problems, "\n".join([f"{len(problems)} of {len(cases)}:", *problems[:40]])
+    return outcomes
+
+
+# --- the promise -----------------------------------------------------------------------------------------
+
+
+def one_of_each(calls):
+    """The number of the last call of each kind: function and kind of file."""
+    kinds = {(function, kind_of(path)): number for number, (function, path) in enumerate(calls)}
+    return sorted(kinds.values())
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_call_that_fails_ends_in_success_or_a_clear_error(tmp_path, name):
+    """A seventh of the kinds of calls, other ones in each scene, with the errors in turn."""
+    stage, errors = Stage(SCENES[name], tmp_path), itertools.cycle(ERRNOS)
+    numbers = one_of_each(stage.calls)[list(SCENES).index(name) % 7 :: 7]
+    outcomes = play_all(
+        stage, [(number, getattr(errno, next(errors)), number % 2 == 0) for number in numbers]
+    )
+    assert outcomes["unmet"] < len(numbers)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("error", ["EIO", "EACCES", "EBUSY"])
+def test_a_part_that_cannot_be_removed_does_no_harm(tmp_path, error, again):
+    """It is in its .npz file; the folder of parts goes in the end, or when the run is resumed."""
+    stage = Stage(SCENES["sample npz"], tmp_path)
+    at = stage.calls.index(("unlink", "run/.parts/000000.npy"))
+    assert stage.play(at, getattr(errno, error), again) == "success"
+
+
+@pytest.mark.parametrize("error", ["EIO", "EINTR"])
+@pytest.mark.parametrize("place", ["run/samples/.000000.png.part", "run/samples/000001.png"])
+def test_a_sample_that_cannot_be_opened_is_a_clear_error(tmp_path, place, error):
+    stage = Stage(SCENES["sample png"], tmp_path)
+    at = stage.calls.index(("open", place))
+    assert stage.play(at, getattr(errno, error), True) == "error"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("error", ERRNOS)
+@pytest.mark.parametrize("name", SCENES)
+def test_all_calls_fail_in_all_ways(tmp_path, name, error):
+    """Each call by itself; and each kind of call for good."""
+    stage, error = Stage(SCENES[name], tmp_path), getattr(errno, error)
+    once = [(number, error, False) for number in range(len(stage.calls))]
+    play_all(stage, once + [(number, error, True) for number in one_of_each(stage.calls)])
+
+
+def kind_of(path):
+    """ "samples/.000003.png.part" -> "samples/.N.png.part"."""
+    return "".join("N" if character.isdigit() else character for character in path)

@@ -1,0 +1,17 @@
+"""What the program needs, imported and called once: the forkserver of `program` starts with it."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from ggf_cli.checkpoints.load import load_model
+from ggf_cli.cli import app, draw, model  # noqa: F401
+from ggf_cli.runs import journal, load, run_log, writer  # noqa: F401
+from ggf_cli.runs.folder import OutputFolder
+from ggf_cli.sampling import sample
+
+torch.set_num_threads(1)
+sample(load_model("mixture"), 1, eps_rel=1.0)
+with tempfile.TemporaryDirectory() as folder:
+    OutputFolder(Path(folder)).release()

@@ -9,6 +9,9 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "load_model": "ggf_cli.checkpoints.load",
+    "run": "ggf_cli.runs.run",
+    "RunObserver": "ggf_cli.runs.observer",
+    "RunResult": "ggf_cli.runs.execute",
     "sample": "ggf_cli.sampling",
     "stream": "ggf_cli.sampling",
     "SampleResult": "ggf_cli.sampling",
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from ggf_cli.engine import Outcome as Outcome
     from ggf_cli.errors import AssumptionWarning as AssumptionWarning
     from ggf_cli.errors import GGFError as GGFError
+    from ggf_cli.runs.execute import RunResult as RunResult
+    from ggf_cli.runs.observer import RunObserver as RunObserver
+    from ggf_cli.runs.run import run as run
     from ggf_cli.sampling import SampleResult as SampleResult
     from ggf_cli.sampling import sample as sample
     from ggf_cli.sampling import stream as stream
@@ -44,11 +50,14 @@ __all__ = [
     "Finished",
     "GGFError",
     "Outcome",
+    "RunObserver",
+    "RunResult",
     "SampleResult",
     "ScoreModel",
     "SubVPSDE",
     "__version__",
     "load_model",
+    "run",
     "sample",
     "solvers",
     "stream",

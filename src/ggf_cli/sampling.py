@@ -89,7 +89,7 @@ def sample(
     Raises:
         UsageError: A value is out of range or an option unknown.
     """
-    wanted = _all(as_indices(indices))
+    wanted = unique_indices(as_indices(indices))
     if not wanted:
         raise UsageError(f"no samples asked for ({shown(indices)})", hint="ask for at least 1")
     if isinstance(solver, str):
@@ -120,8 +120,12 @@ def sample(
     )
 
 
-def _all(indices: Iterable[int]) -> Sequence[int]:
-    """The indices, each once."""
+def unique_indices(indices: Iterable[int]) -> Sequence[int]:
+    """The indices as a sequence.
+
+    Raises:
+        UsageError: An index occurs twice.
+    """
     if isinstance(indices, range):
         return indices
     wanted, known = list(indices), set[int]()

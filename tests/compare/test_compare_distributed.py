@@ -179,7 +179,7 @@ def test_a_piece_that_one_process_cannot_draw_fails_and_the_rest_goes_on(tmp_pat
 def test_a_process_with_another_model_is_told(tmp_path):
     other = gaussian_model(VE)
     team, following = pair(tmp_path, other)
-    team._job.within("piece/0").tell(
+    team._job.within("piece/0").broadcast(
         {"given": {"steps": 20}, "batch_size": 2, "keep_x": True,
          "settings": pieces.settings_of(em(gaussian_model(VP)), range(4))}
     )  # fmt: skip

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 import test_faults
-from ggf_cli.cli import draw
+from ggf_cli.runs.resume import find_earlier_run
 from ggf_cli.errors import OutputError
 from ggf_cli.runs import history
 from ggf_cli.runs.history import read_history
@@ -156,7 +156,7 @@ def test_a_first_line_with_a_wrong_value_is_refused(begun, tmp_path):
                 continue
             write(folder, [changed, *rest])
             with suppress(OutputError):
-                draw.earlier(folder / "run", first)
+                find_earlier_run(folder / "run", first)
                 # what makes no other run of it, and is of its type
                 assert set(way) & untold or name == "missing", (way, name)
                 continue

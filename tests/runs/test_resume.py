@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ggf_cli.cli.app import app
-from ggf_cli.runs.resume import remarks
+from ggf_cli.runs.resume import reproducibility_warnings
 from ggf_cli.runs.run_log import as_ranges
 from program import Program, content, kill_after, lines, until
 
@@ -229,13 +229,13 @@ def test_a_signal_ends_the_run_in_good_order(whole, tmp_path, number):
 
 
 def test_an_interrupted_run_without_a_name_says_where_it_is(tmp_path, monkeypatch):
-    from ggf_cli.cli import draw
+    from ggf_cli.runs import execute
 
     def at_once(engine, left, *rest):
         return None  # as if Ctrl-C had come before the first sample
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(draw, "_draw", at_once)
+    monkeypatch.setattr(execute, "_draw", at_once)
     done = ggf(*RUN)
     assert done.exit_code == 130
     (folder,) = (tmp_path / "runs").iterdir()
@@ -543,8 +543,8 @@ def test_files_and_journal_are_forced_to_the_disk(tmp_path, monkeypatch):
 def test_a_run_whose_noise_had_no_name_yet_is_resumed_with_a_remark():
     now = {"device": "cpu", "noise": "philox, 2", "versions": {"torch": "2"}}
     before = {"device": "cpu", "versions": {"torch": "2"}}
-    assert remarks(now, now) == []
-    [remark] = remarks(before, now)
+    assert reproducibility_warnings(now, now) == []
+    [remark] = reproducibility_warnings(before, now)
     assert "the noise was that of the maths library, is philox, 2" in remark
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from ggf_cli.checkpoints.load import load_model
-from ggf_cli.cli import app, draw, model  # noqa: F401
-from ggf_cli.runs import journal, load, run_log, writer  # noqa: F401
+from ggf_cli.cli import app, model, observer  # noqa: F401
+from ggf_cli.runs import execute, journal, load, plan, run_log, workers, writer  # noqa: F401
 from ggf_cli.runs.folder import OutputFolder
 from ggf_cli.sampling import sample
 

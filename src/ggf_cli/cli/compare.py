@@ -13,13 +13,13 @@ from ggf_cli.checkpoints.manifest import ModelEntry, find_model
 from ggf_cli.cli import compare_options as own
 from ggf_cli.cli import console, options
 from ggf_cli.cli.comparison_summary import tell_comparison
-from ggf_cli.cli.interrupt import graceful_interrupt
 from ggf_cli.compare.budget import parse_duration
 from ggf_cli.compare.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
 from ggf_cli.compare.presets import find_preset
 from ggf_cli.compare.request import MAX_SAMPLES, Wish, decide
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import find_job
+from ggf_cli.runtime.interrupt import graceful_interrupt
 
 if TYPE_CHECKING:
     from ggf_cli.compare.runner import Comparison, Request
@@ -98,10 +98,10 @@ def compare(
         device=device,
         precision=precision,
         tolerance=wish.tolerance(),
-        quiet=quiet or (job is not None and not job.leads),
+        quiet=quiet or (job is not None and not job.is_rank_0),
         config=config,
     )
-    if job and not job.leads:
+    if job and not job.is_rank_0:
         with graceful_interrupt(insist=False) as interrupted:
             code = follow(job, compiled(what) if compile else what, folder, interrupted)
         raise typer.Exit(code)

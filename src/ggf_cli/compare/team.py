@@ -58,9 +58,9 @@ class Team:
             return
         last = self._job.within(next(self._scopes))
         if error is None:
-            last.dismiss(0)
+            last.end_workers(0)
         else:  # torchrun ends them too
-            last.tell({"exit": INTERRUPTED})
+            last.broadcast({"exit": INTERRUPTED})
         self._remove_shares()
 
     def _remove_shares(self) -> None:
@@ -84,7 +84,7 @@ class Team:
         start, scope = perf_counter(), self._job.within(next(self._scopes))
         settings = pieces.settings_of(engine, indices)
         order = {"given": dict(given), "batch_size": engine.batch_size, "keep_x": keep_x}
-        scope.tell(order | {"settings": settings})
+        scope.broadcast(order | {"settings": settings})
 
         def tick(progress: Progress) -> None:
             on_tick(scope.total(progress))
@@ -127,7 +127,7 @@ def follow(job: Job, model: ScoreModel, folder: Path, stop: Callable[[], bool]) 
     try:
         for number in count():
             scope = job.within(_scope(number))
-            order = scope.hear(stop)
+            order = scope.receive(stop)
             if "exit" in order:
                 return int(order["exit"])
             engine = _engine(order, model, folder)

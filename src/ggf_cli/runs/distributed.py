@@ -55,8 +55,8 @@ class Job:
     _others: list[Progress] = field(default_factory=list, init=False, repr=False)
 
     @property
-    def leads(self) -> bool:
-        """Whether this is rank 0, which decides, shows progress, and writes what there is one of."""
+    def is_rank_0(self) -> bool:
+        """Whether this is rank 0, which decides, shows progress, and writes `run.json` and the grid."""
         return self.rank == 0
 
     def device(self, name: str) -> str:
@@ -80,23 +80,23 @@ class Job:
 
     # --- deciding ----------------------------------------------------------------------------------------------
 
-    def tell(self, decision: Mapping[str, Any]) -> None:
-        """Let all processes know what rank 0 has decided."""
+    def broadcast(self, decision: Mapping[str, Any]) -> None:
+        """Send a decision of rank 0 to all workers."""
         with self._connected() as store:
             store.set("decision", _packed(decision))
 
-    def dismiss(self, code: int) -> None:
-        """Let all processes end with an exit code, and wait until they have heard: this one may have the store."""
-        self.tell({"exit": code})
+    def end_workers(self, code: int) -> None:
+        """Send an exit code to all workers, and wait until they have received it: rank 0 may host the store."""
+        self.broadcast({"exit": code})
         self.done()
         end = monotonic() + PATIENCE_S
         self.wait_for_all(lambda: monotonic() < end)
 
-    def hear(self, stop: Callable[[], bool] | None = None) -> dict[str, Any]:
-        """What rank 0 has decided, as soon as it has; torchrun ends those who wait for the dead.
+    def receive(self, stop: Callable[[], bool] | None = None) -> dict[str, Any]:
+        """Wait for a decision of rank 0; torchrun ends workers that wait for a process that died.
 
         Raises:
-            KeyboardInterrupt: `stop`, which is asked meanwhile, says to wait no longer.
+            KeyboardInterrupt: `stop`, called meanwhile, returned True.
         """
         with self._connected() as store:
             while not store.check(["decision"]):
@@ -151,7 +151,7 @@ class Job:
             )
             if first:
                 store.add("reporting", 1)
-            if self.leads and store.add("reporting", 0) == self.world > 1:
+            if self.is_rank_0 and store.add("reporting", 0) == self.world > 1:
                 keys = [f"progress/{rank}" for rank in range(1, self.world)]
                 self._others = [_progress(value) for value in store.multi_get(keys)]
 

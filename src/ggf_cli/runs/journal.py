@@ -38,7 +38,7 @@ from ggf_cli.runs.history import (
     journals,
     read_frame,
 )
-from ggf_cli.runs.resume import differences
+from ggf_cli.runs.resume import setting_changes
 
 SYNC_EVERY_S = 1.0
 SYNC_SHARE = 0.02  # of the time
@@ -77,7 +77,7 @@ class Journal:
 
     def _check(self, frame: Mapping[str, Any]) -> None:
         """Refuse to go on with the journal of another run."""
-        if different := differences(read_frame(self._path), frame):
+        if different := setting_changes(read_frame(self._path), frame):
             raise OutputError(
                 f"{self._path} is of a run with other settings: {'; '.join(different)}",
                 hint="remove it, or give another folder with --out",

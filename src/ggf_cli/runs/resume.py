@@ -1,4 +1,4 @@
-"""Whether two runs are the same run: everything that samples and files depend on."""
+"""What a resumed run finds: the earlier run in its folder, setting changes, reproducibility warnings."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from ggf_cli.errors import OutputError
+from ggf_cli.runs.folder import RUN_LOG
+from ggf_cli.runs.history import History, is_there, journal_path, read_frame, read_history
+from ggf_cli.runs.load import find_record
 from ggf_cli.runs.schema import misfits
 from ggf_cli.solvers.catalog import flag
 
@@ -20,8 +24,41 @@ _FRAME = (
 _OPTIONS = ("max_nfe", "seed", "indices", "batch_size", "precision", "format", "grid")
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What makes two runs different ones, as "--seed was 0, is 1".
+def find_earlier_run(folder: Path, settings: Mapping[str, Any]) -> History | dict[str, Any] | None:
+    """The run to resume: its history if it has not ended, its log if it has, None if there is none.
+
+    Args:
+        folder: The folder of the run.
+        settings: The settings of the run that resumes it.
+
+    Raises:
+        OutputError: The folder holds another run, one that cannot be resumed, or a damaged one.
+    """
+    journal, log = journal_path(folder, 0), None
+    try:
+        unended = is_there(journal)
+        if not unended and not is_there(folder / RUN_LOG):
+            return None
+    except OSError as error:
+        raise OutputError(f"cannot read {folder}: {error.strerror}") from error
+    if not unended:
+        log = find_record(folder / RUN_LOG).log
+    # Before all of the journal is read: the journal of another run may be of any length.
+    if different := setting_changes(log or read_frame(journal), settings):
+        raise OutputError(
+            f"{folder} holds a run with other settings: {'; '.join(different)}",
+            hint="resume with the settings that it had, or give another folder with --out",
+        )
+    if log and len(log["samples"]) < log["num_samples"]:
+        raise OutputError(
+            f"the run in {folder} did not end, and its journal is not there",
+            hint="draw it again with --force",
+        )
+    return log or read_history(folder)
+
+
+def setting_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings that make two runs different ones, each as "--seed was 0, is 1".
 
     Args:
         before: The frame of a run, from its journal or its `run.json`; what an earlier version did not write is let pass.
@@ -51,8 +88,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def remarks(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What may change the last bits of a sample without making it another run."""
+def reproducibility_warnings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Changes of device, noise or versions, which may change the last bits of a sample."""
     noise = before.get("noise", "that of the maths library")  # as it was before it had a name
     then = {"the device": before["device"], "the noise": noise, **before["versions"]}
     today = {"the device": now["device"], "the noise": now["noise"], **now["versions"]}

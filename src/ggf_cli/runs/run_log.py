@@ -140,6 +140,12 @@ def as_ranges(indices: Sequence[int]) -> str:
     return ",".join("-".join(map(str, part)) for part in parts)
 
 
+def from_ranges(text: str) -> list[int]:
+    """"9,2-3" -> [9, 2, 3]: the inverse of `as_ranges`."""
+    bounds = (part.partition("-")[::2] for part in text.split(",") if part)
+    return [i for first, last in bounds for i in range(int(first), int(last or first) + 1)]
+
+
 def describe_model(model: ScoreModel) -> dict[str, Any]:
     """What a log says of a model."""
     provenance = model.provenance or {}

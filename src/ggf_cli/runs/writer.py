@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from ggf_cli.engine import Finished, Outcome
-from ggf_cli.errors import UsageError
 from ggf_cli.runs.folder import write_atomically
 from ggf_cli.runs.history import History
-from ggf_cli.runs.images import TILE, grid, png
+from ggf_cli.runs.images import grid, png
 from ggf_cli.runs.journal import Journal
 from ggf_cli.runs.sample_files import Format, PixelFiles
 
@@ -223,30 +222,3 @@ class RunWriter:
 def are_images(shape: tuple[int, ...]) -> bool:
     """Whether samples of this shape can be drawn."""
     return len(shape) == 3 and shape[0] in (1, 3)
-
-
-def check_request(
-    shape: tuple[int, ...], format: Format, grid_size: tuple[int, int] | None
-) -> None:
-    """Refuse what could not be written, before anything is touched.
-
-    Raises:
-        UsageError: No images and format "png", or a grid of more than 2^28 pixels.
-    """
-    if format == "png" and not are_images(shape):
-        raise UsageError(
-            f"samples of shape {shape} are not images of 1 or 3 channels", hint="use --format npz"
-        )
-    if grid_size and are_images(shape):
-        pixels = grid_size[0] * grid_size[1] * max(TILE, shape[1]) * max(TILE, shape[2])
-        if pixels > 2**28:
-            raise UsageError(
-                f"--grid {grid_size[0]}x{grid_size[1]} has {pixels:.1e} pixels for samples of {shape}",
-                hint="a smaller grid; the samples are files of their own",
-            )
-
-
-def near_square(n: int) -> tuple[int, int]:
-    """Rows and columns for n images, at least as wide as high."""
-    columns = max(1, int(np.ceil(np.sqrt(n))))
-    return -(-n // columns), columns

@@ -165,9 +165,9 @@ class RunWriter:
                 files.append({"path": name, "sha256": sha256})
         shown = [
             self._image(index) if self._records.get(index, {}).get("status") == "done" else None
-            for index in self._on_grid
+            for index in (self._on_grid if self._images else ())
         ]
-        if self._images and any(image is not None for image in shown):
+        if any(image is not None for image in shown):
             content = png(grid(shown, *self._grid_size), text)
             write_atomically(self.folder / "grid.png", content, durable=True)
             files.append({"path": "grid.png", "sha256": hashlib.sha256(content).hexdigest()})

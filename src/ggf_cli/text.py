@@ -11,3 +11,9 @@ def plain(text: object, *, lines: bool = False) -> str:
         lines: Whether ends of lines may stay.
     """
     return "".join(c if c.isprintable() or (lines and c == "\n") else "\ufffd" for c in str(text))
+
+
+def shortened(value: object) -> str:
+    """The repr of a value of any length, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

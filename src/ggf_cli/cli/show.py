@@ -30,9 +30,8 @@ from ggf_cli.files import NotAFile, sha256
 from ggf_cli.runs.folder import RUN_LOG
 from ggf_cli.runs.histogram import histogram
 from ggf_cli.runs.load import Record, find_record
-from ggf_cli.runs.schema import short
 from ggf_cli.runs.summary import run_facts, version_facts
-from ggf_cli.text import plain
+from ggf_cli.text import plain, shortened
 
 # Bytes; no file of a run or a comparison is larger, see MAX_NUMBERS and SHARD_BYTES
 MAX_FILE = 2**31
@@ -130,7 +129,7 @@ def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json
         words = []
     if words[:2] != ["ggf", "sample"]:
         raise UsageError(
-            f"the command of {record.path} is not ggf sample: {short(record.command)}",
+            f"the command of {record.path} is not ggf sample: {shortened(record.command)}",
             hint="only ggf sample can be repeated",
         )
     name = (record.path.absolute().parent.name if record.log else record.path.stem)[:80]

@@ -16,49 +16,14 @@ from typing import Any
 
 from ggf_cli.errors import OutputError
 from ggf_cli.files import open_file, read_file
+from ggf_cli.runs.documents import JOURNAL_LINES, decode_json, violation
 from ggf_cli.runs.folder import JOURNALS, MAX_LOG, RUN_LOG
-from ggf_cli.runs.schema import misfits
 
 SCHEMA = "ggf-journal/1"
 
 # Bytes. A line of a sample has some 250, ten million samples 2.5e9; the first line may list as many indices.
 MAX_JOURNAL, MAX_FRAME, MAX_LINE = 2**33, 2**29, 2**16
 MANY = 100_000  # sessions of a run, and lines that are told to be left out
-
-_WHOLE = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
-_SHA256 = {"type": ["string", "null"], "pattern": "^[0-9a-f]{64}$"}
-_SESSION = {
-    "type": "object",
-    "required": ["started_at", "launch", "rank", "device"],
-    "properties": {
-        "launch": {**_WHOLE, "maximum": 2**31},
-        "rank": {**_WHOLE, "maximum": 2**31},
-        "started_at": {"type": "string"},
-        "device": {"type": "string"},
-    },
-}
-# {the key that tells the kind of a line: what such a line must be}
-_LINES: Mapping[str, Mapping[str, Any]] = {
-    "session": {"type": "object", "properties": {"session": _SESSION}},
-    "shard": {
-        "type": "object",
-        "required": ["sha256"],
-        "properties": {"shard": {"type": "string"}, "sha256": {**_SHA256, "type": "string"}},
-    },
-    "index": {
-        "type": "object",
-        "required": ["nfe", "accepted", "rejected", "status", "sha256"],
-        "properties": {
-            "index": _WHOLE,
-            **{key: {**_WHOLE, "maximum": 2**53} for key in ("nfe", "accepted", "rejected")},
-            "status": {"enum": ["done", "non_finite", "max_nfe"]},
-            "t": {"type": "number", "minimum": -1e9, "maximum": 1e9},
-            "sha256": _SHA256,
-        },
-    },
-    "spent": {"type": "object"},
-}
-
 
 @dataclass(kw_only=True)
 class History:
@@ -172,11 +137,11 @@ def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: Hi
     most = history.frame.get("num_samples", MAX_JOURNAL)
     most = most if type(most) is int else MAX_JOURNAL
     for number, entry in entries:
-        kind = next((key for key in _LINES if key in entry), None)
+        kind = next((key for key in JOURNAL_LINES if key in entry), None)
         if kind is None:
             continue
-        if misfit := _misfit(entry, _LINES[kind]):
-            problem = f"{path}, line {number}: {misfit}"
+        if wrong := violation(entry, JOURNAL_LINES[kind]):
+            problem = f"{path}, line {number}: {wrong}"
             if kind == "session":  # whose samples the next lines are
                 hint = "mend the line, or start anew with --force"
                 raise OutputError(problem, hint=hint)
@@ -197,20 +162,6 @@ def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: Hi
         session["spent"] = entry.get("spent", session.get("spent"))
 
 
-def _misfit(entry: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
-    """Why a line is of no use."""
-    if "spent" in entry and not _is_spent(entry["spent"]):
-        return "spent is not network calls, rows and seconds"
-    return next(misfits(entry, schema, "it"), None)
-
-
-def _is_spent(value: object) -> bool:
-    """Two counts and a time."""
-    if not isinstance(value, list) or [type(v) for v in value[:2]] != [int, int] or len(value) != 3:
-        return False
-    return type(value[2]) in (int, float) and all(0 <= number <= 2**53 for number in value)
-
-
 def _frame(path: Path, entries: Iterator[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
     """The first line of a journal, if it is one."""
     number, entry = next(entries, (1, {}))
@@ -229,7 +180,7 @@ def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             while not line.endswith(b"\n") and (rest := file.readline(MAX_LINE)):
                 line = b"\n" * rest.endswith(b"\n")  # too long to be of ours
             try:
-                entry = json.loads(line, parse_constant=float) if line.endswith(b"\n") else None
+                entry = decode_json(line, finite=False) if line.endswith(b"\n") else None
             except (ValueError, RecursionError):
                 continue
             if isinstance(entry, dict):

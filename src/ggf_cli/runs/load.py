@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shlex
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from ggf_cli.errors import GGFError, OutputError, UsageError
 from ggf_cli.files import NotAFile, open_file
+from ggf_cli.runs.documents import RUN_SCHEMA, RunLog, decode_json, violation
 from ggf_cli.runs.folder import MAX_LOG, RUN_LOG, RUNNING
 from ggf_cli.runs.history import is_there, journals
-from ggf_cli.runs.schema import misfits, short
-from ggf_cli.text import plain
+from ggf_cli.text import plain, shortened
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 MAX_IMAGE = 2**31  # bytes; a grid has 2^28 pixels at most
@@ -68,7 +66,7 @@ def find_record(path: Path) -> Record:
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = error.strerror if isinstance(error, OSError) else error
         hint = "check its name and permissions"
-        raise UsageError(f"cannot read {short(str(path))}: {reason}", hint=hint) from error
+        raise UsageError(f"cannot read {shortened(str(path))}: {reason}", hint=hint) from error
     return _from_json(path, content)
 
 
@@ -116,30 +114,21 @@ def _read(path: Path, file: BufferedReader) -> bytes:
 
 
 def _from_json(path: Path, content: bytes) -> Record:
-    schema = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
     grid = path.with_name("grid.png")
     hint = "restore it from a copy, or draw again with ggf sample"
     if os.path.isfile(grid):  # noqa: PTH113 - does not raise
         hint = f"ggf show {shlex.quote(str(grid))} knows the command of the run"
     try:
-        log = json.loads(content, parse_constant=_number, parse_float=_number, parse_int=_number)
+        log = decode_json(content)
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{path} is not JSON: {plain(error)}", hint=hint) from error
     found = log.get("schema") if isinstance(log, dict) else None
-    if found != schema["$id"]:
-        what = f"of schema {short(found)}" if found else "JSON, but no log of ggf sample"
-        raise UsageError(f"{path} is {what}", hint=f"ggf show reads {schema['$id']}")
-    for misfit in misfits(log, schema, "it"):
-        raise OutputError(f"{path} is damaged: {plain(misfit)}", hint=hint)
+    if found != RUN_SCHEMA:
+        what = f"of schema {shortened(found)}" if found else "JSON, but no log of ggf sample"
+        raise UsageError(f"{path} is {what}", hint=f"ggf show reads {RUN_SCHEMA}")
+    if wrong := violation(log, RunLog):
+        raise OutputError(f"{path} is damaged: {plain(wrong)}", hint=hint)
     return Record(path=path, command=log["command"], versions=log["versions"], log=log)
-
-
-def _number(text: str) -> int | float:
-    """No NaN, and nothing so large that arithmetic stumbles over it."""
-    value = int(text) if text.lstrip("-").isdigit() else float(text)
-    if not abs(value) < 1e38:
-        raise ValueError(f"{text[:20]} is no number of a run")
-    return value
 
 
 def _from_image(path: Path, image: BufferedReader) -> Record:

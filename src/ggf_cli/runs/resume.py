@@ -5,22 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ggf_cli.errors import OutputError
+from ggf_cli.runs.documents import RunSettings, violation
 from ggf_cli.runs.folder import RUN_LOG
 from ggf_cli.runs.history import History, is_there, journal_path, read_frame, read_history
 from ggf_cli.runs.load import find_record
-from ggf_cli.runs.schema import misfits
 from ggf_cli.solvers.catalog import flag
 
-_FRAME = (
-    "command", "started_at", "model", "solver", "t_eps", "seed", "num_samples", "batch_size", "device", "dtype", "precision",
-    "compiled", "versions",
-)  # fmt: skip
 _OPTIONS = ("max_nfe", "seed", "indices", "batch_size", "precision", "format", "grid")
 
 
@@ -70,9 +64,9 @@ def setting_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     told = {key: value for key, value in before.items() if key != "schema"}
     if told == (now := json.loads(json.dumps(now))):
         return []
-    if misfit := next(misfits(before, _frame_schema(), "it"), None):
+    if wrong := violation(before, RunSettings):
         raise OutputError(
-            f"the folder holds a run whose settings are damaged: {misfit}",
+            f"the folder holds a run whose settings are damaged: {wrong}",
             hint="start anew with --force, or give another --out",
         )
     was, is_ = _identity(before), _identity(now)
@@ -98,13 +92,6 @@ def reproducibility_warnings(before: Mapping[str, Any], now: Mapping[str, Any]) 
         for name in today
         if then.get(name) != today[name] and name not in ("pillow", "safetensors")
     ]
-
-
-@cache
-def _frame_schema() -> dict[str, Any]:
-    """The schema of `run.json`, as far as it is about what is known at the start."""
-    schema = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text(encoding="utf-8"))
-    return {**schema, "required": _FRAME}
 
 
 def _identity(frame: Mapping[str, Any]) -> dict[str, Any]:

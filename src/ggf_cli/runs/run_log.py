@@ -1,6 +1,6 @@
 """The content of `run.json`: everything needed to understand and to repeat a run.
 
-The JSON schema of "ggf-run/1" is `ggf_cli/schemas/run-1.json`.
+Its type is `documents.RunLog`; the JSON schema in `ggf_cli/schemas` is generated from it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import torch
 import ggf_cli
 from ggf_cli.engine import Engine
 from ggf_cli.noise import STREAM
+from ggf_cli.runs.documents import RUN_SCHEMA
 from ggf_cli.score import ScoreModel
-
-SCHEMA = "ggf-run/1"
 
 
 def run_frame(
@@ -86,7 +85,7 @@ def run_log(
     calls, rows = (sum(session["spent"][i] for session in sessions) for i in (0, 1))
     sample_s = _wall_time(sessions)
     return {
-        "schema": SCHEMA,
+        "schema": RUN_SCHEMA,
         "status": status,
         **{key: value for key, value in frame.items() if key not in ("schema", "status")},
         "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),

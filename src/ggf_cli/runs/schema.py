@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ggf_cli.text import shortened
+
 _TYPES: Mapping[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool, "null": type(None)}  # fmt: skip
 LIMITS = {"minimum": operator.ge, "exclusiveMinimum": operator.gt, "maximum": operator.le, "exclusiveMaximum": operator.lt}  # fmt: skip
 
@@ -21,15 +23,15 @@ def misfits(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[str]:
     """
     kinds = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
     if kinds and not any(_is(value, kind) for kind in kinds):
-        yield f"{where} is {short(value)}, not {' or '.join(kinds)}"
+        yield f"{where} is {shortened(value)}, not {' or '.join(kinds)}"
     elif "enum" in schema and value not in schema["enum"]:
-        yield f"{where} is {short(value)}, not one of {', '.join(map(str, schema['enum']))}"
+        yield f"{where} is {shortened(value)}, not one of {', '.join(map(str, schema['enum']))}"
     elif isinstance(value, str):
         if not re.search(schema.get("pattern", ""), value):
-            yield f"{where} is {short(value)}"
+            yield f"{where} is {shortened(value)}"
     elif isinstance(value, int | float):
         if not all(holds(value, schema[w]) for w, holds in LIMITS.items() if w in schema):
-            yield f"{where} is {short(value)}"
+            yield f"{where} is {shortened(value)}"
     elif isinstance(value, list):
         if len(value) < schema.get("minItems", 0):
             yield f"{where} has {len(value)} items"
@@ -48,9 +50,3 @@ def misfits(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[str]:
 def _is(value: Any, kind: str) -> bool:
     """Python's True is an int, JSON's is not."""
     return isinstance(value, _TYPES[kind]) and isinstance(value, bool) == (kind == "boolean")
-
-
-def short(value: object) -> str:
-    """How messages show a value of any length."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -16,6 +16,8 @@ from typing import Any
 from ggf_cli.solvers import SOLVERS
 
 FILE = files("ggf_cli.solvers") / "catalog.json"
+# Keys of an option that the file leaves out where they are null.
+OPTIONAL = ("default", "choices", "pattern", "above", "low", "high")
 
 
 @cache
@@ -28,6 +30,12 @@ def read_catalog() -> Mapping[str, dict[str, Any]]:
     does not exist is None.
     """
     catalog: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+    absent = dict.fromkeys(OPTIONAL)
+    for solver in catalog.values():
+        solver["options"] = {
+            name: {"type": option["type"], "help": option["help"], **absent, **option}
+            for name, option in solver["options"].items()
+        }
     return catalog
 
 
@@ -88,7 +96,27 @@ def _option(f: Field[Any]) -> dict[str, Any]:
     }
 
 
+def catalog_text() -> str:
+    """The content of the file: one line an option, nulls left out."""
+    return "{\n" + ",\n".join(map(_solver_text, describe().items())) + "\n}\n"
+
+
+def _solver_text(item: tuple[str, dict[str, Any]]) -> str:
+    name, solver = item
+    lines = [f" {_json(key)}: {_json(value)}" for key, value in solver.items() if key != "options"]
+    options = ",\n".join(
+        f"   {_json(option)}: {_json({k: v for k, v in about.items() if v is not None})}"
+        for option, about in solver["options"].items()
+    )
+    inner = ",\n ".join([*lines, f' "options": {{\n{options}\n  }}'])
+    return f" {_json(name)}: {{\n {inner}\n }}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 if __name__ == "__main__":
-    text = json.dumps(describe(), indent=1, ensure_ascii=False) + "\n"
+    text = catalog_text()
     with open(str(FILE), "w", encoding="utf-8") as file:  # noqa: PTH123 - solvers know no paths
         file.write(text)

@@ -33,7 +33,7 @@ from ggf_cli.metrics.classifier import (
 )
 from ggf_cli.metrics.classifier import load as load_classifier
 from ggf_cli.metrics.frechet import moments
-from ggf_cli.runs.folder import write_atomically
+from ggf_cli.runs.layout import write_atomically
 from ggf_cli.runtime.precision import fast_bf16
 
 BATCH_SIZE = 128

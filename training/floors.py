@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fashion_mnist import load
-from ggf_cli.metrics import make_judges
 from ggf_cli.metrics.classifier import SHAPE
+from ggf_cli.metrics.evaluator import make_evaluators
 from ggf_cli.metrics.ffd import FFD
 from ggf_cli.metrics.nearest import nearest_distances
 
@@ -54,18 +54,18 @@ def damaged(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
 def shares(images: Tensor, labels: Tensor, n: int) -> None:
     """Print precision, recall and coverage of n test images, none of them among those shipped, and of damaged ones."""
     model = SimpleNamespace(name="fashion", shape=SHAPE, distribution=None)
-    judges = make_judges(["precision", "recall", "coverage"], model)
+    evaluators = make_evaluators(["precision", "recall", "coverage"], model)
     print(
-        f"\n| {n} test images | {' | '.join(judge.title for judge in judges)} |\n|---|---|---|---|"
+        f"\n| {n} test images | {' | '.join(evaluator.title for evaluator in evaluators)} |\n|---|---|---|---|"
     )
-    floors = [judge.floor(n, 5).values for judge in judges]
+    floors = [evaluator.floor(n, 5).values for evaluator in evaluators]
     cells = [f"{statistics.mean(f):.3f} ± {statistics.stdev(f):.3f}" for f in floors]
     print(f"| as they are | {' | '.join(cells)} |")
     images, labels = images[SHIPPED:], labels[SHIPPED:]
     for name, worse in damaged(images, labels).items():
         order = torch.randperm(len(worse), generator=torch.Generator().manual_seed(0))
         if len(worse) >= n:
-            cells = [f"{judge.judge(worse[order[:n]]):.3f}" for judge in judges]
+            cells = [f"{evaluator.evaluate(worse[order[:n]]):.3f}" for evaluator in evaluators]
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

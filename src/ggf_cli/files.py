@@ -14,7 +14,7 @@ import stat
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -66,6 +66,14 @@ def sha256(path: Path, limit: int | None = None) -> str:
     """The SHA-256 of a regular file, in hexadecimal; raises as `open_file`."""
     with open_file(path, limit) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(content: bytes | BinaryIO) -> str:
+    """The SHA-256 of bytes, or of an open file from its start, in hexadecimal."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    content.seek(0)
+    return hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def replace_file(target: Path, content: bytes, *, durable: bool = False) -> None:

@@ -167,10 +167,10 @@ def test_durations():
 
 
 class MeanError:
-    """A judge: how far the mean of the samples is from that of the data."""
+    """An evaluator: how far the mean of the samples is from that of the data."""
 
     name, title, summary = "mean", "Mean", "distance of the means"
-    lower_is_better, digits, min_samples, wants = True, 3, 2, "x"
+    lower_is_better, digits, min_samples, sample_form = True, 3, 2, "x"
 
     def groups(self, x):
         return [float((x.double().mean() - 0.3).abs())]
@@ -188,7 +188,7 @@ def request(folder, *contenders, model=None, **changes):
         cells=cells_of(
             *contenders or ("adaptive", "em"), eps_rel=(0.1, 0.5), reference=("em", {"steps": 60})
         ),
-        judges=[MeanError()],
+        evaluators=[MeanError()],
         n=12,
         repeats=2,
         seed=0,

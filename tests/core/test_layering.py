@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
@@ -62,6 +63,32 @@ def test_imports_point_one_way(file):
         inside = module.startswith(f"ggf_cli.{part}.")
         for forbidden in () if inside else FORBIDDEN.get(part, ()):
             assert not f"{module}.".startswith(f"{forbidden}.")
+
+
+def module_of(file):
+    parts = ("ggf_cli", *file.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_modules_import_each_other():
+    """Imports inside functions count, those for type checkers do not. `ggf_cli` itself is lazy."""
+    modules = {module_of(file): file for file in FILES}
+    graph = {
+        name: {m for m in imports(file) if m in modules and m not in (name, "ggf_cli")}
+        for name, file in modules.items()
+    }
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_one_module_computes_hashes_and_replaces_files():
+    for file in FILES:
+        if file.name != "files.py":
+            text = file.read_text()
+            assert "hashlib" not in text, file
+            assert "os.fsync" not in text, file
 
 
 def test_no_file_is_long():

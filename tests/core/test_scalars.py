@@ -14,7 +14,7 @@ import torch
 import ggf_cli
 from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
-from ggf_cli.metrics import make_judges
+from ggf_cli.metrics.evaluator import make_evaluators
 from ggf_cli.pilot import frozen
 from ggf_cli.runtime.precision import in_precision
 from ggf_cli.sampling import choose_batch_size
@@ -463,12 +463,12 @@ class Counting:
 
 @pytest.mark.parametrize("argument", ["n", "draws"])
 def test_floors_take_whole_numbers_of_any_type(argument, monkeypatch):
-    (judge,) = make_judges(["frechet"], ggf_cli.load_model("mixture"))
-    monkeypatch.setattr(judge._seen.view, "reference", Counting())
-    monkeypatch.setattr(judge, "_value", lambda features, reference: features.numel())
+    (evaluator,) = make_evaluators(["frechet"], ggf_cli.load_model("mixture"))
+    monkeypatch.setattr(evaluator.features.space, "reference", Counting())
+    monkeypatch.setattr(evaluator, "_value", lambda features, reference: features.numel())
 
     def floor(v):
-        return judge.floor(**{"n": 100, "draws": 100, argument: v})
+        return evaluator.floor(**{"n": 100, "draws": 100, argument: v})
 
     for form, make in WHOLE.items():
         assert floor(make(120)) == floor(120), form

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from ggf_cli.errors import UsageError
-from ggf_cli.metrics import make_judges
+from ggf_cli.metrics.evaluator import GROUPS, make_evaluators
 from ggf_cli.metrics.frechet import frechet, frechet_distance, influence, moments
-from ggf_cli.metrics.judge import GROUPS
 from ggf_cli.metrics.sliced import sliced_wasserstein
 from ggf_cli.networks.mixture import two_dimensional
 
@@ -57,27 +56,27 @@ def test_the_influence_of_a_sample_is_what_it_changes():
 
 
 def test_groups_have_the_value_as_their_mean(mixture):
-    judges = make_judges(["frechet", "swd"], mixture)
+    evaluators = make_evaluators(["frechet", "swd"], mixture)
     x = mixture.distribution.sample(500, torch.Generator().manual_seed(7))
-    groups = judges[0].groups(x)
+    groups = evaluators[0].groups(x)
     assert len(groups) == GROUPS
-    assert sum(groups) / GROUPS == pytest.approx(judges[0].judge(x), rel=1e-9)
-    assert judges[1].groups(x) == [judges[1].judge(x)]
+    assert sum(groups) / GROUPS == pytest.approx(evaluators[0].evaluate(x), rel=1e-9)
+    assert evaluators[1].groups(x) == [evaluators[1].evaluate(x)]
 
 
 def test_judges_of_an_exact_model_take_samples_as_they_are(mixture):
-    judges = make_judges(["frechet", "swd"], mixture)
+    evaluators = make_evaluators(["frechet", "swd"], mixture)
     x = mixture.distribution.sample(500, torch.Generator().manual_seed(7))
     assert x.abs().max() > 1  # outside of an image's range
     exact = mixture.distribution.sample(500, torch.Generator().manual_seed(1))
-    assert judges[0].judge(x) == frechet(x.flatten(1), *mixture.distribution.moments())
-    assert judges[1].judge(x) == sliced_wasserstein(x, exact)
+    assert evaluators[0].evaluate(x) == frechet(x.flatten(1), *mixture.distribution.moments())
+    assert evaluators[1].evaluate(x) == sliced_wasserstein(x, exact)
     floors = {}
-    for judge in judges:
-        assert judge.wants == "x"
-        floor = floors[judge.name] = judge.floor(500, 2)
+    for evaluator in evaluators:
+        assert evaluator.sample_form == "x"
+        floor = floors[evaluator.name] = evaluator.floor(500, 2)
         assert len(set(floor.values)) == 2
-        assert judge.judge(x) < 3 * max(floor.values) < judge.judge(x + 0.5)
+        assert evaluator.evaluate(x) < 3 * max(floor.values) < evaluator.evaluate(x + 0.5)
     assert floors["frechet"].what == "500 exact samples, against the exact moments"
     assert floors["swd"].what == "500 exact samples, against 500 others"
 
@@ -109,10 +108,10 @@ def test_what_cannot_be_compared_is_refused(mixture):
     x[3] = math.nan
     with pytest.raises(UsageError, match="1 of 10 samples are not finite"):
         sliced_wasserstein(x, x)
-    [judge] = make_judges(["frechet"], mixture)
+    [evaluator] = make_evaluators(["frechet"], mixture)
     samples = mixture.distribution.sample(10)
     with pytest.raises(UsageError, match="shape"):
-        judge.judge(samples[:, :1])
+        evaluator.evaluate(samples[:, :1])
     samples[3] = math.nan
     with pytest.raises(UsageError, match="1 of 10 samples are not finite"):
-        judge.judge(samples)
+        evaluator.evaluate(samples)

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from ggf_cli.errors import CheckpointError, UsageError
-from ggf_cli.metrics import feature_network, make_judges
+from ggf_cli.metrics import feature_network
+from ggf_cli.metrics.evaluator import make_evaluators
 from ggf_cli.metrics.frechet import moments
 from ggf_cli.metrics.kernel import kid
 from ggf_cli.metrics.manifold import coverage, precision, recall
@@ -73,9 +74,9 @@ def folder(tmp_path_factory, real):
     return folder
 
 
-def judges(folder, *names, shape=SHAPE, **options):
+def evaluators(folder, *names, shape=SHAPE, **options):
     options = {"network": StandIn(), **options}
-    return make_judges(names, model(shape), reference=folder, **options)
+    return make_evaluators(names, model(shape), reference=folder, **options)
 
 
 def published_fid(x, y):
@@ -86,35 +87,35 @@ def published_fid(x, y):
 
 def test_from_a_folder_of_images_to_every_metric(folder, real):
     network, told = StandIn(), []
-    found = judges(
+    found = evaluators(
         folder, "fid", "kid", "precision", "recall", "coverage",
         network=network, on_progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     drawn = (0.8 * pictures(120, 1)).to(torch.uint8)
-    values = {judge.name: judge.judge(drawn) for judge in found}
+    values = {evaluator.name: evaluator.evaluate(drawn) for evaluator in found}
     assert network.images == len(real) + len(drawn)  # each seen once
     assert told[-1] == (250, 250)
     x, y = StandIn()(drawn), StandIn()(real)
     assert values["fid"] == pytest.approx(published_fid(x, y), rel=1e-6)
     assert values["kid"] == pytest.approx(kid(x, y), rel=1e-6)
-    same_size = found[0]._seen.view.reference.samples(120)
+    same_size = found[0].features.space.reference.samples(120)
     for share in (precision, recall, coverage):
         assert values[share.__name__] == share(x, same_size)
     assert not torch.equal(same_size, y[:120])  # not in the order of their names
 
 
 def test_samples_and_their_files_are_judged_alike(folder):
-    [judge] = judges(folder, "fid")
+    [evaluator] = evaluators(folder, "fid")
     drawn = pictures(20, 1)
-    assert judge.judge(drawn / 255) == judge.judge(drawn)
+    assert evaluator.evaluate(drawn / 255) == evaluator.evaluate(drawn)
 
 
 def test_gray_images_are_seen_as_three_equal_channels(tmp_path):
     gray = pictures(40, 0, (1, 16, 16))
-    [judge] = judges(write(tmp_path, gray), "fid", shape=(1, 16, 16))
+    [evaluator] = evaluators(write(tmp_path, gray), "fid", shape=(1, 16, 16))
     drawn = pictures(30, 1, (1, 16, 16))
     x, y = (StandIn()(part.expand(-1, 3, -1, -1)) for part in (drawn, gray))
-    assert judge.judge(drawn) == pytest.approx(published_fid(x, y), rel=1e-6)
+    assert evaluator.evaluate(drawn) == pytest.approx(published_fid(x, y), rel=1e-6)
 
 
 def test_jpeg_palette_and_transparent_images_are_read(tmp_path):
@@ -124,13 +125,13 @@ def test_jpeg_palette_and_transparent_images_are_read(tmp_path):
     first.convert("P").save(tmp_path / "b.png")
     first.convert("RGBA").save(tmp_path / "c.png")
     network = StandIn()
-    judges(tmp_path, "fid", network=network)
+    evaluators(tmp_path, "fid", network=network)
     assert network.images == 15
 
 
 def test_floors_are_of_reference_images_against_the_others(folder, real):
-    fid, kernel_distance, share = judges(folder, "fid", "kid", "precision")
-    features = fid._seen.view.reference.features
+    fid, kernel_distance, share = evaluators(folder, "fid", "kid", "precision")
+    features = fid.features.space.reference.features
     floor = fid.floor(100, 5)
     expected = published_fid(features[-100:], features[:-100])
     assert floor.values == [pytest.approx(expected, rel=1e-6)]
@@ -150,19 +151,19 @@ def statistics(path, features):
 
 def test_a_file_of_statistics_is_as_good_as_the_folder_for_fid(folder, real, tmp_path):
     path = statistics(tmp_path / "real.npz", StandIn()(real))
-    [by_file], [by_folder] = judges(path, "fid"), judges(folder, "fid")
+    [by_file], [by_folder] = evaluators(path, "fid"), evaluators(folder, "fid")
     drawn = pictures(100, 1)
-    assert by_file.judge(drawn) == pytest.approx(by_folder.judge(drawn), rel=1e-6)
+    assert by_file.evaluate(drawn) == pytest.approx(by_folder.evaluate(drawn), rel=1e-6)
     assert by_file.floor(50, 3) is None
 
 
 def test_notes_give_the_number_of_samples_and_what_is_wrong_with_the_reference(folder, tmp_path):
-    fid, share = judges(folder, "fid", "precision")
+    fid, share = evaluators(folder, "fid", "precision")
     [note] = fid.notes(300)
     assert "300 samples" in note
     assert fid.notes(10_000) == share.notes(200) == []
     assert "250 real images" in share.notes(300)[0]
-    [few] = judges(write(tmp_path, pictures(16, 0)), "fid")
+    [few] = evaluators(write(tmp_path, pictures(16, 0)), "fid")
     assert "16 images, 17 are needed" in few.notes(10_000)[0]
 
 
@@ -199,7 +200,7 @@ def broken(folder, case):
 )
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path, case, message):
     with pytest.raises(UsageError, match=message) as error:
-        judges(broken(tmp_path, case), "fid")
+        evaluators(broken(tmp_path, case), "fid")
     assert error.value.hint
 
 
@@ -217,25 +218,25 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path, case, message):
 def test_statistics_that_cannot_be_used_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "stats.npz", **arrays)
     with pytest.raises(UsageError, match=message):
-        judges(tmp_path / "stats.npz", "fid")
+        evaluators(tmp_path / "stats.npz", "fid")
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path):
     for content in (b"", b"PK\x03\x04 cut off", b"text"):
         (tmp_path / "stats.npz").write_bytes(content)
         with pytest.raises(UsageError, match=r"stats.npz cannot be read"):
-            judges(tmp_path / "stats.npz", "fid")
+            evaluators(tmp_path / "stats.npz", "fid")
 
 
 def test_samples_of_another_shape_or_range_are_refused(folder):
-    [judge] = judges(folder, "fid")
+    [evaluator] = evaluators(folder, "fid")
     for images, message in [
         (torch.rand(5, 1, 16, 16), "shape"),
         (torch.rand(5, 3, 16, 16) * 2 - 1, r"\[0, 1\]"),
         (torch.rand(1, 3, 16, 16), "at least 2"),
     ]:
         with pytest.raises(UsageError, match=message):
-            judge.judge(images)
+            evaluator.evaluate(images)
 
 
 # Inception itself: torch-fidelity is replaced by a module of the same interface, the weights by a small file.
@@ -287,13 +288,13 @@ def test_weights_that_cannot_be_fetched_can_be_put_there_by_hand(fidelity, folde
     url = fidelity.URL_INCEPTION_V3
     (tmp_path / "weights-1.pth").rename(tmp_path / "elsewhere")
     with pytest.raises(CheckpointError, match="cannot be fetched") as error:
-        judges(folder, "fid", network=None)
+        evaluators(folder, "fid", network=None)
     place = tmp_path / "home/hub/checkpoints/weights-1.pth"
     assert error.value.hint == f"download {url} and save it as {place}"
     assert error.value.exit_code == 3
     (tmp_path / "elsewhere").rename(place)
-    [judge] = judges(folder, "recall", network=None)
-    assert 0 < judge.judge(pictures(50, 1)) < 1
+    [evaluator] = evaluators(folder, "recall", network=None)
+    assert 0 < evaluator.evaluate(pictures(50, 1)) < 1
 
 
 @pytest.mark.parametrize("fetched", [False, True])
@@ -311,7 +312,7 @@ def test_other_weights_than_fids_are_never_unpacked(fidelity, tmp_path, fetched)
 def test_without_the_extra_the_error_says_how_to_install_it(folder, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="not installed") as error:
-        judges(folder, "fid", network=None)
+        evaluators(folder, "fid", network=None)
     assert error.value.hint == "pip install 'ggf-cli[fid]'"
 
 
@@ -324,5 +325,5 @@ def test_a_torchvision_of_another_torch_is_told_as_such(folder, monkeypatch, tmp
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torch_fidelity", raising=False)
     with pytest.raises(UsageError, match="torchvision::nms") as error:
-        judges(folder, "fid", network=None)
+        evaluators(folder, "fid", network=None)
     assert "torchvision" in error.value.hint

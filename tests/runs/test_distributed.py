@@ -9,11 +9,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from test_resume import RUN, SCHEMA, ggf
 
 from ggf_cli.runs.distributed import LARGEST_PORTION, Job, find_job
 from patience import PATIENCE
 from program import content, job, lines, until
-from test_resume import RUN, SCHEMA, ggf
 
 
 @pytest.fixture(scope="module")

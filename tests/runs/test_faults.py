@@ -59,7 +59,7 @@ def compare(folder):
 
     cells = [Cell(id=f"em-{k}", series="em", solver="em", given={"steps": k}) for k in (1, 2)]
     request = Request(
-        model=_mixture(ggf_cli), cells=cells, judges=[], n=2, repeats=2, seed=0, batch_size=2, folder=folder,
+        model=_mixture(ggf_cli), cells=cells, evaluators=[], n=2, repeats=2, seed=0, batch_size=2, folder=folder,
         command="ggf compare", model_argument="mixture",
     )  # fmt: skip
     try:

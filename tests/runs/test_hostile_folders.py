@@ -11,10 +11,10 @@ import socket
 import sys
 
 import pytest
-
 import test_faults
-from fuzzing import kept_promise
 from test_faults import RUN, comparing, ended, ggf, unended
+
+from fuzzing import kept_promise
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="needs pipes, devices and sparse files"

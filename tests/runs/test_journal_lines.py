@@ -6,13 +6,13 @@ import shutil
 from contextlib import suppress
 
 import pytest
-
 import test_faults
-from ggf_cli.runs.resume import find_earlier_run
+from test_faults import RUN, ended, ggf, run_content, unended
+
 from ggf_cli.errors import OutputError
 from ggf_cli.runs import history
 from ggf_cli.runs.history import read_history
-from test_faults import RUN, ended, ggf, run_content, unended
+from ggf_cli.runs.resume import find_earlier_run
 
 _small = test_faults._small
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +17,7 @@ from ggf_cli.compare.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_cont
 from ggf_cli.compare.presets import find_preset
 from ggf_cli.compare.request import MAX_SAMPLES, Wish, decide
 from ggf_cli.errors import UsageError
+from ggf_cli.files import sha256_of
 from ggf_cli.runs.distributed import find_job
 from ggf_cli.runtime.interrupt import graceful_interrupt
 
@@ -87,7 +87,8 @@ def compare(
         from ggf_cli.compare.report import write_outputs
         from ggf_cli.compare.runner import Comparison
         from ggf_cli.compare.team import Team, follow
-        from ggf_cli.metrics import default_metrics, make_judges
+        from ggf_cli.metrics.evaluator import make_evaluators
+        from ggf_cli.metrics.registry import default_metrics
         from ggf_cli.runtime.compilation import compiled
         from ggf_cli.sampling import choose_batch_size
     if interrupted():
@@ -113,13 +114,13 @@ def compare(
             f"there is nothing to compare samples of {model} with",
             hint="give a folder of real images with --reference (it takes ggf-cli[fid])",
         )
-    judges = make_judges(names, what, reference=reference, device=what.device)
+    evaluators = make_evaluators(names, what, reference=reference, device=what.device)
     if n is None and not quiet:
         console.note("measuring evaluations and speed for a few seconds, to plan the time")
     request = decide(
         wish,
         what,
-        judges,
+        evaluators,
         folder,
         batch_size=rows,
         summary=entry.summary if isinstance(entry, ModelEntry) else None,
@@ -170,5 +171,5 @@ def _seconds(text: str) -> float:
 
 def _folder_name(wish: Wish) -> str:
     """The same for the same wish, so that its command continues it."""
-    digest = hashlib.sha256(wish.words().encode()).hexdigest()
+    digest = sha256_of(wish.words().encode())
     return f"compare-{Path(wish.model).stem}-{digest[:8]}"

@@ -10,7 +10,7 @@ import typer
 from ggf_cli.compare.lineup import DEFAULT, EPS_REL
 from ggf_cli.compare.presets import PRESETS
 from ggf_cli.compare.request import REPEATS
-from ggf_cli.metrics import METRICS
+from ggf_cli.metrics.registry import METRICS
 
 BUDGET = "10m"
 _WHAT, _HOW, _QUALITY = "What is compared", "How much", "Quality"

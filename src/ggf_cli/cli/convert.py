@@ -48,7 +48,7 @@ def convert(
 
     from ggf_cli.checkpoints.load import build, read_checkpoint
     from ggf_cli.checkpoints.native import to_bytes
-    from ggf_cli.runs.folder import write_atomically
+    from ggf_cli.runs.layout import write_atomically
 
     checkpoint = read_checkpoint(source, config=config)
     provenance = {**checkpoint.provenance, "license": license}

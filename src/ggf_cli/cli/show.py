@@ -27,8 +27,8 @@ from ggf_cli.cli import console
 from ggf_cli.cli.comparison_summary import find_comparison, tell_comparison
 from ggf_cli.errors import OutputError, UsageError
 from ggf_cli.files import NotAFile, sha256
-from ggf_cli.runs.folder import RUN_LOG
 from ggf_cli.runs.histogram import histogram
+from ggf_cli.runs.layout import RUN_LOG
 from ggf_cli.runs.load import Record, find_record
 from ggf_cli.runs.summary import run_facts, version_facts
 from ggf_cli.text import plain, shortened

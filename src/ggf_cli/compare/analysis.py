@@ -1,6 +1,6 @@
 """What a comparison shows: which differences are more than chance, and which setting to take.
 
-A value comes with groups: numbers for some samples each, of which it is the mean (`ggf_cli.metrics.judge.Judge.groups`). A
+A value comes with groups: numbers for some samples each, of which it is the mean (`ggf_cli.metrics.evaluator.Evaluator.groups`). A
 group has the same samples' prior noise in every cell, so two cells are compared by the differences of their groups:
 Student's t, two-sided, at 95 %. Where a metric has one group a repeat, one repeat tells nothing apart.
 """

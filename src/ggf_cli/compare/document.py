@@ -35,16 +35,16 @@ def about_machine(model: ScoreModel) -> dict[str, Any]:
     }
 
 
-def about_metric(judge: Any, n: int, floor: dict[str, Any] | None) -> dict[str, Any]:
+def about_metric(evaluator: Any, n: int, floor: dict[str, Any] | None) -> dict[str, Any]:
     """What the document says of a metric; floor: what so many real or exact samples get."""
     return {
-        "name": judge.name,
-        "title": judge.title,
-        "summary": judge.summary,
-        "lower_is_better": judge.lower_is_better,
-        "digits": judge.digits,
+        "name": evaluator.name,
+        "title": evaluator.title,
+        "summary": evaluator.summary,
+        "lower_is_better": evaluator.lower_is_better,
+        "digits": evaluator.digits,
         "floor": floor,
-        "notes": list(judge.notes(n)),
+        "notes": list(evaluator.notes(n)),
     }
 
 

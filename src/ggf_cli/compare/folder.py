@@ -12,7 +12,7 @@ from typing import Any
 from ggf_cli.compare.report import COMPARISON
 from ggf_cli.errors import OutputError
 from ggf_cli.files import read_file
-from ggf_cli.runs.folder import lock_folder
+from ggf_cli.runs.layout import lock_folder
 from ggf_cli.runs.schema import misfits
 
 SCHEMA = "ggf-compare/1"

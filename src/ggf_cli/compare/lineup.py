@@ -12,12 +12,12 @@ Euler–Maruyama with 1000 steps is the reference beside which the paper measure
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ggf_cli.errors import UsageError
+from ggf_cli.files import sha256_of
 from ggf_cli.registry import did_you_mean, lookup
 from ggf_cli.solvers.catalog import read_catalog
 
@@ -211,5 +211,5 @@ def _slug(solver: str, given: Mapping[str, Any]) -> str:
     name = "-".join([solver, *words]).replace("/", "_").replace(":", "_")
     if len(name) <= LONGEST:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    digest = sha256_of(name.encode())[:12]
     return f"{name[: LONGEST - 13]}-{digest}"

@@ -21,7 +21,7 @@ from ggf_cli.compare.step_sizes import steps_of
 from ggf_cli.engine import Engine, Finished, Outcome, Progress
 from ggf_cli.files import open_file
 from ggf_cli.noise import STREAM
-from ggf_cli.runs.folder import write_atomically
+from ggf_cli.runs.layout import write_atomically
 from ggf_cli.runs.run_log import peak_memory
 from ggf_cli.trace import Trace
 

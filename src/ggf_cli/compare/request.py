@@ -105,7 +105,7 @@ class Wish:
 def decide(
     wish: Wish,
     model: ScoreModel,
-    judges: Sequence[Any],
+    evaluators: Sequence[Any],
     folder: Path,
     *,
     batch_size: int | None,
@@ -119,7 +119,7 @@ def decide(
     Args:
         wish: What the user asks for.
         model: In its precision.
-        judges: The metrics.
+        evaluators: The metrics.
         folder: Where to.
         batch_size: Rows per network call; None chooses.
         summary: One line about the model.
@@ -150,7 +150,7 @@ def decide(
             rate=processes * measure_rate(model, rows),
             seconds=wish.budget_s,
             repeats=repeats or REPEATS,
-            min_samples=WORTH * max((judge.min_samples for judge in judges), default=2),
+            min_samples=WORTH * max((evaluator.min_samples for evaluator in evaluators), default=2),
         )
         cells, n, repeats = plan.cells, plan.n, plan.repeats
         notes += plan.notes
@@ -158,14 +158,14 @@ def decide(
     return Request(
         model=model,
         cells=cells,
-        judges=judges,
+        evaluators=evaluators,
         n=n,
         repeats=repeats or REPEATS,
         seed=wish.seed,
         batch_size=rows,
         folder=folder,
         command=_command(
-            wish, cells, n, repeats or REPEATS, judges, rows, model, several=processes > 1
+            wish, cells, n, repeats or REPEATS, evaluators, rows, model, several=processes > 1
         ),
         model_argument=wish.model,
         config=wish.config,
@@ -187,7 +187,7 @@ def _command(
     cells: Sequence[Cell],
     n: int,
     repeats: int,
-    judges: Sequence[Any],
+    evaluators: Sequence[Any],
     rows: int,
     model: ScoreModel,
     *,
@@ -204,7 +204,7 @@ def _command(
             words += ["--eps-rel", ",".join(tolerances)]
         words += ["--nfe", _budgets(wish.nfe)]
     words += ["--n", str(n), "--repeats", str(repeats), "--seed", str(wish.seed)]
-    words += ["--metric", ",".join(judge.name for judge in judges)]
+    words += ["--metric", ",".join(evaluator.name for evaluator in evaluators)]
     if wish.reference:
         words += ["--reference", str(wish.reference)]
     words += ["--precision", model.precision, *(["--compile"] if model.compiled else [])]

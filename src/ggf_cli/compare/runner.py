@@ -1,8 +1,7 @@
 """A comparison from the first piece to the last: drawn, kept, judged, written down.
 
-Repeat by repeat, every cell gets its next piece. So a comparison that is stopped has all its cells, with fewer repeats. After each
-piece the document is written anew: at any moment the folder has what was drawn so far, and the same request goes on from
-there. A cell that fails is a row that says why, and the rest goes on.
+Repeat by repeat, every cell gets its next piece, and the document is written anew. So a comparison
+that is stopped has all its cells, with fewer repeats; the same request goes on from there.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from ggf_cli.compare.report import COMPARISON
 from ggf_cli.compare.team import SAMPLES, Team
 from ggf_cli.engine import Engine, Progress
 from ggf_cli.errors import GGFError, JobError, OutputError, SolveError
-from ggf_cli.runs.folder import write_atomically
+from ggf_cli.runs.layout import write_atomically
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.catalog import as_words, read_catalog
@@ -47,7 +46,7 @@ class Request:
     Attributes:
         model: In its precision.
         cells: In the order in which they are drawn.
-        judges: The metrics; the first one decides.
+        evaluators: The metrics; the first one decides.
         n: Samples a repeat.
         repeats: Repeats.
         seed: Sample indices 0 .. n repeats - 1 belong to it.
@@ -66,7 +65,7 @@ class Request:
 
     model: ScoreModel
     cells: Sequence[Cell]
-    judges: Sequence[Any]
+    evaluators: Sequence[Any]
     n: int
     repeats: int
     seed: int
@@ -175,7 +174,7 @@ class Comparison:
             Engine(self._request.model, make_solver(cell.solver, cell.given))
 
     def _next_piece(self, cell: Cell, repeat: int) -> None:
-        """Draw and judge one piece, or take it from its file; what fails is told in the cell's row."""
+        """Draw and evaluate one piece, or take it from its file; what fails is told in the cell's row."""
         try:
             piece = self._draw(cell, repeat)
             # The samples are on disk: memory must not grow with their number.
@@ -184,8 +183,10 @@ class Comparison:
                 raise SolveError(f"none of {piece.lost} samples reached the end")
             self._groups[cell.id].append(
                 {
-                    judge.name: judge.groups(piece.x if judge.wants == "x" else piece.images)
-                    for judge in self._request.judges
+                    evaluator.name: evaluator.groups(
+                        piece.x if evaluator.sample_form == "x" else piece.images
+                    )
+                    for evaluator in self._request.evaluators
                 }
             )
         except (OutputError, JobError):  # a full disk spoils all cells alike
@@ -207,12 +208,12 @@ class Comparison:
         piece = pieces.kept(path, settings)
         self._watcher.piece(cell, self._label(cell), repeat, kept=piece is not None)
         if piece is None:
-            wants_x = any(judge.wants == "x" for judge in request.judges)
+            keep_x = any(evaluator.sample_form == "x" for evaluator in request.evaluators)
             tick = partial(self._tick, engine)
             if self._team:
-                piece = self._team.draw(engine, indices, given, keep_x=wants_x, on_tick=tick)
+                piece = self._team.draw(engine, indices, given, keep_x=keep_x, on_tick=tick)
             else:
-                piece = pieces.draw(engine, indices, keep_x=wants_x, on_tick=tick)
+                piece = pieces.draw(engine, indices, keep_x=keep_x, on_tick=tick)
             pieces.keep(path, piece, settings)
         return piece
 
@@ -255,14 +256,14 @@ class Comparison:
             "preset": request.preset,
             "notes": list(dict.fromkeys([*request.notes, *assumed])),
             "metrics": [
-                document.about_metric(judge, request.n, self._floor(judge))
-                for judge in request.judges
+                document.about_metric(evaluator, request.n, self._floor(evaluator))
+                for evaluator in request.evaluators
             ],
             "files": [],
         }
 
-    def _floor(self, judge: Any) -> dict[str, Any] | None:
-        floor = judge.floor(self._request.n, FLOOR_DRAWS)
+    def _floor(self, evaluator: Any) -> dict[str, Any] | None:
+        floor = evaluator.floor(self._request.n, FLOOR_DRAWS)
         if floor is None:
             return None
         said = summarise(floor.values)

@@ -1,7 +1,7 @@
 """The processes of a job draw the pieces of a comparison together.
 
 Rank 0 says which piece is next. Every process draws the samples of it that fall to it and leaves them in a file of its own, in
-`samples/.parts`; rank 0 puts them together, and judges and writes the piece as it does alone.
+`samples/.parts`; rank 0 puts them together, and evaluates and writes the piece as it does alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ggf_cli.compare.report import COMPARISON
 from ggf_cli.engine import Engine, Progress
 from ggf_cli.errors import JobError, OutputError, SolveError
 from ggf_cli.runs.distributed import Job
-from ggf_cli.runs.folder import PARTS, remove_tree
+from ggf_cli.runs.layout import PARTS, remove_tree
 from ggf_cli.runtime import compilation
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver

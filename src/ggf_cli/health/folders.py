@@ -10,6 +10,7 @@ from typing import Any
 
 from ggf_cli.checkpoints.hashes import data_folder
 from ggf_cli.errors import OutputError
+from ggf_cli.files import sync
 from ggf_cli.health import FAILED, OK, WARNING, Finding
 
 LITTLE = (
@@ -58,7 +59,7 @@ def _try(path: Path) -> dict[str, Any]:
             with tempfile.TemporaryFile(dir=path) as file:
                 file.write(b"ggf doctor")
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
         elif not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
             error = f"cannot be made in {there}"
         free: int | None = shutil.disk_usage(there).free

@@ -7,11 +7,11 @@ is the same to the bit on every device, and their mean is a number that was writ
 
 from __future__ import annotations
 
-import hashlib
 from time import perf_counter
 from typing import Any
 
 from ggf_cli.errors import SolveError
+from ggf_cli.files import sha256_of
 from ggf_cli.health import FAILED, OK, Finding
 
 MODEL, SAMPLES, SEED, EPS_REL = "mixture", 32, 0, 0.1
@@ -100,4 +100,4 @@ def _noise_sha256(device: str) -> str:
 
     index = torch.arange(8, device=torch.device(device))
     z = Noise(seed=0, shape=(3, 32, 32))(index, torch.zeros_like(index))
-    return hashlib.sha256(z.cpu().numpy().astype("<f4").tobytes()).hexdigest()
+    return sha256_of(z.cpu().numpy().astype("<f4").tobytes())

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from ggf_cli.metrics import Against
 from ggf_cli.metrics.checks import to_levels
 from ggf_cli.metrics.classifier import CLASSES, FEATURES, SHAPE, load
 from ggf_cli.metrics.reference import Real
+from ggf_cli.metrics.registry import Against
 
 if TYPE_CHECKING:
     from ggf_cli.score import ScoreModel
@@ -51,7 +51,7 @@ class Fashion:
         CheckpointError: The embedded classifier is missing or corrupt.
     """
 
-    wants: Literal["images"] = "images"
+    sample_form: Literal["images"] = "images"
     what = "features of a small Fashion-MNIST classifier"
     fewest = 2 * FEATURES  # a covariance of D features from fewer than 2 D images is mostly noise
     class_names = CLASSES

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from ggf_cli.metrics import Against
 from ggf_cli.metrics.checks import to_levels
 from ggf_cli.metrics.feature_network import FeatureNetwork, load_network
 from ggf_cli.metrics.reference import Real
 from ggf_cli.metrics.reference_files import ImageFolder, read_statistics
+from ggf_cli.metrics.registry import Against
 
 if TYPE_CHECKING:
     from ggf_cli.score import ScoreModel
@@ -35,7 +35,7 @@ class Inception:
         warnings: What must be said of the reference.
     """
 
-    wants: Literal["images"] = "images"
+    sample_form: Literal["images"] = "images"
     what = "Inception features"
     fewest = 2
 

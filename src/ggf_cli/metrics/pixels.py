@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
-from ggf_cli.metrics import Against
 from ggf_cli.metrics.checks import check_finite
 from ggf_cli.metrics.reference import Exact
+from ggf_cli.metrics.registry import Against
 
 if TYPE_CHECKING:
     from ggf_cli.score import ScoreModel
@@ -39,7 +39,7 @@ class Pixels:
         device: Where the distribution draws.
     """
 
-    wants: Literal["x"] = "x"
+    sample_form: Literal["x"] = "x"
     what = "the space of the samples themselves"
     fewest = 2
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ggf_cli.metrics import Against
 from ggf_cli.metrics.frechet import moments
+from ggf_cli.metrics.registry import Against
 
 Moments = tuple[Tensor, Tensor]
 

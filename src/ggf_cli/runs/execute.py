@@ -16,9 +16,10 @@ from ggf_cli.engine import Engine, Progress
 from ggf_cli.errors import OutputError, SolveError
 from ggf_cli.runs.background import background
 from ggf_cli.runs.distributed import Job
-from ggf_cli.runs.folder import RUN_LOG, OutputFolder, write_atomically
+from ggf_cli.runs.folder import OutputFolder
 from ggf_cli.runs.history import History, read_history
 from ggf_cli.runs.journal import remove_journals
+from ggf_cli.runs.layout import RUN_LOG, write_atomically
 from ggf_cli.runs.observer import ProgressCallback, RunObserver
 from ggf_cli.runs.plan import RunPlan
 from ggf_cli.runs.resume import find_earlier_run, reproducibility_warnings
@@ -96,7 +97,9 @@ def execute(
         folder.release()
 
 
-def work(engine: Engine, left: list[int], writer: RunWriter, job: Job, stop: Callable[[], bool]) -> bool:
+def work(
+    engine: Engine, left: list[int], writer: RunWriter, job: Job, stop: Callable[[], bool]
+) -> bool:
     """Draw the share of a worker that is not rank 0; False if it was interrupted.
 
     Raises:

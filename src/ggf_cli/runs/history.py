@@ -7,7 +7,7 @@ or size is left out, and told: its sample is drawn again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -17,13 +17,14 @@ from typing import Any
 from ggf_cli.errors import OutputError
 from ggf_cli.files import open_file, read_file
 from ggf_cli.runs.documents import JOURNAL_LINES, decode_json, violation
-from ggf_cli.runs.folder import JOURNALS, MAX_LOG, RUN_LOG
+from ggf_cli.runs.layout import JOURNALS, MAX_LOG, RUN_LOG
 
 SCHEMA = "ggf-journal/1"
 
 # Bytes. A line of a sample has some 250, ten million samples 2.5e9; the first line may list as many indices.
 MAX_JOURNAL, MAX_FRAME, MAX_LINE = 2**33, 2**29, 2**16
 MANY = 100_000  # sessions of a run, and lines that are told to be left out
+
 
 @dataclass(kw_only=True)
 class History:

@@ -27,8 +27,7 @@ from time import monotonic
 from typing import Any
 
 from ggf_cli.errors import OutputError
-from ggf_cli.files import flush, open_file, open_to_append
-from ggf_cli.runs.folder import PARTS, remove_tree, write_atomically, write_error
+from ggf_cli.files import flush, open_file, open_to_append, sync
 from ggf_cli.runs.history import (
     MAX_JOURNAL,
     MAX_LINE,
@@ -38,6 +37,7 @@ from ggf_cli.runs.history import (
     journals,
     read_frame,
 )
+from ggf_cli.runs.layout import PARTS, remove_tree, write_atomically, write_error
 from ggf_cli.runs.resume import setting_changes
 
 SYNC_EVERY_S = 1.0
@@ -115,7 +115,7 @@ class Journal:
             for folder in {path.parent for path in self._unsynced}:
                 with suppress(FileNotFoundError):
                     flush(folder)
-            os.fsync(self._file)
+            sync(self._file)
         except OSError as error:
             raise write_error(self._path, error) from error
         self._unsynced.clear()
@@ -127,7 +127,7 @@ class Journal:
         if self._file >= 0:
             descriptor, self._file = self._file, -1
             with suppress(OSError):  # what this run still needs of it has been forced before
-                os.fsync(descriptor)
+                sync(descriptor)
             with suppress(OSError):
                 os.close(descriptor)
 

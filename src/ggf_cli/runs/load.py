@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import zlib
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.errors import GGFError, OutputError, UsageError
-from ggf_cli.files import NotAFile, open_file
+from ggf_cli.files import NotAFile, open_file, sha256_of
 from ggf_cli.runs.documents import RUN_SCHEMA, RunLog, decode_json, violation
-from ggf_cli.runs.folder import MAX_LOG, RUN_LOG, RUNNING
 from ggf_cli.runs.history import is_there, journals
+from ggf_cli.runs.layout import MAX_LOG, RUN_LOG, RUNNING
 from ggf_cli.text import plain, shortened
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -135,7 +134,7 @@ def _from_image(path: Path, image: BufferedReader) -> Record:
     """The run whose log, beside the image or one folder up, lists this content; else what the image says."""
     if (size := os.fstat(image.fileno()).st_size) > MAX_IMAGE:
         raise UsageError(f"{path} has {size:,} bytes, too much for an image of a run", hint=_WHAT)
-    sha256 = hashlib.file_digest(image, "sha256").hexdigest()
+    sha256 = sha256_of(image)
     notes = []
     for folder in (path.parent, path.parent.parent if path.parent.name else Path("..")):
         log = folder / RUN_LOG

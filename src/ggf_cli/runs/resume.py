@@ -10,8 +10,8 @@ from typing import Any
 
 from ggf_cli.errors import OutputError
 from ggf_cli.runs.documents import RunSettings, violation
-from ggf_cli.runs.folder import RUN_LOG
 from ggf_cli.runs.history import History, is_there, journal_path, read_frame, read_history
+from ggf_cli.runs.layout import RUN_LOG
 from ggf_cli.runs.load import find_record
 from ggf_cli.solvers.catalog import flag
 

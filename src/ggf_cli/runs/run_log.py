@@ -140,7 +140,7 @@ def as_ranges(indices: Sequence[int]) -> str:
 
 
 def from_ranges(text: str) -> list[int]:
-    """"9,2-3" -> [9, 2, 3]: the inverse of `as_ranges`."""
+    """ "9,2-3" -> [9, 2, 3]: the inverse of `as_ranges`."""
     bounds = (part.partition("-")[::2] for part in text.split(",") if part)
     return [i for first, last in bounds for i in range(int(first), int(last or first) + 1)]
 

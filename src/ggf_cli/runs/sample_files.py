@@ -6,7 +6,6 @@ until that is complete, samples of the grid until that is drawn.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -18,9 +17,9 @@ from PIL import Image
 
 from ggf_cli.engine import Finished
 from ggf_cli.errors import OutputError
-from ggf_cli.files import read_file, sha256
-from ggf_cli.runs.folder import PARTS, write_atomically
+from ggf_cli.files import read_file, sha256, sha256_of
 from ggf_cli.runs.images import png, to_uint8
+from ggf_cli.runs.layout import PARTS, write_atomically
 
 Format = Literal["png", "npz", "none"]
 
@@ -80,7 +79,7 @@ class PixelFiles:
             np.save(buffer, to_uint8(finished.image) if self._images else finished.x.numpy())
             content = buffer.getvalue()
         write_atomically(path, content)
-        return path, hashlib.sha256(content).hexdigest()
+        return path, sha256_of(content)
 
     def path(self, index: int) -> Path | None:
         """Where a sample is written when it is finished."""
@@ -134,7 +133,7 @@ class PixelFiles:
         )
         content = buffer.getvalue()
         write_atomically(self._folder / self.shard_name(shard), content, durable=True)
-        return hashlib.sha256(content).hexdigest()
+        return sha256_of(content)
 
     def drop_parts(self, shard: int) -> None:
         """Remove the parts of an .npz file that is complete, as far as that goes: they are removed with their folder in the end."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +11,12 @@ import numpy as np
 import torch
 
 from ggf_cli.engine import Finished, Outcome
-from ggf_cli.runs.folder import write_atomically
+from ggf_cli.files import sha256_of
 from ggf_cli.runs.history import History
 from ggf_cli.runs.images import grid, png
 from ggf_cli.runs.journal import Journal
-from ggf_cli.runs.sample_files import Format, PixelFiles
+from ggf_cli.runs.layout import write_atomically
+from ggf_cli.runs.sample_files import PixelFiles
 
 Spent = tuple[int, int, float]
 
@@ -170,7 +170,7 @@ class RunWriter:
         if any(image is not None for image in shown):
             content = png(grid(shown, *self._grid_size), text)
             write_atomically(self.folder / "grid.png", content, durable=True)
-            files.append({"path": "grid.png", "sha256": hashlib.sha256(content).hexdigest()})
+            files.append({"path": "grid.png", "sha256": sha256_of(content)})
         return files
 
     def sessions(self) -> list[Mapping[str, Any]]:

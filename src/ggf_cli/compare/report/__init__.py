@@ -6,7 +6,6 @@ the pictures. Importing this imports neither torch nor matplotlib.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ggf_cli.compare.report.csv_export import csv_text
 from ggf_cli.compare.report.series import Comparison
 from ggf_cli.compare.report.table import table as table
-from ggf_cli.runs.folder import write_atomically
+from ggf_cli.files import sha256_of
+from ggf_cli.runs.layout import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,10 +57,7 @@ def write_outputs(
     contents = images | {name: text.encode() for name, text in texts.items()}
     for name, content in contents.items():
         write_atomically(folder / name, content)
-    written = [
-        {"path": name, "sha256": hashlib.sha256(contents[name]).hexdigest()}
-        for name in sorted(contents)
-    ]
+    written = [{"path": name, "sha256": sha256_of(contents[name])} for name in sorted(contents)]
     document = {**comparison, "files": written}
     text = json.dumps(document, indent=2, allow_nan=False)
     write_atomically(folder / COMPARISON, text.encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Which metrics a model has, and judges of the embedded models."""
+"""Which metrics a model has, and evaluators of the embedded models."""
 
 import subprocess
 import sys
@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ggf_cli.errors import UsageError
-from ggf_cli.metrics import METRICS, SPACES, default_metrics, make_judges, metrics_for
+from ggf_cli.metrics.evaluator import make_evaluators
 from ggf_cli.metrics.ffd import FFD
+from ggf_cli.metrics.registry import METRICS, SPACES, default_metrics, metrics_for
 
 
 def model(shape, distribution=None):
@@ -24,10 +25,10 @@ def statistics(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def judges(fashion):
+def evaluators(fashion):
     return {
-        judge.name: judge
-        for judge in make_judges(["ffd", "precision", "recall", "coverage"], fashion)
+        evaluator.name: evaluator
+        for evaluator in make_evaluators(["ffd", "precision", "recall", "coverage"], fashion)
     }
 
 
@@ -88,7 +89,7 @@ def test_the_reference_that_was_given_decides(tmp_path, statistics):
 )
 def test_a_metric_without_a_reference_is_refused(fashion, name, message, hint):
     with pytest.raises(UsageError, match=message) as error:
-        make_judges([name], fashion)
+        make_evaluators([name], fashion)
     assert hint in error.value.hint
 
 
@@ -99,66 +100,70 @@ def test_a_reference_that_is_none_is_refused(fashion, tmp_path, statistics):
         (tmp_path / "images.zip", "neither"),
     ]:
         with pytest.raises(UsageError, match=message):
-            make_judges(["fid"], fashion, reference=path)
+            make_evaluators(["fid"], fashion, reference=path)
     with pytest.raises(
         UsageError, match=r"'kid' needs images, and .*stats.npz has their statistics"
     ):
-        make_judges(["kid"], fashion, reference=statistics)
+        make_evaluators(["kid"], fashion, reference=statistics)
 
 
-def test_a_judge_of_ffd_is_ffd(judges, noise):
-    judge = judges["ffd"]
-    assert judge.judge(noise) == FFD()(noise)
-    assert judge.judge((noise * 255).round().to(torch.uint8)) == judge.judge(noise)
-    assert (judge.wants, judge.min_samples, judge.lower_is_better) == ("images", 128, True)
+def test_a_judge_of_ffd_is_ffd(evaluators, noise):
+    evaluator = evaluators["ffd"]
+    assert evaluator.evaluate(noise) == FFD()(noise)
+    assert evaluator.evaluate((noise * 255).round().to(torch.uint8)) == evaluator.evaluate(noise)
+    assert (evaluator.sample_form, evaluator.min_samples, evaluator.lower_is_better) == (
+        "images",
+        128,
+        True,
+    )
     with pytest.raises(UsageError, match="at least 128 samples, not 127"):
-        judge.judge(noise[:127])
+        evaluator.evaluate(noise[:127])
 
 
-def test_a_piece_is_looked_at_once(judges, noise, monkeypatch):
-    view = judges["ffd"]._seen.view
+def test_a_piece_is_looked_at_once(evaluators, noise, monkeypatch):
+    view = evaluators["ffd"].features.space
     calls = []
     monkeypatch.setattr(view, "features", lambda piece: calls.append(1) or torch.rand(200, 64))
     piece = noise.clone()
-    for judge in judges.values():
-        judge.judge(piece)
+    for evaluator in evaluators.values():
+        evaluator.evaluate(piece)
     assert len(calls) == 1
-    judges["recall"].judge(piece.clone())
+    evaluators["recall"].evaluate(piece.clone())
     assert len(calls) == 2
 
 
-def test_floors_are_of_disjoint_draws_and_as_many_as_there_are(judges):
-    real = judges["ffd"]._seen.view.reference
+def test_floors_are_of_disjoint_draws_and_as_many_as_there_are(evaluators):
+    real = evaluators["ffd"].features.space.reference
     drawn = [rows for rows, _ in real.draws(2000, 5, "moments")]
     assert torch.equal(torch.cat(drawn[::-1]), real.features)
     for rows, rest in real.draws(2000, 5, "as many"):
         together = torch.cat([rows, rest.features])
         assert len(torch.unique(together, dim=0)) == len(torch.unique(real.features, dim=0))
         assert len(together) == 6000
-    assert len(judges["ffd"].floor(2000, 5).values) == 3
-    assert len(judges["recall"].floor(2000, 5).values) == 2
-    assert judges["ffd"].floor(6001, 1) is judges["recall"].floor(3001, 1) is None
-    assert judges["ffd"].floor(127, 3) is None
+    assert len(evaluators["ffd"].floor(2000, 5).values) == 3
+    assert len(evaluators["recall"].floor(2000, 5).values) == 2
+    assert evaluators["ffd"].floor(6001, 1) is evaluators["recall"].floor(3001, 1) is None
+    assert evaluators["ffd"].floor(127, 3) is None
 
 
-def test_floors_are_what_real_images_get(judges):
+def test_floors_are_what_real_images_get(evaluators):
     assert (
-        max(judges["ffd"].floor(300, 5).values) < 25
+        max(evaluators["ffd"].floor(300, 5).values) < 25
     )  # docs/reference/metrics.md: 15.5 ± 2.3 at 250
-    assert judges["ffd"].floor(300, 1).what == "300 test images, against the training images"
+    assert evaluators["ffd"].floor(300, 1).what == "300 test images, against the training images"
     for name in ("precision", "recall", "coverage"):
-        floor = judges[name].floor(300, 5)
+        floor = evaluators[name].floor(300, 5)
         assert 0.8 < min(floor.values) <= max(floor.values) < 1
         assert floor.what == "300 test images, against 300 others"
 
 
-def test_noise_is_below_every_floor(judges, noise):
-    for judge in judges.values():
-        worst = judge.floor(200, 3).values
-        value = judge.judge(noise)
-        assert value > 3 * max(worst) if judge.lower_is_better else value < min(worst) / 3
+def test_noise_is_below_every_floor(evaluators, noise):
+    for evaluator in evaluators.values():
+        worst = evaluator.floor(200, 3).values
+        value = evaluator.evaluate(noise)
+        assert value > 3 * max(worst) if evaluator.lower_is_better else value < min(worst) / 3
 
 
-def test_notes_say_when_there_are_fewer_real_images(judges):
-    assert judges["recall"].notes(300) == judges["ffd"].notes(10_000) == []
-    assert "6,000 real images" in judges["recall"].notes(7000)[0]
+def test_notes_say_when_there_are_fewer_real_images(evaluators):
+    assert evaluators["recall"].notes(300) == evaluators["ffd"].notes(10_000) == []
+    assert "6,000 real images" in evaluators["recall"].notes(7000)[0]

@@ -1,0 +1,206 @@
+"""Evaluators: one metric of samples, in one feature space, against one reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ggf_cli.errors import UsageError
+from ggf_cli.metrics.registry import METRICS, SPACES, Against, metrics_for, space_of
+from ggf_cli.registry import Entry, lookup
+from ggf_cli.scalars import as_int
+
+if TYPE_CHECKING:
+    from ggf_cli.metrics.feature_network import FeatureNetwork
+    from ggf_cli.metrics.reference import Reference
+    from ggf_cli.score import ScoreModel
+
+GROUPS = 20
+SampleForm = Literal["images", "x"]
+
+
+class FeatureSpace(Protocol):
+    """A map from samples to features, with the reference that they are compared with.
+
+    Attributes:
+        sample_form: Input of `features`: "images" (N, C, H, W) in [0, 1] or uint8, or "x"
+            (N, *shape), as the solver left them.
+        what: Name of the features, as in "precision, in WHAT".
+        fewest: The fewest samples whose covariance is worth comparing.
+        reference: Features of the reference.
+    """
+
+    sample_form: SampleForm
+    what: str
+    fewest: int
+    reference: Reference
+
+    def features(self, samples: Tensor) -> Tensor:
+        """Samples -> (N, D) on the CPU. The features of a row do not depend on other rows."""
+
+    def notes(self, n: int, against: Against) -> list[str]:
+        """Caveats of a value from n samples, a sentence each."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Values of the metric for samples of the reference itself.
+
+    Attributes:
+        values: One for each draw.
+        what: What was drawn, and what it was compared with.
+    """
+
+    values: list[float]
+    what: str
+
+
+class Evaluator:
+    """Evaluates samples by one metric.
+
+    Attributes:
+        name: Key of the metric in `METRICS`.
+        title, lower_is_better, digits: As in `METRICS`.
+        summary: What the number means, and in which features.
+        sample_form: Input of `evaluate`: "images", (N, C, H, W) in [0, 1] or uint8, or "x",
+            (N, *shape), float.
+        min_samples: The fewest samples it evaluates.
+    """
+
+    def __init__(self, name: str, features: CachedFeatures) -> None:
+        metric, space = METRICS[name], features.space
+        self.name, self.title = name, metric.title
+        self.lower_is_better, self.digits = metric.lower_is_better, metric.digits
+        self.summary = metric.summary if metric.space else f"{metric.summary}, in {space.what}"
+        self.sample_form = space.sample_form
+        self.min_samples = max(metric.fewest, space.fewest if metric.against == "moments" else 0)
+        self.features = features
+        self._against, self._function = metric.against, metric.load()
+        self._influence = Entry(metric.influence, "").load() if metric.influence else None
+
+    def evaluate(self, samples: Tensor) -> float:
+        """The metric of N samples. Its expectation depends on N.
+
+        Raises:
+            UsageError: Fewer than `min_samples`, not finite, or not samples of this kind.
+        """
+        features = self.features(samples)
+        if len(features) < self.min_samples:
+            raise UsageError(
+                f"{self.title} needs at least {self.min_samples} samples, not {len(features)}",
+                hint="draw more",
+            )
+        return self._value(features, self.features.space.reference)
+
+    def groups(self, samples: Tensor) -> list[float]:
+        """The metric as a mean of up to GROUPS numbers, for its standard error.
+
+        Each number belongs to consecutive samples: the value plus the mean of their influence, as
+        jackknife pseudo-values are up to 1 / N. Two sets of samples can so be compared group by
+        group. Without an influence function the value alone is returned.
+        """
+        value = self.evaluate(samples)
+        if self._influence is None:
+            return [value]
+        reference = self.features.space.reference
+        influence = self._influence(self.features(samples), *reference.moments())
+        return [
+            value + float(part.mean())
+            for part in torch.tensor_split(influence, min(GROUPS, len(influence)))
+        ]
+
+    def floor(self, n: int, draws: int) -> Floor | None:
+        """The metric of up to `draws` disjoint draws of n reference samples; None if too few."""
+        n, draws = as_int(n, "n", low=1), as_int(draws, "draws")
+        reference = self.features.space.reference
+        values = [
+            self._value(real, rest)
+            for real, rest in reference.draws(n, draws, self._against)
+            if n >= self.min_samples
+        ]
+        return Floor(values, reference.describe_draws(n, self._against)) if values else None
+
+    def notes(self, n: int) -> list[str]:
+        """Caveats of a value from n samples, a sentence each."""
+        return self.features.space.notes(n, self._against)
+
+    def _value(self, features: Tensor, reference: Reference) -> float:
+        if self._against == "moments":
+            return float(self._function(features, *reference.moments()))
+        count = len(features) if self._against == "as many" else None
+        return float(self._function(features, reference.samples(count)))
+
+
+class CachedFeatures:
+    """A feature space with the features of the last samples, shared by evaluators.
+
+    The samples must not be altered between calls.
+    """
+
+    def __init__(self, space: FeatureSpace) -> None:
+        self.space = space
+        self._samples: Tensor | None = None
+        self._features = torch.empty(0, 0)
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """Samples -> (N, D), computed once for the same tensor."""
+        if samples is not self._samples:
+            self._features = self.space.features(samples)
+            self._samples = samples
+        return self._features
+
+
+def make_evaluators(
+    names: Sequence[str],
+    model: ScoreModel,
+    *,
+    reference: Path | None = None,
+    device: torch.device | str = "cpu",
+    network: FeatureNetwork | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Evaluator]:
+    """An evaluator for each metric. Features of the reference are computed here.
+
+    Args:
+        names: Keys of `METRICS`.
+        model: The model whose samples are evaluated.
+        reference: A folder of images, or an `.npz` file of statistics.
+        device: Where feature networks run. Distances are computed on the CPU.
+        network: A feature network in place of Inception.
+        on_progress: Called with the number of reference images read, and of all.
+
+    Raises:
+        UsageError: No such metric, the model has no reference for it, or the reference cannot be
+            used.
+        CheckpointError: Weights of a feature network are missing, corrupt or cannot be fetched.
+    """
+    available = f"metrics for {model.name}: {', '.join(metrics_for(model, reference)) or 'none'}"
+    spaces: dict[str, str] = {}
+    for name in names:
+        lookup(METRICS, name, "metric", available)
+        if (space := space_of(name, model, reference)) is None:
+            raise UsageError(f"metric '{name}' needs {_needs(name, reference)}", hint=available)
+        spaces[name] = space
+    features = {
+        space: CachedFeatures(
+            SPACES[space]
+            .load()
+            .open(
+                model, reference=reference, device=device, network=network, on_progress=on_progress
+            )
+        )
+        for space in dict.fromkeys(spaces.values())
+    }
+    return [Evaluator(name, features[spaces[name]]) for name in names]
+
+
+def _needs(name: str, reference: Path | None) -> str:
+    metric = METRICS[name]
+    if reference is not None and reference.is_file() and metric.space in (None, "inception"):
+        return f"images, and {reference} has their statistics only"
+    return SPACES[metric.space].summary if metric.space else "real or exact samples"

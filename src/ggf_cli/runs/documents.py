@@ -1,0 +1,315 @@
+"""The documents of a run as types: `run.json` and the lines of its journals.
+
+The types are the one definition of these documents: reading checks against them, and the JSON
+schema in `ggf_cli/schemas` is generated from them (`python -m ggf_cli.runs.documents`). A reader
+ignores keys that it does not have, since a later version may write more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+RUN_SCHEMA = "ggf-run/1"
+# Larger numbers make arithmetic on them overflow.
+HUGE = 1e38
+
+T = TypeVar("T")
+
+
+def _about(description: str) -> Meta:
+    return Meta(description=description)
+
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Positive = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Number = Annotated[float, Meta(ge=-HUGE, le=HUGE)]
+Amount = Annotated[float, Meta(ge=0, le=HUGE)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+EndTime = Annotated[float, Meta(gt=0, lt=1)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+DateTime = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Outcome = Literal["done", "non_finite", "max_nfe"]
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+OptionValue = str | bool | Integer | Number | list[Number] | None
+
+
+class SDESettings(Struct, kw_only=True):
+    """The SDE; further keys are its parameters."""
+
+    name: Literal["ve", "vp", "subvp"]
+    t_eps: EndTime
+    data_range: Annotated[list[Number], Meta(min_length=2, max_length=2)]
+
+
+class ModelSettings(Struct, kw_only=True):
+    """The model of a run."""
+
+    name: str
+    source: Annotated[str | None, _about("name of the weights file")]
+    sha256: Sha256 | None
+    sde: SDESettings
+    shape: list[Positive]
+    parameters: Count | None
+    config: Annotated[str | UnsetType, _about("--config: what the checkpoint does not state")] = (
+        UNSET
+    )
+    assumptions: Annotated[
+        list[str] | UnsetType,
+        _about("what neither the checkpoint nor --config states, and was assumed"),
+    ] = UNSET
+
+
+class SolverSettings(Struct, kw_only=True):
+    """The solver of a run, with every option."""
+
+    name: str
+    options: dict[str, OptionValue]
+
+
+class RunSettings(Struct, kw_only=True):
+    """What is decided when a run starts: the first part of `run.json`, and line 1 of a journal."""
+
+    command: Annotated[str, _about("repeats the run, with every default spelled out")]
+    started_at: DateTime
+    model: ModelSettings
+    solver: SolverSettings
+    t_eps: EndTime
+    max_nfe: Annotated[
+        Positive | UnsetType, _about("evaluations after which a sample is given up")
+    ] = UNSET
+    seed: Count
+    noise: Annotated[
+        str | UnsetType,
+        _about(
+            "the noise stream: one name, the same bits on every CPU and CUDA GPU; absent from runs "
+            "whose noise came from the maths library of their machine. The arithmetic of network "
+            "and solver may differ from machine to machine in its last bits"
+        ),
+    ] = UNSET
+    num_samples: Annotated[Positive, _about("samples asked for")]
+    indices: Annotated[
+        Annotated[str, Meta(pattern="^[0-9,-]+$")] | UnsetType,
+        _about("the samples asked for, in the order of the grid: 0-63,70"),
+    ] = UNSET
+    batch_size: Positive
+    device: str
+    dtype: Annotated[str, _about("of the network's input; states are kept in float32 at least")]
+    precision: Annotated[str, _about("of the network's arithmetic")]
+    compiled: bool
+    format: Literal["png", "npz", "none"] | UnsetType = UNSET
+    grid: Annotated[
+        Annotated[list[Positive], Meta(min_length=2)] | UnsetType, _about("rows and columns")
+    ] = UNSET
+    versions: dict[str, str]
+
+
+class NFEStatistics(Struct, kw_only=True):
+    """Network evaluations per sample, the denoising one included."""
+
+    mean: Number | None
+    min: Count | None
+    p50: Number | None
+    p95: Number | None
+    max: Count | None
+    total: Count
+
+
+class Steps(Struct, kw_only=True):
+    """Accepted and rejected attempts of all samples."""
+
+    accepted: Count
+    rejected: Count
+
+
+class Timing(Struct, kw_only=True):
+    """Seconds and rates."""
+
+    load_s: Amount
+    sample_s: Amount
+    images_per_s: Amount
+    evaluations_per_s: Amount
+
+
+class SessionLog(Struct, kw_only=True):
+    """One process of a run."""
+
+    started_at: DateTime
+    launch: Count
+    rank: Count
+    device: str
+    samples: Annotated[Count, _about("finished by it")]
+    seconds: Annotated[Amount, _about("up to its last finished sample, if it was killed")]
+    rows_evaluated: Annotated[Count, _about("likewise")]
+
+
+class SampleLog(Struct, kw_only=True):
+    """One sample of a run."""
+
+    index: Count
+    nfe: Count
+    accepted: Count
+    rejected: Count
+    status: Outcome
+    file: str | None
+
+
+class FileLog(Struct, kw_only=True):
+    """One file of a run."""
+
+    path: str
+    sha256: Sha256
+
+
+class RunLog(RunSettings, kw_only=True):
+    """run.json of ggf sample"""
+
+    schema: Literal["ggf-run/1"]
+    status: Annotated[
+        Literal["completed", "interrupted", "failed"],
+        _about("failed: a sample did not finish, or the run was cut short by an error"),
+    ]
+    finished_at: DateTime
+    nfe: NFEStatistics
+    steps: Steps
+    network_calls: Annotated[Count, _about("of all sessions, as are rows_evaluated and timing")]
+    rows_evaluated: Annotated[Count, _about("rows over all network calls")]
+    utilisation: Annotated[Share, _about("evaluations that a sample needed / rows_evaluated")]
+    timing: Timing
+    peak_memory_bytes: Annotated[
+        Count | None,
+        _about("of the device's allocator on CUDA, of the whole process elsewhere"),
+    ]
+    sessions: Annotated[
+        list[SessionLog] | UnsetType,
+        _about("the processes that drew the run: launches if it was resumed, ranks under torchrun"),
+    ] = UNSET
+    samples: list[SampleLog]
+    files: list[FileLog]
+
+
+# --- journal ------------------------------------------------------------------------------------
+
+JournalCount = Annotated[int, Meta(ge=0, le=2**53)]
+Spending = tuple[JournalCount, JournalCount, Annotated[float, Meta(ge=0, le=2**53)]]
+
+
+class Session(Struct, kw_only=True):
+    """The process that wrote the next lines."""
+
+    started_at: str
+    launch: Annotated[int, Meta(ge=0, le=2**31)]
+    rank: Annotated[int, Meta(ge=0, le=2**31)]
+    device: str
+
+
+class SessionLine(Struct, kw_only=True):
+    """A process starts."""
+
+    session: Session
+
+
+class ShardLine(Struct, kw_only=True):
+    """An .npz file is complete."""
+
+    shard: str
+    sha256: Sha256
+
+
+class SampleLine(Struct, kw_only=True):
+    """A sample is finished and on the disk."""
+
+    index: Count
+    nfe: JournalCount
+    accepted: JournalCount
+    rejected: JournalCount
+    status: Outcome
+    sha256: Sha256 | None
+    t: Annotated[float, Meta(ge=-1e9, le=1e9)] | UnsetType = UNSET
+    spent: Spending | UnsetType = UNSET
+
+
+class SpentLine(Struct, kw_only=True):
+    """A session ends in good order."""
+
+    spent: Spending
+
+
+# The key that tells the kind of a line, and its type.
+JOURNAL_LINES: dict[str, type[Struct]] = {
+    "session": SessionLine,
+    "shard": ShardLine,
+    "index": SampleLine,
+    "spent": SpentLine,
+}
+
+
+# --- reading, checking and schemas -----------------------------------------------------------------------
+
+
+def decode_json(content: bytes, *, finite: bool = True) -> Any:
+    """The JSON value of a text.
+
+    msgspec is fast. Python's parser also reads unpaired surrogates, which file names that are not
+    Unicode have.
+
+    Args:
+        content: The text.
+        finite: Refuse NaN and numbers that overflow; else `violation` names their path.
+
+    Raises:
+        ValueError: The text is not JSON, or a number is not finite.
+        RecursionError: It is too deeply nested.
+    """
+    try:
+        return msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        read = _finite if finite else float
+        return json.loads(content, parse_constant=read, parse_float=read)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not abs(value) < HUGE:
+        raise ValueError(f"{text[:20]} is no number of a run")
+    return value
+
+
+def violation(document: Any, kind: type[Struct]) -> str | None:
+    """Why a JSON document is not of a type, with the path of the value; None if it is."""
+    try:
+        msgspec.convert(document, kind)
+    # UnicodeEncodeError: an unpaired surrogate where a pattern or a choice is checked
+    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
+        return re.sub(r"'(.{60})[^']+'", r"'\1…'", str(error)) or "too deeply nested"
+    return None
+
+
+def json_schema(kind: type[Struct], name: str) -> dict[str, Any]:
+    """The JSON schema of a document type; stricter than its reader: no further keys."""
+    schema = msgspec.json.schema(kind)
+    definitions = schema["$defs"]
+    for title, definition in definitions.items():
+        # The parameters of an SDE depend on the SDE.
+        if title != SDESettings.__name__:
+            definition["additionalProperties"] = False
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": name,
+        **schema,
+    }
+
+
+def main() -> None:
+    """Write the schema files of the package."""
+    path = Path(__file__).parents[1] / "schemas/run-1.json"
+    path.write_text(json.dumps(json_schema(RunLog, RUN_SCHEMA), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What a caller may observe of a run while it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ggf_cli.results import Progress
+    from ggf_cli.solvers.base import Solver
+
+ProgressCallback = Callable[["Progress"], None]
+
+
+class RunObserver:
+    """Callbacks of a run. The methods of this class ignore every event; override what is wanted."""
+
+    def note(self, text: str) -> None:
+        """A remark on the run, one sentence: what is resumed, which samples are drawn again."""
+
+    def warn(self, text: str) -> None:
+        """A change of the run that a caller should see even if it wants no remarks, one sentence."""
+
+    def busy(self, activity: str) -> AbstractContextManager[None]:
+        """A context around work before sampling, such as the compilation of the network."""
+        return nullcontext()
+
+    def sampling(
+        self, num_samples: int, solver: Solver
+    ) -> AbstractContextManager[ProgressCallback]:
+        """A context around sampling. It yields the function to call after every engine tick.
+
+        Args:
+            num_samples: Samples of the run, including those that earlier launches finished.
+            solver: The solver of the run.
+        """
+        return nullcontext(lambda progress: None)

@@ -1,0 +1,122 @@
+"""A planned run: engine, sample indices and settings, decided before anything is drawn."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from ggf_cli.engine import Engine
+from ggf_cli.errors import UsageError
+from ggf_cli.runs.distributed import find_job
+from ggf_cli.runs.images import TILE
+from ggf_cli.runs.run_log import as_ranges, run_frame
+from ggf_cli.runs.sample_files import Format
+from ggf_cli.runs.writer import are_images
+from ggf_cli.solvers.catalog import as_words
+
+MAX_GRID = 64  # samples on the default grid
+MAX_GRID_PIXELS = 2**28
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """A run before it is drawn.
+
+    Attributes:
+        engine: A fresh engine.
+        indices: All sample indices of the run, in the order of the grid.
+        settings: The first part of `run.json`: everything that samples and files depend on.
+    """
+
+    engine: Engine
+    indices: Sequence[int]
+    settings: Mapping[str, Any]
+
+
+def plan_run(
+    engine: Engine,
+    indices: Sequence[int],
+    *,
+    format: Format = "png",
+    grid: tuple[int, int] | None = None,
+    started_at: datetime | None = None,
+    model_argument: str | None = None,
+    config: str | None = None,
+    selection: str | None = None,
+) -> RunPlan:
+    """Plan a run.
+
+    Args:
+        engine: A fresh engine.
+        indices: Sample indices, each once.
+        format: How samples are stored.
+        grid: Rows and columns of the grid; None: near-square, `MAX_GRID` samples at most.
+        started_at: Time of the start; None: now.
+        model_argument: The value of `ggf sample --model` that loads the model; None: the model's name.
+        config: The value of `ggf sample --config`, if the model was loaded with one.
+        selection: The value of `ggf sample --indices`, if that named the samples.
+
+    Raises:
+        UsageError: Samples that are no images in format "png", or a grid of more than 2^28 pixels.
+    """
+    shape = engine.model.shape
+    _check_format(shape, format, grid)
+    counted = selection is None and list(indices) == list(range(len(indices)))
+    samples = {"n": len(indices)} if counted else {"indices": selection or as_ranges(indices)}
+    first = {"model": model_argument or engine.model.name, "config": config, **samples}
+    last = {"grid": grid and "x".join(map(str, grid)), "format": format}
+    settings = run_frame(
+        engine,
+        indices,
+        command=_command(engine, first, last),
+        started_at=started_at or datetime.now().astimezone(),
+        format=format,
+        grid=grid or near_square(min(len(indices), MAX_GRID)),
+    )
+    return RunPlan(engine=engine, indices=indices, settings=settings)
+
+
+def near_square(n: int) -> tuple[int, int]:
+    """Rows and columns for n images, at least as wide as high."""
+    columns = max(1, int(np.ceil(np.sqrt(n))))
+    return -(-n // columns), columns
+
+
+def _check_format(shape: tuple[int, ...], format: Format, grid: tuple[int, int] | None) -> None:
+    """Refuse settings whose files could not be written."""
+    if format == "png" and not are_images(shape):
+        raise UsageError(
+            f"samples of shape {shape} are not images of 1 or 3 channels", hint="use --format npz"
+        )
+    if grid and are_images(shape):
+        pixels = grid[0] * grid[1] * max(TILE, shape[1]) * max(TILE, shape[2])
+        if pixels > MAX_GRID_PIXELS:
+            raise UsageError(
+                f"--grid {grid[0]}x{grid[1]} has {pixels:.1e} pixels for samples of {shape}",
+                hint="a smaller grid; the samples are files of their own",
+            )
+
+
+def _command(engine: Engine, first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+    """The `ggf sample` command that repeats a run, with every default written out."""
+    # Which of several GPUs a worker uses does not matter.
+    device = str(engine.model.device)
+    arguments = {
+        **first,
+        "seed": engine.seed,
+        "batch-size": engine.batch_size,
+        "device": device.split(":")[0] if find_job() else device,
+        "precision": engine.model.precision,
+        "compile": engine.model.compiled,
+        "solver": engine.solver.name,
+        **engine.solver.options(),
+        "t-eps": engine.model.sde.t_eps,
+        "max-nfe": engine.max_nfe,
+        **last,
+    }
+    return shlex.join(["ggf", "sample", *as_words(arguments)])

@@ -1,0 +1,61 @@
+"""The workers of a run that several processes draw: all but rank 0."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ggf_cli.errors import OutputError
+from ggf_cli.runs.distributed import Job
+from ggf_cli.runs.execute import measure_spending, work
+from ggf_cli.runs.history import journal_path
+from ggf_cli.runs.plan import RunPlan
+from ggf_cli.runs.resume import setting_changes
+from ggf_cli.runs.run_log import from_ranges
+from ggf_cli.runs.writer import RunWriter
+from ggf_cli.runtime import compilation
+
+INTERRUPTED = 130
+
+
+def work_on(plan: RunPlan, path: Path, job: Job, stop: Callable[[], bool]) -> int:
+    """Draw the share of this worker in a run, as rank 0 decides; the exit code of the process.
+
+    Args:
+        plan: The run, as this worker would have planned it.
+        path: The folder of the run, which all workers share.
+        job: This worker; not rank 0.
+        stop: Called at every engine tick; True interrupts.
+
+    Raises:
+        OutputError: The settings or the folder are not those of rank 0.
+        GGFError: The worker could not continue.
+    """
+    decision = job.receive()
+    if "exit" in decision:
+        return int(decision["exit"])
+    settings, engine = decision["frame"], plan.engine
+    if different := setting_changes(settings, plan.settings):
+        raise OutputError(
+            f"its settings are not those of rank 0: {'; '.join(different)}",
+            hint="start all processes of a job with the same words, on machines of one kind",
+        )
+    if not os.path.lexists(journal_path(path, 0)):
+        raise OutputError(
+            f"the folder {path} is not the one that rank 0 writes to",
+            hint="give a folder that all machines of the job share",
+        )
+    if engine.model.compiled:
+        compilation.warm_up(engine.model, engine.batch_size)
+    writer = RunWriter(
+        path,
+        plan.indices,
+        {**settings, "device": plan.settings["device"]},
+        spent=measure_spending(engine),
+        rank=job.rank,
+        launch=decision["launch"],
+        alone=False,
+    )
+    left = from_ranges(decision["left"])
+    return 0 if work(engine, left, writer, job, stop) else INTERRUPTED

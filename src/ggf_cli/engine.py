@@ -23,14 +23,14 @@ from torch import Tensor
 
 from ggf_cli.errors import SolveError, UsageError
 from ggf_cli.noise import Noise
-from ggf_cli.results import Finished, Outcome, Progress
+from ggf_cli.results import FinishedSample, Outcome, Progress
 from ggf_cli.runtime.compilation import batch_sizes
 from ggf_cli.runtime.memory import fewer, out_of_memory, release
 from ggf_cli.scalars import as_indices, as_int
 from ggf_cli.score import CountedScore, ScoreModel
 from ggf_cli.solvers.base import Rows, Solver
 
-__all__ = ["EVEN", "MAX_NFE", "Engine", "Finished", "Outcome", "Progress"]
+__all__ = ["EVEN", "MAX_NFE", "Engine", "FinishedSample", "Outcome", "Progress"]
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class Engine:
         on_tick: Callable[[Progress], None] | None = None,
         *,
         at_once: int | None = None,
-    ) -> Iterator[Finished]:
+    ) -> Iterator[FinishedSample]:
         """Yield each sample as it finishes.
 
         Args:
@@ -132,7 +132,7 @@ class Engine:
 
     def _run(
         self, waiting: Iterator[int], room: int, on_tick: Callable[[Progress], None] | None
-    ) -> Iterator[Finished]:
+    ) -> Iterator[FinishedSample]:
         rows = self._open(waiting, room)
         while rows is not None:
             moved = self._attempt(len(rows), self._tick, rows)
@@ -297,7 +297,7 @@ class Engine:
         moved: Rows = self.solver.step(rows, self._score, self._noise, self.model.sde)
         return moved
 
-    def _leave(self, rows: Rows) -> list[Finished]:
+    def _leave(self, rows: Rows) -> list[FinishedSample]:
         """The samples that are finished or given up after this tick; their slots are free."""
         # The tick's only wait for the device, but for the pixels of what has finished.
         columns = (rows.t, rows.accepted, rows.rejected, rows.done, self._score.finite)
@@ -324,7 +324,7 @@ class Engine:
             for (slot, outcome), x in zip(leaving.items(), pixels, strict=True)
         ]
 
-    def _finish(self, slot: int, x: Tensor, outcome: Outcome) -> Finished:
+    def _finish(self, slot: int, x: Tensor, outcome: Outcome) -> FinishedSample:
         """Close the accounts of one sample."""
         index, self._slots[slot] = self._slots[slot], None
         assert index is not None
@@ -336,7 +336,7 @@ class Engine:
         self._rejected += rejected
         if outcome is Outcome.DONE and not torch.isfinite(x).all():
             outcome = Outcome.NON_FINITE
-        return Finished(
+        return FinishedSample(
             index=index,
             x=x,
             image=self.model.sde.to_unit_range(x),

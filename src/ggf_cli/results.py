@@ -17,7 +17,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class FinishedSample:
     """A sample that left the batch.
 
     Attributes:

@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor
 
-from ggf_cli.engine import EVEN, Engine, Finished, Outcome
+from ggf_cli.engine import EVEN, Engine, FinishedSample, Outcome
 from ggf_cli.errors import UsageError
 from ggf_cli.runtime.memory import out_of_memory, release
 from ggf_cli.scalars import as_indices, as_int, shown
@@ -148,7 +148,7 @@ def stream(
     seed: int = 0,
     batch_size: int = 16,
     max_nfe: int | None = None,
-) -> Iterator[Finished]:
+) -> Iterator[FinishedSample]:
     """Yield samples as they finish, not in the order asked for.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ggf_cli.engine import Finished, Progress
+from ggf_cli.engine import FinishedSample, Progress
 
 
 class Trace:
@@ -30,7 +30,7 @@ class Trace:
             if index in self._open:
                 self._add(index, t)
 
-    def end(self, finished: Finished) -> None:
+    def end(self, finished: FinishedSample) -> None:
         """A sample has left."""
         if finished.index in self._open:
             self._open.remove(finished.index)

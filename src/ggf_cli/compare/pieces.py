@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli.compare.step_sizes import steps_of
-from ggf_cli.engine import Engine, Finished, Outcome, Progress
+from ggf_cli.engine import Engine, FinishedSample, Outcome, Progress
 from ggf_cli.files import open_file
 from ggf_cli.noise import STREAM
 from ggf_cli.runs.folder import write_atomically
@@ -111,7 +111,7 @@ def draw_share(
         on_tick(progress)
 
     start = perf_counter()
-    finished: list[Finished] = []
+    finished: list[FinishedSample] = []
     for sample in job.share(engine, indices, tick) if job else engine.run(indices, tick):
         trace.end(sample)
         finished.append(sample)

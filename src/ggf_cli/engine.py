@@ -244,7 +244,7 @@ class Engine:
                 reason = (str(error) or "no more to be had").splitlines()[0]
                 raise SolveError(
                     f"out of memory ({self.model.name}, batch size 1): {reason}",
-                    hint="another --device, or free its memory: one row alone does not fit",
+                    hint="use another device, or free its memory: one row alone does not fit",
                 ) from error
         # Only now is the error gone, whose traceback holds what the step had made.
         self._score.nfe = nfe

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ggf_cli.engine import Engine, Outcome
-from ggf_cli.errors import SolveError, UsageError
+from ggf_cli.errors import OptionError, SolveError
 from ggf_cli.sampling import choose_batch_size
 from ggf_cli.scalars import as_int
 from ggf_cli.score import ScoreModel
@@ -35,16 +35,18 @@ def frozen(
         batch_size: Rows per network call; None chooses.
 
     Raises:
-        UsageError: The solver has no schedule to freeze, or a number is out of range.
+        OptionError: The solver has no option `times`, or `times` is set already.
+        UsageError: A number is out of range.
         SolveError: No sample reached the end.
     """
     if not hasattr(solver, "times"):
-        raise UsageError(
-            f"solver '{solver.name}' takes no frozen steps (--times)",
-            hint="adaptive-multistep does",
+        raise OptionError(
+            f"solver '{solver.name}' takes no frozen steps (times)",
+            option="times",
+            hint="use solver adaptive-multistep",
         )
     if solver.times is not None:
-        raise UsageError("--pilot and --times exclude each other")
+        raise OptionError("pilot and times exclude each other", option="pilot", others=["times"])
     indices = pilot_indices(samples)
     trace = Trace(indices, model.sde.T)
     engine = Engine(

@@ -272,7 +272,7 @@ def test_options_of_solvers_refuse_what_is_no_such_value(solver, option, about):
     if about["default"] is None:
         del bad["None"]
     for form, value in bad.items():
-        refuses(lambda v: make_solver(solver, {option: v}), value, form, "--" + option.replace("_", "-"))  # fmt: skip
+        refuses(lambda v: make_solver(solver, {option: v}), value, form, option)
 
 
 def test_samples_by_an_option_of_another_type_are_the_same_to_the_bit():

@@ -62,5 +62,5 @@ def warm_up(model: ScoreModel, batch_size: int) -> None:
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise SolveError(
                 f"the network of {model.name} cannot be compiled: {reason}",
-                hint="leave out --compile; on CPUs it needs a C++ compiler",
+                hint="sample without compiling; on CPUs torch.compile needs a C++ compiler",
             ) from error

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.runtime.devices import full_precision
 from ggf_cli.scalars import as_float
 from ggf_cli.score import ScoreModel
@@ -35,10 +35,13 @@ def in_precision(model: ScoreModel, precision: str, finest: float = math.inf) ->
             its own error: `ode-rk45` at 1e-5 spends 700 evaluations on what is 158 in float32.
 
     Raises:
-        UsageError: No such precision, not on this device, or float16 or TF32 do not agree to 5 %.
+        OptionError: No such precision, not on this device, or float16 or TF32 do not agree to 5 %.
     """
     if precision not in PRECISIONS:
-        raise UsageError(f"precision is {precision!r}, it must be one of {', '.join(PRECISIONS)}")
+        raise OptionError(
+            f"precision is {precision!r}, it must be one of {', '.join(PRECISIONS)}",
+            option="precision",
+        )
     finest = as_float(finest, "finest", above=0, finite=False)
     device = torch.device(model.device)
     if precision == FP32 or model.distribution is not None:
@@ -55,7 +58,9 @@ def in_precision(model: ScoreModel, precision: str, finest: float = math.inf) ->
         return faster
 
     if device.type != "cuda":
-        raise UsageError(f"tf32 is arithmetic of CUDA devices, this is {device.type}")
+        raise OptionError(
+            f"precision tf32 needs a CUDA device, this is {device.type}", option="precision"
+        )
     exact = _scores(model)
     full_precision(False)
     if not (found := _difference(exact, _scores(model))) <= TOLERANCE:
@@ -74,10 +79,14 @@ def _autocast(model: ScoreModel, precision: str) -> ScoreModel:
     return replace(model, score=score, precision=precision)
 
 
-def _rough(model: ScoreModel, precision: str, found: float) -> UsageError:
+def _rough(model: ScoreModel, precision: str, found: float) -> OptionError:
     differ = f"differ by {found:.0%} from those in float32"
     what = differ if math.isfinite(found) else "are not finite"
-    return UsageError(f"the scores of {model.name} in {precision} {what}", hint="--precision auto")
+    return OptionError(
+        f"the scores of {model.name} in {precision} {what}",
+        option="precision",
+        hint="use precision auto",
+    )
 
 
 def deviation(model: ScoreModel, other: ScoreModel) -> float:

@@ -44,7 +44,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
@@ -92,15 +92,19 @@ class AdaptiveMultistep(Tolerances):
         try:
             falling = all(after < t for t, after in pairwise(self._times))
         except ValueError as error:
-            raise UsageError(f"--times of '{self.name}': {error}") from error
+            raise OptionError(f"times of solver '{self.name}': {error}", option="times") from error
         if not falling:
-            raise UsageError(f"--times of '{self.name}' must fall", hint="from T to t_eps")
+            raise OptionError(
+                f"times of solver '{self.name}' must fall", option="times", hint="from T to t_eps"
+            )
 
     def resolved(self, sde: SDE) -> Self:
         times = self._times
         if times and (times[0] != sde.T or times[-1] != sde.t_eps):
-            raise UsageError(
-                f"--times of '{self.name}' run from {times[0]} to {times[-1]}, not from {sde.T} to {sde.t_eps}"
+            raise OptionError(
+                f"times of solver '{self.name}' run from {times[0]} to {times[-1]},"
+                f" not from {sde.T} to {sde.t_eps}",
+                option="times",
             )
         return super().resolved(sde)
 

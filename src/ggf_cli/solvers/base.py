@@ -28,11 +28,10 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError, UsageError
 from ggf_cli.scalars import as_bool, as_float, as_int, shown
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
-from ggf_cli.solvers.catalog import flag
 
 NoiseFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -255,16 +254,23 @@ def noise_where(needed: Tensor, rows: Rows, noise: NoiseFunction) -> Tensor:
 
 
 def _as_option(solver: str, name: str, value: Any, limits: Mapping[str, Any], like: Any) -> Any:
-    """`value` as Python's own type of the kind of the default `like`; `UsageError` unless it is of that kind and within limits."""
+    """Convert an option's value to the Python type of its default `like`.
+
+    Raises:
+        OptionError: The value is of another type, or outside the limits.
+    """
     if value is None and like is None:
         return None
-    name = f"{flag(name)} of solver '{solver}'"
-    if limits["choices"] or limits["pattern"]:
-        return _as_text(name, value, limits["choices"], limits["pattern"], like)
-    if isinstance(like, bool):
-        return as_bool(value, name)
-    convert = as_int if limits["whole"] else as_float
-    return convert(value, name, above=limits["above"], low=limits["low"], high=limits["high"])
+    label = f"{name} of solver '{solver}'"
+    try:
+        if limits["choices"] or limits["pattern"]:
+            return _as_text(label, value, limits["choices"], limits["pattern"], like)
+        if isinstance(like, bool):
+            return as_bool(value, label)
+        convert = as_int if limits["whole"] else as_float
+        return convert(value, label, above=limits["above"], low=limits["low"], high=limits["high"])
+    except UsageError as error:
+        raise OptionError(error.message, option=name, hint=error.hint) from error.__cause__
 
 
 def _as_text(name: str, value: Any, choices: tuple[str, ...], pattern: str, like: Any) -> str:

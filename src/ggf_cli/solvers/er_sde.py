@@ -28,7 +28,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.sde import SDE
 from ggf_cli.solvers.base import option
 from ggf_cli.solvers.fixed import schedule_option, steps_option
@@ -90,8 +90,10 @@ class ERSDE3(Multistep):
         a = r / alpha[:-1]
         table = alpha[1:, None] * torch.stack([a, b0, b1, b2, noise], dim=1)
         if not table.isfinite().all():  # exp(l^0.3) ends at l = 3e9
-            raise UsageError(
-                f"noise scale '{self.noise_scale}' of solver '{self.name}' overflows at sigma / alpha = {float(l[0]):.1e}",
-                hint="another --noise-scale",
+            raise OptionError(
+                f"noise_scale '{self.noise_scale}' of solver '{self.name}' overflows"
+                f" at sigma / alpha = {float(l[0]):.1e}",
+                option="noise_scale",
+                hint="use another noise_scale",
             )
         return table

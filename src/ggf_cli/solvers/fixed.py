@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE
 from ggf_cli.solvers.base import NoiseFunction, Rows, Solver, fresh_rows, option, where_rows
@@ -27,12 +27,12 @@ SCHEDULE_HELP = "steps equal in t, in log(alpha / sigma), or Karras' with rho 7"
 
 
 def steps_option(default: int) -> Any:
-    """The option --steps with the solver's own default."""
+    """The option `steps` with the solver's own default."""
     return option(default, STEPS_HELP, low=1, high=1e9)
 
 
 def schedule_option(default: str) -> Any:
-    """The option --schedule with the default of the method's own paper."""
+    """The option `schedule` with the default of the method's own paper."""
     return option(default, SCHEDULE_HELP, choices=SCHEDULES)
 
 
@@ -53,10 +53,11 @@ class FixedStep(Solver):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nfe is not None and self.steps != type(self).steps:
-            raise UsageError("--steps and --nfe exclude each other")
+            raise OptionError("steps and nfe exclude each other", option="nfe", others=["steps"])
         if self.nfe is not None and self.nfe < self.nfe_of(1):
-            raise UsageError(
-                f"--nfe of solver '{self.name}' is {self.nfe}, its shortest run takes {self.nfe_of(1)}"
+            raise OptionError(
+                f"nfe of solver '{self.name}' is {self.nfe}, its shortest run takes {self.nfe_of(1)}",
+                option="nfe",
             )
 
     def start(self, x: Tensor, index: Tensor, sde: SDE) -> Any:

@@ -22,7 +22,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.sde import SDE
 from ggf_cli.solvers.base import option
 from ggf_cli.solvers.heun import HeunPath
@@ -61,9 +61,10 @@ class Restart(HeunPath):
         super().__post_init__()
         for interval in self._intervals:
             if not (0 < interval.low < interval.high and interval.steps and interval.repeats):
-                raise UsageError(
-                    f"--intervals of solver '{self.name}' is {self.intervals!r}",
-                    hint="LOW must lie below HIGH, and STEPS and REPEATS be at least 1",
+                raise OptionError(
+                    f"intervals of solver '{self.name}' is {self.intervals!r}",
+                    option="intervals",
+                    hint="LOW must lie below HIGH; STEPS and REPEATS must be at least 1",
                 )
 
     @property
@@ -81,9 +82,11 @@ class Restart(HeunPath):
         for low, high, steps, repeats in sorted(self._intervals):
             node = int((s[1:] - scale * low).abs().argmin()) + 1
             if scale * high <= s[node]:
-                raise UsageError(
-                    f"solver '{self.name}': no step ends within the interval {low:g}-{high:g}",
-                    hint="more --steps, or a wider interval",
+                raise OptionError(
+                    f"intervals of solver '{self.name}': no step ends within {low:g}-{high:g}",
+                    option="intervals",
+                    others=["steps"],
+                    hint="more steps, or a wider interval",
                 )
             t_high = float(sde.time_at(-torch.log(torch.tensor(scale * high, dtype=grid.dtype))))
             down = times_between(sde, min(t_high, sde.T), float(grid[node]), steps, self.schedule)

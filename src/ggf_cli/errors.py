@@ -1,7 +1,7 @@
 """The exceptions of the package: every expected failure is a `GGFError`.
 
-A `GGFError` has a message (what, which value, where), one hint (a command or a change that helps) and the
-exit code of the command line. Nothing below the command line prints or exits.
+A `GGFError` has a message (what, which value, where), one hint (a command or a change that helps)
+and the exit code of the command line. Nothing below the command line prints or exits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class UsageError(GGFError):
 class OptionError(UsageError):
     """An option has a value that is not usable, or the solver has no such option.
 
-    Message and hint spell options as Python does ("eps_rel"); the command line turns them into flags.
+    Message and hint spell options as Python does ("eps_rel"); the command line turns them into
+    flags.
 
     Args:
         message: What is wrong, with the offending value, in one sentence.

@@ -1,4 +1,4 @@
-"""Where samples made their steps, read off the engine as it runs."""
+"""Record the step times of samples while the engine runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from ggf_cli.engine import FinishedSample, Progress
 
 
 class Trace:
-    """Follows some samples.
+    """The step times of some samples.
 
     Args:
-        indices: Which.
-        start: The time they start at.
+        indices: The samples to record.
+        start: The time at which they start.
 
     Attributes:
-        times: {sample index: its times so far, falling but for ways back up, as restart's}.
+        times: {sample index: its times so far}; they fall, except where a solver adds noise
+            (restart).
     """
 
     def __init__(self, indices: Iterable[int], start: float) -> None:
@@ -23,7 +24,7 @@ class Trace:
         self._open = set(self.times)
 
     def see(self, progress: Progress) -> None:
-        """Take in where the samples stand after a tick."""
+        """Record the times of the running samples after a tick."""
         if not self._open:
             return
         for index, t in zip(progress.running, progress.running_t, strict=True):
@@ -31,7 +32,7 @@ class Trace:
                 self._add(index, t)
 
     def end(self, finished: FinishedSample) -> None:
-        """A sample has left."""
+        """Record the last time of a finished sample."""
         if finished.index in self._open:
             self._open.remove(finished.index)
             self._add(finished.index, finished.t)

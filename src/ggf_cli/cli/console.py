@@ -99,7 +99,13 @@ def time_left(seconds: float) -> str:
 
 
 def show_error(error: GGFError, *, prefix: str = "", hint: str | None = None) -> None:
-    """Print an expected failure: its message, and its hint or else `hint`; options are spelled as flags."""
+    """Print an expected failure, with options spelled as flags: its message, and a hint.
+
+    Args:
+        error: The failure.
+        prefix: Text before the message.
+        hint: The hint if the failure has none.
+    """
     console = stderr()
     message, hint = prefix + error.message, error.hint or hint
     if isinstance(error, OptionError):

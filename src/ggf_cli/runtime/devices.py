@@ -1,4 +1,4 @@
-"""Which device to run on."""
+"""Choose the device, and turn TF32 on or off."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ggf_cli.errors import OptionError
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """The device called `name`; "auto" is cuda, else mps, else cpu.
+    """Return the device called `name`; "auto" is cuda, else mps, else cpu.
 
     Raises:
         OptionError: Not a device, or not available on this machine.
@@ -34,13 +34,16 @@ def resolve_device(name: str | torch.device) -> torch.device:
 
 
 def full_precision(full: bool = True) -> None:
-    """Turn TF32 off for the whole process, or on: with it, products and convolutions round inputs to 10 bits on CUDA."""
+    """Turn TF32 off for the whole process, or on.
+
+    With TF32, products and convolutions on CUDA round their inputs to 10 bits.
+    """
     torch.backends.cuda.matmul.allow_tf32 = not full
     torch.backends.cudnn.allow_tf32 = not full
 
 
 def _count(kind: str) -> int:
-    """How many devices of a kind there are."""
+    """The number of available devices of a type."""
     if kind == "cuda":
         return torch.cuda.device_count()
     if kind == "mps":

@@ -1,4 +1,4 @@
-"""The table of solvers. Reading it imports no torch; `ggf_cli.solvers.Adaptive` and friends load on use."""
+"""The table of solvers. It imports no torch; classes such as `Adaptive` are imported on use."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ SOLVERS: dict[str, Entry] = {
 
 
 def make_solver(name: str, options: Mapping[str, Any] | None = None) -> Solver:
-    """The solver called `name` with the given options; the rest keep their defaults.
+    """Make the solver called `name`; options that are not given keep their defaults.
 
     Raises:
         UsageError: No solver has this name.

@@ -1,14 +1,15 @@
-"""Restart sampling: Heun on the probability flow ODE, going back up through some noise levels several times.
+"""Restart sampling: Heun on the probability flow ODE, with noise added again in some intervals.
 
-    on the way down, at the grid point nearest to LOW, REPEATS times:
+    at the grid point nearest to LOW, REPEATS times:
         y <- y + sqrt(HIGH^2 - s^2) s_noise z          from s = sigma / alpha up to HIGH
         STEPS Heun steps from HIGH back to that point, on the schedule of the solver
 
-The noise contracts the error that has built up, and the deterministic steps stay cheap. The published intervals
-are for images in [-1, 1]; other data ranges scale them.
+The noise contracts the error that has built up, and the deterministic steps stay cheap. The
+published intervals are for images in [-1, 1]; other data ranges scale them.
 
-N steps, the restarts and the denoising cost 2 (N + sum STEPS REPEATS) + 1 evaluations. The authors' code also adds EDM's
-churn inside the intervals and scales the noise by 1.003; their paper does without the first, and s_noise is the second.
+N steps, the restarts and the denoising cost 2 (N + sum STEPS REPEATS) + 1 evaluations. The authors'
+code also adds EDM's churn inside the intervals, which the paper does not, and scales the noise by
+1.003, which is s_noise here.
 
 Reference: Xu et al. 2023, arXiv:2306.14878, algorithm 1 and table 3.
 """
@@ -43,7 +44,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Restart(HeunPath):
-    """Heun's method with restarts: forward noise and deterministic steps back, several times over."""
+    """Heun's method with restarts: add noise and solve back, several times in each interval."""
 
     name: ClassVar[str] = "restart"
     kind: ClassVar[Literal["sde", "ode"]] = "sde"
@@ -78,7 +79,7 @@ class Restart(HeunPath):
         s = torch.exp(-sde.half_log_snr(grid))
         scale = (sde.data_range[1] - sde.data_range[0]) / 2
         starts, ends = grid[:-1].tolist(), grid[1:].tolist()
-        # The lowest interval first: what is put in there leaves the steps above in their places.
+        # The lowest interval first: inserting its steps does not move the steps above it.
         for low, high, steps, repeats in sorted(self._intervals):
             node = int((s[1:] - scale * low).abs().argmin()) + 1
             if scale * high <= s[node]:

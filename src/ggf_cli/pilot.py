@@ -6,7 +6,6 @@ The other samples then have no step size control of their own, and a known numbe
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -16,6 +15,8 @@ from ggf_cli.sampling import choose_batch_size
 from ggf_cli.scalars import as_int
 from ggf_cli.score import ScoreModel
 from ggf_cli.sde import SDE
+from ggf_cli.solvers.adaptive_multistep import AdaptiveMultistep
+from ggf_cli.solvers.base import Solver
 from ggf_cli.trace import Trace
 
 # The index of the first pilot sample: so large that a run hardly uses the same samples.
@@ -23,14 +24,19 @@ FIRST = 2**62
 MOST = 1_000_000
 
 
-def frozen(
-    model: ScoreModel, solver: Any, samples: int, *, seed: int = 0, batch_size: int | None = None
-) -> Any:
+def freeze_schedule(
+    model: ScoreModel,
+    solver: Solver,
+    samples: int,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> AdaptiveMultistep:
     """Draw pilot samples and return the solver with their mean schedule as `times`.
 
     Args:
         model: The model to sample from.
-        solver: A solver with the option `times`, such as `AdaptiveMultistep`.
+        solver: A solver with the option `times`: `AdaptiveMultistep`.
         samples: Number of pilot samples, 1..1,000,000.
         seed: The random seed. The pilot samples have the indices from 2^62 on: do not draw these
             again with the schedule that they decide.
@@ -41,7 +47,7 @@ def frozen(
         UsageError: A number is out of range.
         SolveError: No pilot sample finished.
     """
-    if not hasattr(solver, "times"):
+    if not isinstance(solver, AdaptiveMultistep):
         raise OptionError(
             f"solver '{solver.name}' takes no frozen steps (times)",
             option="times",
@@ -58,8 +64,8 @@ def frozen(
         batch_size=choose_batch_size(model, len(indices)) if batch_size is None else batch_size,
     )
     arrived = []
-    for sample in engine.run(indices, trace.see):
-        trace.end(sample)
+    for sample in engine.run(indices, trace.update):
+        trace.finish(sample)
         if sample.outcome is Outcome.DONE:
             arrived.append(trace.times[sample.index])
     if not arrived:

@@ -23,7 +23,7 @@ class Trace:
         self.times: dict[int, list[float]] = {index: [start] for index in indices}
         self._open = set(self.times)
 
-    def see(self, progress: Progress) -> None:
+    def update(self, progress: Progress) -> None:
         """Record the times of the running samples after a tick."""
         if not self._open:
             return
@@ -31,7 +31,7 @@ class Trace:
             if index in self._open:
                 self._add(index, t)
 
-    def end(self, finished: FinishedSample) -> None:
+    def finish(self, finished: FinishedSample) -> None:
         """Record the last time of a finished sample."""
         if finished.index in self._open:
             self._open.remove(finished.index)

@@ -107,13 +107,13 @@ def draw_share(
     trace = Trace(indices[:TRACED], engine.model.sde.T)
 
     def tick(progress: Progress) -> None:
-        trace.see(progress)
+        trace.update(progress)
         on_tick(progress)
 
     start = perf_counter()
     finished: list[FinishedSample] = []
     for sample in job.share(engine, indices, tick) if job else engine.run(indices, tick):
-        trace.end(sample)
+        trace.finish(sample)
         finished.append(sample)
     seconds = perf_counter() - start
     finished.sort(key=lambda sample: sample.index)

@@ -31,11 +31,11 @@ from torch import Tensor
 
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import Rows, forward_kernel, option
-from ggf_cli.solvers.fixed import FixedStep
+from ggf_cli.solvers.fixed import OneEvaluationStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ancestral(FixedStep):
+class Ancestral(OneEvaluationStep):
     """The ancestral sampler of DDPM and SMLD."""
 
     name: ClassVar[str] = "ancestral"

@@ -25,11 +25,11 @@ from torch import Tensor
 
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import Rows
-from ggf_cli.solvers.fixed import FixedStep, steps_option
+from ggf_cli.solvers.fixed import OneEvaluationStep, steps_option
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIM(FixedStep):
+class DDIM(OneEvaluationStep):
     """Deterministic DDIM for VP, and the same step for VE and sub-VP."""
 
     name: ClassVar[str] = "ddim"

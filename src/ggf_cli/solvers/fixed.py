@@ -1,16 +1,18 @@
 """The base class of solvers with a fixed number of steps: time grid, budget and denoising.
 
-A solver with one evaluation a step implements `advance` only:
+A solver with one evaluation a step is a `OneEvaluationStep` and implements `advance` only:
 
     answer = score(x, t)
     at t > t_eps:  x <- advance(x, t -> t_next)
     at t = t_eps:  x <- Tweedie's estimate of the clean image
 
-A solver with several evaluations a step overrides `step` and keeps the stage in its rows.
+A solver with several evaluations a step is a `FixedStep`, implements `start` and `step`, and keeps
+the stage in its rows.
 """
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -61,6 +63,33 @@ class FixedStep(Solver):
                 option="nfe",
             )
 
+    def grid(self, rows: Rows, sde: SDE) -> Tensor:
+        """The times of the steps, (steps + 1,), from T to t_eps."""
+        return time_grid(sde, self._steps, self.schedule, rows.t.device)
+
+    def nfe_of(self, steps: int) -> int:
+        """Evaluations of a sample with this number of steps, the denoising one included."""
+        return steps + int(self.denoise)
+
+    def expected_nfe(self) -> int:
+        return self.nfe_of(self._steps)
+
+    def resolved(self, sde: SDE) -> Self:
+        return replace(self, steps=self._steps, nfe=None)
+
+    @property
+    def _steps(self) -> int:
+        """The number of steps: the option `steps`, or as many as fit the budget `nfe`."""
+        if self.nfe is None:
+            return self.steps
+        fixed = self.nfe_of(0)
+        return (self.nfe - fixed) // (self.nfe_of(1) - fixed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneEvaluationStep(FixedStep):
+    """A fixed-step solver with one evaluation a step. Subclasses implement `advance`."""
+
     def start(self, x: Tensor, index: Tensor, sde: SDE) -> Any:
         return Rows(**fresh_rows(x, index, sde))
 
@@ -85,6 +114,7 @@ class FixedStep(Solver):
             **memory,
         )
 
+    @abc.abstractmethod
     def advance(
         self, rows: Any, score: Tensor, t_next: Tensor, z: Any, sde: SDE
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -101,26 +131,3 @@ class FixedStep(Solver):
         Returns:
             The new x, (B, *), and the other fields of the rows that change.
         """
-        raise NotImplementedError
-
-    def grid(self, rows: Rows, sde: SDE) -> Tensor:
-        """The times of the steps, (steps + 1,), from T to t_eps."""
-        return time_grid(sde, self._steps, self.schedule, rows.t.device)
-
-    def nfe_of(self, steps: int) -> int:
-        """Evaluations of a sample with this number of steps, the denoising one included."""
-        return steps + int(self.denoise)
-
-    def expected_nfe(self) -> int:
-        return self.nfe_of(self._steps)
-
-    def resolved(self, sde: SDE) -> Self:
-        return replace(self, steps=self._steps, nfe=None)
-
-    @property
-    def _steps(self) -> int:
-        """The number of steps: the option `steps`, or as many as fit the budget `nfe`."""
-        if self.nfe is None:
-            return self.steps
-        fixed = self.nfe_of(0)
-        return (self.nfe - fixed) // (self.nfe_of(1) - fixed)

@@ -16,6 +16,7 @@ Reference: Karras et al. 2022, arXiv:2206.00364, algorithms 1 and 2 and table 1.
 
 from __future__ import annotations
 
+import abc
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -107,10 +108,11 @@ class HeunPath(FixedStep):
         return 2 * steps + int(self.denoise)
 
     @property
+    @abc.abstractmethod
     def noisy(self) -> bool:
         """Whether the path rises anywhere, so that noise is needed."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def path(self, sde: SDE, grid: Tensor) -> tuple[Tensor, Tensor]:
         """The times at which each step starts, after adding noise, and ends, both (N,).
 
@@ -118,7 +120,6 @@ class HeunPath(FixedStep):
             sde: The forward SDE.
             grid: The times of the schedule, (steps + 1,).
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ of lower order, because there are fewer past values.
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import Rows, fresh_rows
-from ggf_cli.solvers.fixed import FixedStep
+from ggf_cli.solvers.fixed import OneEvaluationStep
 from ggf_cli.solvers.schedule import time_grid
 
 
@@ -39,7 +40,7 @@ class MultistepRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Multistep(FixedStep):
+class Multistep(OneEvaluationStep):
     """A solver that is a table of coefficients, which subclasses implement.
 
     Class attributes:
@@ -61,6 +62,7 @@ class Multistep(FixedStep):
             x = x + expand_as_batch(line[:, -1], x) * z
         return x, {"data": data[:, :-1]}
 
+    @abc.abstractmethod
     def coefficients(self, sde: SDE, t: Tensor) -> Tensor:
         """The table: a_k, b_k0, ..., b_k(memory), c_k for each step, (steps, memory + 3).
 
@@ -68,7 +70,6 @@ class Multistep(FixedStep):
             sde: The forward SDE.
             t: The times from T to t_eps, (steps + 1,), float64 on the host.
         """
-        raise NotImplementedError
 
 
 def no_data(x: Tensor, memory: int) -> Tensor:

@@ -30,11 +30,11 @@ from torch import Tensor
 
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import Rows, forward_kernel
-from ggf_cli.solvers.fixed import FixedStep
+from ggf_cli.solvers.fixed import OneEvaluationStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReverseDiffusion(FixedStep):
+class ReverseDiffusion(OneEvaluationStep):
     """The reverse diffusion predictor of Song et al."""
 
     name: ClassVar[str] = "reverse-diffusion"

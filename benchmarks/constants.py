@@ -16,7 +16,7 @@ import torch
 
 import ggf_cli
 from ggf_cli.metrics.frechet import frechet
-from ggf_cli.pilot import frozen
+from ggf_cli.pilot import freeze_schedule
 from ggf_cli.score import ScoreModel
 from ggf_cli.sde import SDE
 from ggf_cli.solvers import adaptive_multistep
@@ -59,7 +59,7 @@ def main() -> None:
         tell(f"h_max {h_max}", replace(solver, h_max=h_max))
     for steps in EQUAL_STEPS:
         tell(f"no control: {steps} equal steps", replace(solver, times=equal(model.sde, steps)))
-    tell(f"no control: the mean steps of {PILOTS} samples", frozen(model, solver, PILOTS))
+    tell(f"no control: the mean steps of {PILOTS} samples", freeze_schedule(model, solver, PILOTS))
 
 
 def measure(

@@ -269,7 +269,7 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
     import torch
 
     from ggf_cli import load_model
-    from ggf_cli.engine import Engine, Finished, Outcome
+    from ggf_cli.engine import Engine, FinishedSample, Outcome
     from ggf_cli.runs.history import read_history
     from ggf_cli.runs.run_log import as_json, run_frame, run_log
     from ggf_cli.runs.writer import RunWriter
@@ -286,7 +286,7 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
         )
         start = perf_counter()
         for index in range(samples):
-            writer.add(Finished(index=index, x=image, image=image, **account), (1, 1, 1.0))
+            writer.add(FinishedSample(index=index, x=image, image=image, **account), (1, 1, 1.0))
         writer.end()
         middle = perf_counter()
         writer.collect(read_history(Path(folder)))

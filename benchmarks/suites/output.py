@@ -9,7 +9,7 @@ from time import perf_counter, sleep
 
 import torch
 
-from ggf_cli.engine import Finished, Outcome
+from ggf_cli.engine import FinishedSample, Outcome
 from ggf_cli.runs.background import background
 from ggf_cli.runs.writer import RunWriter
 from measure import Row
@@ -43,7 +43,7 @@ def waiting(shape: tuple[int, ...], pause: float, *, queued: bool) -> float:
         with background(writer.add, writer.room) if queued else nullcontext() as queue:
             put = queue.put if queue else writer.add
             for index in range(SAMPLES):
-                sample = Finished(index=index, x=image, image=image, nfe=1, accepted=1, rejected=0, t=0.0, outcome=Outcome.DONE)  # fmt: skip
+                sample = FinishedSample(index=index, x=image, image=image, nfe=1, accepted=1, rejected=0, t=0.0, outcome=Outcome.DONE)  # fmt: skip
                 start = perf_counter()
                 put(sample, writer.spent())
                 times.append(perf_counter() - start)

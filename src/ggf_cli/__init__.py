@@ -15,7 +15,7 @@ _PUBLIC = {
     "sample": "ggf_cli.sampling",
     "stream": "ggf_cli.sampling",
     "SampleResult": "ggf_cli.sampling",
-    "Finished": "ggf_cli.engine",
+    "FinishedSample": "ggf_cli.engine",
     "Outcome": "ggf_cli.engine",
     "ScoreModel": "ggf_cli.score",
     "VESDE": "ggf_cli.sde",
@@ -28,7 +28,7 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from ggf_cli import solvers as solvers
     from ggf_cli.checkpoints.load import load_model as load_model
-    from ggf_cli.engine import Finished as Finished
+    from ggf_cli.engine import FinishedSample as FinishedSample
     from ggf_cli.engine import Outcome as Outcome
     from ggf_cli.errors import AssumptionWarning as AssumptionWarning
     from ggf_cli.errors import GGFError as GGFError
@@ -47,7 +47,7 @@ __all__ = [
     "VESDE",
     "VPSDE",
     "AssumptionWarning",
-    "Finished",
+    "FinishedSample",
     "GGFError",
     "Outcome",
     "RunObserver",

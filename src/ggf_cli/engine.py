@@ -1,14 +1,14 @@
-"""The sampling loop: batch slots, refill, and the accounts.
+"""The engine: the sampling loop, its batch slots, and the counts of evaluations and steps.
 
-The engine keeps a batch of slots, one row in each. A tick is one step of the solver, that is one network call
-on all slots. Rows that finish leave in the same tick and their slots take the next samples, so every call
-runs on a full batch until no samples are left to start; then the batch shrinks with them.
+The engine keeps a batch of slots, one row in each. A tick is one step of the solver: one network
+call on all slots. Rows that finish leave in the same tick and the next samples take their slots. So
+every call runs on a full batch until no samples are left to start; then the batch shrinks.
 
-When memory runs out, the tick is undone and the run goes on with half the slots. Rows without a slot wait on the host and go on from
-where they were.
+When memory runs out, the tick is undone and the run continues with half the slots. Rows that lose
+their slot are kept on the host and continue later.
 
-The engine knows no files and no progress bars: it yields samples as they finish, in that order, and shows
-its state as a `Progress`.
+The engine uses no files and no progress bars. It yields samples in the order in which they finish,
+and its state is a `Progress`.
 """
 
 from __future__ import annotations
@@ -23,34 +23,33 @@ from torch import Tensor
 
 from ggf_cli.errors import SolveError, UsageError
 from ggf_cli.noise import Noise
-from ggf_cli.results import Finished, Outcome, Progress
+from ggf_cli.results import FinishedSample, Outcome, Progress
 from ggf_cli.runtime.compilation import batch_sizes
 from ggf_cli.runtime.memory import fewer, out_of_memory, release
 from ggf_cli.scalars import as_indices, as_int
 from ggf_cli.score import CountedScore, ScoreModel
 from ggf_cli.solvers.base import Rows, Solver
 
-__all__ = ["EVEN", "MAX_NFE", "Engine", "Finished", "Outcome", "Progress"]
+__all__ = ["EVEN", "MAX_NFE", "Engine", "FinishedSample", "Outcome", "Progress"]
 
 T = TypeVar("T")
 
 MAX_NFE = 10_000
 
-# On a CPU, float32 convolutions on one or two threads give a row the same bits in any batch of an even number of rows
-# (tests/core/test_engine.py checks the embedded network); other batches take other kernels or divide the work within a row. So
-# the last rows of a run keep a finished neighbour, and a sample is the same to the bit in any subset drawn at the same batch size,
-# also when a run is resumed, if that size is even (or 1).
-# More threads divide a row even so; bfloat16 convolutions never do.
+# On a CPU with one or two threads, float32 convolutions give a row the same bits in any even batch
+# (tests/core/test_engine.py). So the batch keeps a finished row where that makes its size even, and
+# a sample is the same to the bit in any subset, or resumed run, of the same even batch size (or 1).
+# In bfloat16 this holds for any number of threads.
 EVEN = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:
-    """A sample that has no slot: not started yet, or put aside when memory ran out.
+    """A sample without a slot: not started yet, or moved to the host when memory ran out.
 
     Attributes:
         index: Its sample index.
-        state: Its time, steps taken and attempts thrown away.
+        state: Its time, accepted steps and rejected attempts.
         nfe: Evaluations so far.
         rows: Its row, on the host; None if it is not started.
     """
@@ -62,18 +61,18 @@ class _Sample:
 
 
 class Engine:
-    """One run over a set of sample indices.
+    """Draw a set of samples from a model with a solver.
 
     Args:
-        model: What to sample from.
-        solver: How.
-        seed: The seed that all sample indices belong to, 0 <= seed < 2^63.
-        batch_size: Number of slots: rows evaluated together.
-        max_nfe: A sample that has not finished after this many evaluations is given up; default: what the
-            solver needs if it knows, else 10,000.
+        model: The model to sample from.
+        solver: The solver.
+        seed: The random seed of all samples, 0 <= seed < 2^63.
+        batch_size: Number of slots, which is the number of rows in a network call.
+        max_nfe: Stop a sample after this many evaluations. Default: the evaluations that the solver
+            needs if their number is fixed, else 10,000.
 
-    The arguments are attributes too; `solver` has every option filled in, `max_nfe` is the one in force, and `batch_size` becomes
-    smaller when memory runs out.
+    Each argument is an attribute: `solver` has every option filled in, `max_nfe` has its default
+    filled in, and `batch_size` becomes smaller when memory runs out.
     """
 
     def __init__(
@@ -104,10 +103,11 @@ class Engine:
         self._noise = Noise(seed=seed, shape=model.shape, dtype=model.state_dtype)
         self._score = CountedScore(model.score, model.dtype)
         self._finished = self._nfe_finished = self._accepted = self._rejected = 0
-        # Host copies of what a tick reads from the device, one entry a slot; index None = no sample.
+        # Host copies of what a tick reads from the device, by slot; None: a slot without a sample.
         self._slots: list[int | None] = []
         self._state: list[tuple[float, int, int]] = []
-        self._aside: list[_Sample] = []  # these come before new ones
+        # Samples without a slot; they get one before new samples do.
+        self._aside: list[_Sample] = []
 
     def run(
         self,
@@ -115,13 +115,14 @@ class Engine:
         on_tick: Callable[[Progress], None] | None = None,
         *,
         at_once: int | None = None,
-    ) -> Iterator[Finished]:
+    ) -> Iterator[FinishedSample]:
         """Yield each sample as it finishes.
 
         Args:
-            indices: As `as_indices` takes them, in any order; those of an iterator are checked when they are taken, all others now.
+            indices: As `as_indices` accepts them, in any order. The indices of an iterator are
+                checked when they are drawn, all others at once.
             on_tick: Called after every tick.
-            at_once: Draw at most so many samples at a time, where others want some of `indices` too.
+            at_once: Draw at most this many samples at a time; the rest is for other processes.
 
         Raises:
             SolveError: There is no memory for a single row.
@@ -132,7 +133,7 @@ class Engine:
 
     def _run(
         self, waiting: Iterator[int], room: int, on_tick: Callable[[Progress], None] | None
-    ) -> Iterator[Finished]:
+    ) -> Iterator[FinishedSample]:
         rows = self._open(waiting, room)
         while rows is not None:
             moved = self._attempt(len(rows), self._tick, rows)
@@ -149,7 +150,7 @@ class Engine:
 
     @property
     def progress(self) -> Progress:
-        """Where the run stands."""
+        """The present state of the run."""
         seated = zip(self._slots, self._score.nfe.tolist(), self._state, strict=True)
         running = [(index, nfe, state) for index, nfe, state in seated if index is not None]
         running += [(s.index, s.nfe, s.state) for s in self._aside if s.rows is not None]
@@ -166,10 +167,10 @@ class Engine:
             rows_evaluated=self._score.rows_evaluated,
         )
 
-    # --- slots ---------------------------------------------------------------------------------------------
+    # --- slots ------------------------------------------------------------------------------------
 
     def _open(self, waiting: Iterator[int], room: int) -> Rows | None:
-        """The first batch: a row for each sample there is room for, or None if there are no samples."""
+        """Start the first batch: as many samples as fit; None if there are no samples."""
         while first := self._next(waiting, min(room, self.batch_size)):
             padding = self._rows_for(len(first)) - len(first)
             rows = self._attempt(len(first) + padding, self._start, first + first[:1] * padding)
@@ -184,7 +185,7 @@ class Engine:
         return None
 
     def _refill(self, rows: Rows, waiting: Iterator[int]) -> Rows | None:
-        """Start waiting samples in the free slots; when none wait, shrink the batch to what still runs."""
+        """Start waiting samples in the free slots, or shrink the batch if there are none."""
         while (free := self._free()) and (fresh := self._next(waiting, len(free))):
             filled = self._attempt(len(rows), self._fill, rows, free, fresh)
             if filled is None:
@@ -202,14 +203,14 @@ class Engine:
         return rows if needed >= len(rows) else self._keep(rows, free[: needed - running])
 
     def _next(self, waiting: Iterator[int], room: int) -> list[_Sample]:
-        """The samples that are to start or to go on."""
+        """Take the next samples: first those that lost their slot, then new ones."""
         samples, self._aside = self._aside[:room], self._aside[room:]
         start = (self.model.sde.T, 0, 0)
         new = islice(waiting, room - len(samples))
         return samples + [_Sample(index=index, state=start) for index in new]
 
     def _seat(self, slots: Iterable[int], samples: list[_Sample]) -> None:
-        """Note who sits where."""
+        """Record which sample each slot holds."""
         for slot, sample in zip(slots, samples, strict=False):
             self._slots[slot], self._state[slot] = sample.index, sample.state
             self._score.nfe[slot] = sample.nfe
@@ -218,7 +219,7 @@ class Engine:
         return [slot for slot, index in enumerate(self._slots) if index is None]
 
     def _keep(self, rows: Rows, free: list[int]) -> Rows:
-        """Drop the slots without a sample but for these."""
+        """Drop the slots without a sample, except those in `free`."""
         keep = [s for s, index in enumerate(self._slots) if index is not None or s in free]
         slots = torch.tensor(keep)
         self._score.keep_slots(slots)
@@ -226,13 +227,13 @@ class Engine:
         self._state = [self._state[slot] for slot in keep]
         return rows.take(slots.to(self._device))
 
-    # --- memory --------------------------------------------------------------------------------------------
+    # --- memory -----------------------------------------------------------------------------------
 
     def _attempt(self, size: int, step: Callable[..., T], *arguments: object) -> T | None:
-        """What a step makes; None if memory has run out, all accounts are as before, and the batch size is smaller.
+        """Call `step(*arguments)`; if memory runs out, reduce the batch size and return None.
 
         Raises:
-            SolveError: It cannot be smaller.
+            SolveError: Memory ran out and the batch size is 1.
         """
         nfe = self._score.nfe.clone()
         try:
@@ -244,9 +245,9 @@ class Engine:
                 reason = (str(error) or "no more to be had").splitlines()[0]
                 raise SolveError(
                     f"out of memory ({self.model.name}, batch size 1): {reason}",
-                    hint="another --device, or free its memory: one row alone does not fit",
+                    hint="use another device, or free its memory: one row alone does not fit",
                 ) from error
-        # Only now is the error gone, whose traceback holds what the step had made.
+        # Only after the handler, because the traceback holds the tensors of the step.
         self._score.nfe = nfe
         self.batch_size = fewer(size)
         self._sizes = batch_sizes(self.model, self.batch_size)
@@ -254,7 +255,7 @@ class Engine:
         return None
 
     def _put_aside(self, rows: Rows) -> Rows:
-        """As many slots as the batch size is now; samples that have none wait on the host."""
+        """Reduce the slots to the batch size; move the samples that lose theirs to the host."""
         running = [slot for slot, index in enumerate(self._slots) if index is not None]
         for slot in running[self.batch_size :]:
             index, self._slots[slot] = self._slots[slot], None
@@ -266,11 +267,11 @@ class Engine:
         free = max(0, self.batch_size - len(running))
         return self._keep(rows, self._free()[:free])
 
-    # --- a tick --------------------------------------------------------------------------------------------
+    # --- a tick -----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _start(self, samples: list[_Sample]) -> Rows:
-        """Rows of these samples: from the prior draws, block 0 of each one's noise, or from where they were."""
+        """Make rows of samples: prior draws (block 0 of their noise), or rows from the host."""
         index = torch.tensor([s.index for s in samples], dtype=torch.int64, device=self._device)
         sde = self.model.sde
         x = sde.prior_sampling(self._noise(index, torch.zeros_like(index)))
@@ -282,12 +283,12 @@ class Engine:
         return rows
 
     def _fill(self, rows: Rows, free: list[int], samples: list[_Sample]) -> Rows:
-        """The rows with these samples in free slots."""
+        """Put samples into free slots."""
         slots = torch.tensor(free[: len(samples)], device=self._device)
         return rows.put(slots, self._start(samples))
 
     def _rows_for(self, running: int) -> int:
-        """Rows of a call that so many running samples need."""
+        """The batch size for a number of running samples."""
         if self.model.compiled:
             return next(size for size in self._sizes if size >= running)
         return max(running, min(self.batch_size, running + running % EVEN))
@@ -297,9 +298,9 @@ class Engine:
         moved: Rows = self.solver.step(rows, self._score, self._noise, self.model.sde)
         return moved
 
-    def _leave(self, rows: Rows) -> list[Finished]:
-        """The samples that are finished or given up after this tick; their slots are free."""
-        # The tick's only wait for the device, but for the pixels of what has finished.
+    def _leave(self, rows: Rows) -> list[FinishedSample]:
+        """Return the samples that this tick finished or stopped, and free their slots."""
+        # The only wait for the device in a tick, except for the pixels of finished samples.
         columns = (rows.t, rows.accepted, rows.rejected, rows.done, self._score.finite)
         table = torch.stack([c.to(rows.t.dtype) for c in columns]).tolist()
         self._state = [(t, int(a), int(r)) for t, a, r in zip(*table[:3], strict=True)]
@@ -324,8 +325,8 @@ class Engine:
             for (slot, outcome), x in zip(leaving.items(), pixels, strict=True)
         ]
 
-    def _finish(self, slot: int, x: Tensor, outcome: Outcome) -> Finished:
-        """Close the accounts of one sample."""
+    def _finish(self, slot: int, x: Tensor, outcome: Outcome) -> FinishedSample:
+        """Free the slot of a sample, add up its counts, and make its result."""
         index, self._slots[slot] = self._slots[slot], None
         assert index is not None
         t, accepted, rejected = self._state[slot]
@@ -336,7 +337,7 @@ class Engine:
         self._rejected += rejected
         if outcome is Outcome.DONE and not torch.isfinite(x).all():
             outcome = Outcome.NON_FINITE
-        return Finished(
+        return FinishedSample(
             index=index,
             x=x,
             image=self.model.sde.to_unit_range(x),

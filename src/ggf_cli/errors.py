@@ -1,10 +1,12 @@
-"""What can go wrong, as the user meets it.
+"""The exceptions of the package: every expected failure is a `GGFError`.
 
-Every expected failure is a `GGFError`: a message (what, which value, where), one hint (a command or a
-change that helps) and the exit code of the command line. Nothing below the command line prints or exits.
+A `GGFError` has a message (what, which value, where), one hint (a command or a change that helps)
+and the exit code of the command line. Nothing below the command line prints or exits.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class GGFError(Exception):
@@ -24,13 +26,38 @@ class GGFError(Exception):
 
 
 class UsageError(GGFError):
-    """A value the caller gave is not usable."""
+    """A value that the caller passed is not usable."""
 
     exit_code = 2
 
 
+class OptionError(UsageError):
+    """An option has a value that is not usable, or the solver has no such option.
+
+    Message and hint spell options as Python does ("eps_rel"); the command line turns them into
+    flags.
+
+    Args:
+        message: What is wrong, with the offending value, in one sentence.
+        option: The option's name in Python.
+        others: Other options that message or hint name.
+        hint: One change that helps.
+
+    Attributes:
+        option: The option's name in Python.
+        options: All options that message or hint name, `option` first.
+    """
+
+    def __init__(
+        self, message: str, *, option: str, others: Iterable[str] = (), hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.option = option
+        self.options = (option, *others)
+
+
 class ConfigError(UsageError):
-    """`checkpoints.toml` does not say what it must say."""
+    """`checkpoints.toml` has an entry that is not valid."""
 
 
 class CheckpointError(GGFError):
@@ -40,20 +67,20 @@ class CheckpointError(GGFError):
 
 
 class SolveError(GGFError):
-    """Samples did not reach the end: not finite, or out of evaluations."""
+    """Samples did not finish: not finite, out of evaluations, or out of memory."""
 
     exit_code = 4
 
 
 class OutputError(GGFError):
-    """A result could not be written, or is no longer what was written."""
+    """A result could not be written, or its file has changed since it was written."""
 
     exit_code = 5
 
 
 class JobError(GGFError):
-    """The other processes of a job cannot be reached."""
+    """The other processes of a distributed job cannot be reached."""
 
 
 class AssumptionWarning(UserWarning):
-    """A checkpoint does not state something that its samples depend on, and it was assumed."""
+    """A checkpoint does not state a setting that its samples depend on; a default was assumed."""

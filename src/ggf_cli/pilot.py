@@ -1,50 +1,60 @@
-"""A pilot: a few samples with adaptive steps, whose mean schedule the others then take without control.
+"""Pilot samples: the mean of the steps of a few adaptive samples is the schedule of the others.
 
-What is lost is that every sample has steps of its own. What is gained is a cost that is known beforehand.
+The other samples then have no step size control of their own, and a known number of evaluations.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from ggf_cli.engine import Engine, Outcome
-from ggf_cli.errors import SolveError, UsageError
+from ggf_cli.errors import OptionError, SolveError
 from ggf_cli.sampling import choose_batch_size
 from ggf_cli.scalars import as_int
 from ggf_cli.score import ScoreModel
 from ggf_cli.sde import SDE
+from ggf_cli.solvers.adaptive_multistep import AdaptiveMultistep
+from ggf_cli.solvers.base import Solver
 from ggf_cli.trace import Trace
 
-FIRST = 2**62  # pilot samples have the indices from here on, which hardly anybody asks for
+# The index of the first pilot sample: so large that a run hardly uses the same samples.
+FIRST = 2**62
 MOST = 1_000_000
 
 
-def frozen(
-    model: ScoreModel, solver: Any, samples: int, *, seed: int = 0, batch_size: int | None = None
-) -> Any:
-    """The solver with the mean schedule of some samples.
+def freeze_schedule(
+    model: ScoreModel,
+    solver: Solver,
+    samples: int,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> AdaptiveMultistep:
+    """Draw pilot samples and return the solver with their mean schedule as `times`.
 
     Args:
-        model: What to sample from.
-        solver: One with an option `times`, such as `AdaptiveMultistep`.
-        samples: How many, 1..1,000,000.
-        seed: They are the samples from index 2^62 on of this seed: do not draw those with the schedule that they decide.
-        batch_size: Rows per network call; None chooses.
+        model: The model to sample from.
+        solver: A solver with the option `times`: `AdaptiveMultistep`.
+        samples: Number of pilot samples, 1..1,000,000.
+        seed: The random seed. The pilot samples have the indices from 2^62 on: do not draw these
+            again with the schedule that they decide.
+        batch_size: Batch size; None chooses one.
 
     Raises:
-        UsageError: The solver has no schedule to freeze, or a number is out of range.
-        SolveError: No sample reached the end.
+        OptionError: The solver has no option `times`, or `times` is set already.
+        UsageError: A number is out of range.
+        SolveError: No pilot sample finished.
     """
-    if not hasattr(solver, "times"):
-        raise UsageError(
-            f"solver '{solver.name}' takes no frozen steps (--times)",
-            hint="adaptive-multistep does",
+    if not isinstance(solver, AdaptiveMultistep):
+        raise OptionError(
+            f"solver '{solver.name}' takes no frozen steps (times)",
+            option="times",
+            hint="use solver adaptive-multistep",
         )
     if solver.times is not None:
-        raise UsageError("--pilot and --times exclude each other")
+        raise OptionError("pilot and times exclude each other", option="pilot", others=["times"])
     indices = pilot_indices(samples)
     trace = Trace(indices, model.sde.T)
     engine = Engine(
@@ -54,8 +64,8 @@ def frozen(
         batch_size=choose_batch_size(model, len(indices)) if batch_size is None else batch_size,
     )
     arrived = []
-    for sample in engine.run(indices, trace.see):
-        trace.end(sample)
+    for sample in engine.run(indices, trace.update):
+        trace.finish(sample)
         if sample.outcome is Outcome.DONE:
             arrived.append(trace.times[sample.index])
     if not arrived:
@@ -65,29 +75,30 @@ def frozen(
 
 
 def pilot_indices(samples: int) -> range:
-    """The sample indices of a pilot of so many samples."""
+    """The sample indices of the pilot samples."""
     return range(FIRST, FIRST + as_int(samples, "the number of pilot samples", low=1, high=MOST))
 
 
 def mean_schedule(sde: SDE, runs: list[list[float]]) -> list[float]:
-    """The mean of several schedules, with as many steps as they have on average.
+    """The mean of several schedules, with the mean number of their steps, rounded.
 
-    Each is a path in log(alpha / sigma) over the share of its steps that are done; the paths are averaged.
+    The mean is that of log(alpha / sigma), at equal shares of the steps of each schedule.
 
     Args:
         sde: The forward SDE.
-        runs: Falling times from T to t_eps, each.
+        runs: The schedules: falling times from T to t_eps.
     """
     steps = round(sum(len(run) - 1 for run in runs) / len(runs))
     shares = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     paths = [_at(sde.half_log_snr(torch.tensor(run, dtype=torch.float64)), shares) for run in runs]
     times: list[float] = sde.time_at(torch.stack(paths).mean(0)).tolist()
-    times[0], times[-1] = runs[0][0], runs[0][-1]  # not their rounded images
+    # The ends exactly, without the rounding of the two conversions.
+    times[0], times[-1] = runs[0][0], runs[0][-1]
     return times
 
 
 def _at(path: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """A path of n steps, (n + 1,), at shares of its length, linear in between."""
+    """Interpolate a path of n steps, (n + 1,), linearly at shares of its length."""
     place = shares * (len(path) - 1)
     before = place.floor().long().clamp(max=len(path) - 2)
     return torch.lerp(path[before], path[before + 1], place - before)

@@ -1,7 +1,8 @@
-"""Names to objects: one plain table for solvers, one for networks.
+"""Tables of named objects: the entry type, and look-up with a suggestion for a misspelt name.
 
-A table entry names its object as "module:attribute" and is imported when first used, so that listing and
-help never import torch. A new entry is one line; there are no decorators and no import side effects.
+An entry names its object as "module:attribute" and imports it on first use, so that listing and
+help do not import torch. A new entry is one line in a table; there are no decorators and no import
+side effects.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from typing import Any, TypeVar
 
 from ggf_cli.errors import UsageError
 
-SDE_TITLES = {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}  # as people write them
+# How text for people spells the SDEs.
+SDE_TITLES = {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a table: where the object is, and what it is in a few words."""
+    """An entry of a table: the import path of the object, and a summary in a few words."""
 
     target: str
     summary: str
@@ -33,13 +35,16 @@ class Entry:
 
 
 def lookup(table: Mapping[str, T], name: str, kind: str, hint: str) -> T:
-    """The entry called `name`, or a `UsageError` that says what was probably meant.
+    """Return the entry called `name`.
 
     Args:
-        table: Where to look.
-        name: What the user typed.
-        kind: What the table holds, for the message ("solver").
-        hint: What to do when nothing is close ("see ggf list-models").
+        table: The table.
+        name: The name to look up.
+        kind: The kind of entry, for the message ("solver").
+        hint: The hint to give in the message ("see ggf list-models").
+
+    Raises:
+        UsageError: There is no such entry; the hint suggests a name that is spelled alike.
     """
     if name in table:
         return table[name]
@@ -47,6 +52,6 @@ def lookup(table: Mapping[str, T], name: str, kind: str, hint: str) -> T:
 
 
 def did_you_mean(name: str, choices: Iterable[str], otherwise: str) -> str:
-    """ "did you mean 'church'?", followed by `otherwise`."""
+    """Suggest a choice that is spelled like `name`: "did you mean 'church'? " + `otherwise`."""
     close = difflib.get_close_matches(name.lower(), list(choices), n=1)
     return f"did you mean '{close[0]}'? {otherwise}" if close else otherwise

@@ -1,4 +1,4 @@
-"""What a run tells: each sample as it finishes, and where the run stands."""
+"""The results of the engine: finished samples, and the progress of a run."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
-    """A sample that left the batch.
+class FinishedSample:
+    """A sample that is done or was stopped.
 
     Attributes:
         index: Its sample index.
-        x: The state it ended with, (C, H, W) on the host, in the range of the data; denoised if `DONE`.
+        x: Its final state, (C, H, W) on the host, in the range of the data; denoised if `DONE`.
         image: The same as float32 in [0, 1].
-        nfe: Evaluations it took, the denoising one included.
-        accepted: Steps it took.
-        rejected: Attempts thrown away.
+        nfe: Its network evaluations, the denoising one included.
+        accepted: Its accepted steps.
+        rejected: Its rejected attempts.
         t: The time it reached.
         outcome: How it ended.
     """
@@ -43,18 +43,19 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands after a tick.
+    """The state of a run after a tick.
 
     Attributes:
-        finished: Samples that have left the batch.
-        nfe_finished: Evaluations they took, in all.
-        running: Sample index of each running sample, those that wait for a slot after memory ran out included.
+        finished: Number of finished samples.
+        nfe_finished: Their network evaluations, in all.
+        running: Sample index of each running sample, including those without a slot after memory
+            ran out.
         running_nfe: Evaluations so far of each running sample.
         running_t: Time of each running sample, from T down to t_eps.
-        accepted: Steps taken, in all.
-        rejected: Attempts thrown away, in all.
+        accepted: Accepted steps, in all.
+        rejected: Rejected attempts, in all.
         network_calls: Network calls so far.
-        rows_evaluated: Rows over all calls.
+        rows_evaluated: Rows of all calls.
     """
 
     finished: int
@@ -69,6 +70,6 @@ class Progress:
 
     @property
     def utilisation(self) -> float:
-        """Evaluations that a sample needed ÷ rows evaluated; padding lowers it."""
+        """The share of evaluated rows that belonged to a running sample; padding lowers it."""
         needed = self.nfe_finished + sum(self.running_nfe)
         return needed / self.rows_evaluated if self.rows_evaluated else 1.0

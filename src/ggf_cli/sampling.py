@@ -1,4 +1,4 @@
-"""`sample` and `stream`: the engine as one call."""
+"""`sample` and `stream`: draw samples with one call. Also the choice of the batch size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor
 
-from ggf_cli.engine import EVEN, Engine, Finished, Outcome
+from ggf_cli.engine import EVEN, Engine, FinishedSample, Outcome
 from ggf_cli.errors import UsageError
 from ggf_cli.runtime.memory import out_of_memory, release
 from ggf_cli.scalars import as_indices, as_int, shown
@@ -20,13 +20,15 @@ from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.base import Solver, time_dtype
 
-# Rows per network call by default, where they are not measured. On 2 CPU cores an evaluation of the embedded network costs 2.2 ms a
-# row with 16 rows, 1.3 ms with 128 and no less with more. Large images need their memory for fewer: one of 256 x 256 takes NCSN++
-# about 0.6 GB.
+# Default batch size, and the largest number of pixels in a batch, where the batch size is not
+# measured. On 2 CPU cores an evaluation of the embedded network costs 2.2 ms a row in a batch of
+# 16, 1.3 ms in a batch of 128 and no less in larger batches. Memory limits the batch of large
+# images: 256 x 256 takes NCSN++ about 0.6 GB a row.
 ROWS = {"cpu": 128, "mps": 64}
 PIXELS = {"cpu": 2**17, "mps": 2**18}
 
-# On CUDA they are: from the fewest on twice as many, while a row gets cheaper by so much; measured by the median of so many calls.
+# On CUDA the batch size is measured: starting from FEWEST it is doubled while that makes a row
+# cheaper by the factor GAIN, by the median of CALLS calls.
 FEWEST, MOST = 8, 1024
 GAIN = 1.05
 CALLS = 5
@@ -34,18 +36,18 @@ CALLS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class SampleResult:
-    """Samples in the order they were asked for, and what they cost.
+    """Samples in the order of the request, and their cost.
 
     Attributes:
         images: float32 in [0, 1], (N, C, H, W); NaN where a sample did not finish.
         index: Sample indices, (N,) int64.
         nfe: Network evaluations of each sample, the denoising one included, (N,) int64.
-        accepted: Steps of each sample, (N,) int64.
-        rejected: Attempts thrown away by each sample, (N,) int64.
+        accepted: Accepted steps of each sample, (N,) int64.
+        rejected: Rejected attempts of each sample, (N,) int64.
         outcomes: How each sample ended.
         network_calls: Network calls of the whole run.
-        rows_evaluated: Rows over all calls.
-        batch_size: Rows per network call in the end; fewer than asked for if memory ran out.
+        rows_evaluated: Rows of all calls.
+        batch_size: Batch size at the end; smaller than requested if memory ran out.
     """
 
     images: Tensor
@@ -60,7 +62,7 @@ class SampleResult:
 
     @property
     def utilisation(self) -> float:
-        """Evaluations that a sample needed ÷ rows evaluated by the network."""
+        """The share of evaluated rows that belonged to a running sample."""
         return int(self.nfe.sum()) / self.rows_evaluated
 
 
@@ -78,12 +80,12 @@ def sample(
 
     Args:
         model: A `ScoreModel`, from `load_model` or of your own.
-        indices: How many samples (0 to n - 1), or which sample indices, each in 0..2^63 - 1 and once: a list, a range, an array or
-            a tensor of whole numbers of any type.
+        indices: The number n of samples (0 to n - 1), or the sample indices, each in 0..2^63 - 1
+            and once: a list, a range, an array or a tensor of whole numbers of any type.
         solver: A solver's name, with its options as keyword arguments, or a solver.
-        seed: Sample i of a seed is always the same sample.
-        batch_size: Rows per network call; None chooses.
-        max_nfe: Give a sample up after this many evaluations; None: see `Engine`.
+        seed: The random seed; sample i of a seed is always the same sample.
+        batch_size: Batch size; None chooses one.
+        max_nfe: Stop a sample after this many evaluations; None: see `Engine`.
         **options: Options of the named solver, such as eps_rel=0.02.
 
     Raises:
@@ -148,16 +150,17 @@ def stream(
     seed: int = 0,
     batch_size: int = 16,
     max_nfe: int | None = None,
-) -> Iterator[Finished]:
-    """Yield samples as they finish, not in the order asked for.
+) -> Iterator[FinishedSample]:
+    """Yield samples in the order in which they finish.
 
     Args:
-        model: As `sample` takes it.
-        indices: As `sample` takes them; also an iterator that never ends. Only that is checked as it is drawn from, all others at once.
+        model: As in `sample`.
+        indices: As in `sample`, or an iterator, which may be endless. The indices of an iterator
+            are checked when they are drawn, all others at once.
         solver: A solver, or the name of one.
-        seed: As `sample` takes it.
-        batch_size: Rows per network call.
-        max_nfe: As `sample` takes it.
+        seed: As in `sample`.
+        batch_size: Batch size.
+        max_nfe: As in `sample`.
 
     Raises:
         UsageError: A value is out of range.
@@ -168,9 +171,11 @@ def stream(
 
 
 def choose_batch_size(model: ScoreModel, num_samples: int) -> int:
-    """The batch size that `auto` stands for; even, so no more than one more than there are samples.
+    """Choose the batch size (`auto`).
 
-    On CUDA the fastest, measured in a few seconds; elsewhere by device and image size.
+    It is even, and at most the number of samples rounded up to an even number; 1 for one sample. On
+    CUDA it is the fastest, measured in a few seconds; elsewhere it follows from device and image
+    size.
     """
     num_samples = as_int(num_samples, "the number of samples", low=1)
     most = num_samples + num_samples % EVEN if num_samples > 1 else 1
@@ -182,11 +187,11 @@ def choose_batch_size(model: ScoreModel, num_samples: int) -> int:
 
 
 def fastest_batch_size(model: ScoreModel, most: int) -> int:
-    """Double the rows while that makes evaluations cheaper and memory lasts.
+    """Measure the fastest batch size: double it while a row gets cheaper and memory suffices.
 
     Args:
-        model: What is evaluated.
-        most: No more rows than these; so few that there is nothing to choose are not tried.
+        model: The model to evaluate.
+        most: Largest batch size. Nothing is measured if it leaves no choice.
     """
     most = min(most, MOST)
     sizes = [FEWEST << k for k in range(most.bit_length()) if FEWEST << k < most] + [most]
@@ -201,13 +206,14 @@ def fastest_batch_size(model: ScoreModel, most: int) -> int:
 
 @torch.no_grad()
 def _seconds_a_row(model: ScoreModel, rows: int) -> float:
-    """Of an evaluation; infinity without memory for it."""
+    """Measure the seconds that an evaluation costs a row; infinity if memory runs out."""
     device = torch.device(model.device)
     times = []
     try:
         x = torch.zeros(rows, *model.shape, dtype=model.dtype, device=device)
         t = torch.full((rows,), model.sde.T, dtype=time_dtype(device), device=device)
-        for _ in range(1 + CALLS):  # the first one warms up
+        # The first call is a warm-up.
+        for _ in range(1 + CALLS):
             start = perf_counter()
             model.score(x, t)
             if device.type == "cuda":

@@ -1,10 +1,10 @@
-"""Convert numbers as people pass them to Python's own, once, where they enter the package.
+"""Convert arguments to Python numbers, and check their range, where they enter the package.
 
-Accepted are Python's numbers, NumPy's and torch's scalars, and arrays and tensors of no dimensions on any device. What is not a number
-of the wanted kind is refused: a bool is no number, a float is no whole number (3.0 neither), a word is no number, one item is
-not taken out of an array.
+Accepted are Python numbers, scalars of NumPy and torch, and arrays and tensors without dimensions,
+on any device. Everything else is refused: a bool is not a number, a float is not a whole number
+(3.0 is not either), text is not a number, and an array of one item is not a scalar.
 
-Nothing here imports NumPy or torch.
+This module imports neither NumPy nor torch.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from typing import Any
 
 from ggf_cli.errors import UsageError
 
-MAX_INT = 2**63 - 1  # the largest seed, the largest sample index
+# The largest seed and the largest sample index.
+MAX_INT = 2**63 - 1
 
 
-def as_int(value: Any, name: str, *, above: float = -math.inf, low: float = 0, high: float = MAX_INT) -> int:  # fmt: skip
-    """A whole number as Python's int.
+def as_int(
+    value: Any, name: str, *, above: float = -math.inf, low: float = 0, high: float = MAX_INT
+) -> int:
+    """Convert a whole number to a Python int.
 
     Args:
-        value: What was passed.
-        name: Of the argument, for the message.
+        value: The value to convert.
+        name: The name of the argument, for the message.
         above: Exclusive lower bound.
         low: Inclusive lower bound.
         high: Inclusive upper bound.
@@ -53,11 +56,11 @@ def as_float(
     high: float = math.inf,
     finite: bool = True,
 ) -> float:
-    """A real number as Python's float: of a float32 0.1, its exact value 0.10000000149011612.
+    """Convert a real number to a Python float, exactly: float32 0.1 is 0.10000000149011612.
 
     Args:
-        value: What was passed.
-        name: Of the argument, for the message.
+        value: The value to convert.
+        name: The name of the argument, for the message.
         above: Exclusive lower bound.
         low: Inclusive lower bound.
         high: Inclusive upper bound.
@@ -70,7 +73,8 @@ def as_float(
     if not isinstance(plain, bool) and isinstance(plain, Real):
         try:
             number = float(plain)
-        except OverflowError:  # an int beyond all floats
+        except OverflowError:
+            # An int that is larger than the largest float.
             number = math.nan
         if above < number and low <= number <= high and not (finite and math.isinf(number)):
             return number
@@ -78,10 +82,10 @@ def as_float(
 
 
 def as_bool(value: Any, name: str) -> bool:
-    """True or False as Python's bool; 0 and 1 are neither.
+    """Convert a truth value to a Python bool; 0 and 1 are refused.
 
     Raises:
-        UsageError: Neither.
+        UsageError: Not a bool.
     """
     plain = _plain(value)
     if isinstance(plain, bool):
@@ -90,13 +94,15 @@ def as_bool(value: Any, name: str) -> bool:
 
 
 def as_indices(indices: Any) -> Sequence[int] | Iterator[int]:
-    """Sample indices, each in 0..2^63 - 1, as Python's ints.
+    """Convert sample indices, each in 0..2^63 - 1, to Python ints.
 
     Args:
-        indices: A count n, for 0..n - 1; or whole numbers: a list, a range, an array or tensor of one dimension, an iterator.
+        indices: A number n, which means 0..n - 1; or whole numbers: a list, a range, an array or
+            tensor of one dimension, an iterator.
 
     Returns:
-        A sequence, all of it checked; of an iterator, which may be endless, one that checks each index when it is taken.
+        A checked sequence. For an iterator, which may be endless: an iterator that checks each
+        index when it is drawn.
 
     Raises:
         UsageError: Not indices, or one out of range.
@@ -118,7 +124,7 @@ def as_indices(indices: Any) -> Sequence[int] | Iterator[int]:
 
 
 def as_index(index: Any) -> int:
-    """A sample index as Python's int.
+    """Convert a sample index to a Python int.
 
     Raises:
         UsageError: Not in 0..2^63 - 1.
@@ -129,10 +135,10 @@ def as_index(index: Any) -> int:
 
 
 def items(values: Any, name: str) -> list[Any]:
-    """The items of a sequence, an array or a tensor, of one dimension.
+    """List the items of a sequence, or of an array or tensor of one dimension.
 
     Raises:
-        UsageError: It is none.
+        UsageError: `values` is none of these.
     """
     found: list[Any] | None = None
     if hasattr(values, "ndim"):
@@ -145,7 +151,7 @@ def items(values: Any, name: str) -> list[Any]:
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: on one line, not too long."""
+    """Format a value for a message: its repr on one line, shortened to 60 characters."""
     try:
         text = " ".join(repr(value).split())
     except Exception:  # noqa: BLE001 - an int of thousands of digits has no repr, for one
@@ -154,20 +160,22 @@ def shown(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What a scalar, or an array without dimensions, holds; anything else as it is."""
+    """Unwrap an array without dimensions; return any other value unchanged."""
     return _listed(value) if getattr(value, "ndim", None) == 0 else value
 
 
 def _listed(array: Any) -> Any:
-    """The numbers of an array or tensor as Python has them; None of what holds none.
+    """Convert an array or tensor to Python numbers; None if it holds no numbers.
 
-    By `tolist`, as `item` makes 0 of a masked number.
+    Uses `tolist`, because `item` converts a masked number to 0.
     """
-    if getattr(getattr(array, "dtype", None), "kind", "") in ("m", "M"):  # dates, listed as ints
+    # Dates, which `tolist` converts to ints.
+    if getattr(getattr(array, "dtype", None), "kind", "") in ("m", "M"):
         return None
     try:
         return array.tolist()
-    except (AttributeError, RuntimeError):  # RuntimeError: a tensor on the device "meta"
+    except (AttributeError, RuntimeError):
+        # RuntimeError: a tensor on the device "meta".
         return None
 
 
@@ -178,4 +186,6 @@ def _refused(value: Any, name: str, kind: str, above: float, low: float, high: f
 
 
 def _limit(bound: float) -> str:
-    return "2^63 - 1" if bound == MAX_INT else f"{bound:g}" if isinstance(bound, float) else str(bound)  # fmt: skip
+    if bound == MAX_INT:
+        return "2^63 - 1"
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)

@@ -1,9 +1,9 @@
-"""The score of the noisy data, behind one signature, and the one place where evaluations are counted.
+"""Score models: the score of the noisy data as one function, and the count of its evaluations.
 
     score(x, t) = grad_x log p_t(x)            x (B, *), t (B,) -> (B, *), every row with its own t
 
-A network rarely returns the score itself; a parametrisation says how its output becomes one. Solvers see
-`score(x, t)` only: they never learn what network, if any, is behind it.
+A network rarely returns the score itself; a parametrisation converts its output to the score.
+Solvers call `score(x, t)` only and do not use the network.
 """
 
 from __future__ import annotations
@@ -20,29 +20,35 @@ from ggf_cli.errors import UsageError
 from ggf_cli.scalars import as_int, items, shown
 from ggf_cli.sde import SDE, VPSDE, expand_as_batch
 
-MAX_SIZE = 2**30  # numbers of a sample
+# The largest number of elements of a sample.
+MAX_SIZE = 2**30
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreModel:
-    """A score with all that is needed to sample from it.
+    """A score and everything that is needed to sample from it.
 
     Args:
-        score: x (B, *shape), t (B,) -> (B, *shape), on `device`; must leave x as it is. t is float64 (float32 on mps): cast it
-            as your network needs. Each row must depend on its own x and t alone.
-        sde: The forward SDE that the score belongs to.
+        score: x (B, *shape), t (B,) -> (B, *shape), on `device`; it must not change x. t is float64
+            (float32 on mps): cast it to the dtype of your network. The score of a row must depend
+            only on the x and t of that row.
+        sde: The forward SDE of the score.
         shape: Shape of one sample, (C, H, W) for images; kept as a tuple.
-        name: How messages and logs call the model.
-        device: Where `score` expects its inputs.
-        dtype: The dtype in which `score` gets x. Solvers keep x in it too, but at least in float32 (`state_dtype`).
+        name: The name of the model in messages and logs.
+        device: The device of the inputs of `score`.
+        dtype: The dtype of x when `score` is called. Solvers keep x in it too, but at least in
+            float32 (`state_dtype`).
         provenance: JSON data for the run log: source, sha256, parameters, licence.
-        distribution: The distribution of the data where it is known exactly, with `sample` and `moments` as
-            `networks.mixture.GaussianMixture` has them.
-        recommended: Options that suit the model, {"snr": 0.075}: solvers that have them and leave them open take them.
-        precision: Of the network's arithmetic, for the run log: `ggf_cli.runtime.precision`.
-        compiled: Whether the score is code for a few batch sizes, which the engine then keeps to: `ggf_cli.runtime.compilation`.
+        distribution: The data distribution if it is known exactly, with `sample` and `moments` like
+            those of `networks.mixture.GaussianMixture`.
+        recommended: Solver options that suit the model, {"snr": 0.075}. A solver uses those that it
+            has and whose value is None.
+        precision: Precision of the network's arithmetic, for the run log:
+            `ggf_cli.runtime.precision`.
+        compiled: The network is compiled for a few batch sizes and the engine uses only these:
+            `ggf_cli.runtime.compilation`.
     """
 
     score: ScoreFunction
@@ -64,18 +70,18 @@ class ScoreModel:
 
     @property
     def state_dtype(self) -> torch.dtype:
-        """The dtype of x in solvers and samples: products of a step overflow float16 where the score does not."""
+        """The dtype of x in solvers and samples: at least float32, as steps overflow float16."""
         return torch.promote_types(self.dtype, torch.float32)
 
 
 def as_shape(shape: Any) -> tuple[int, ...]:
-    """The shape of a sample as a tuple of Python's ints; 1 to 2^30 numbers.
+    """Convert the shape of a sample to a tuple of Python ints; 1 to 2^30 elements.
 
     Args:
         shape: Whole numbers of any type: a tuple, a list, a torch.Size, an array.
 
     Raises:
-        UsageError: Not such a shape.
+        UsageError: Not a shape, or too many elements.
     """
     name = "the shape of a sample"
     try:
@@ -84,7 +90,8 @@ def as_shape(shape: Any) -> tuple[int, ...]:
         sizes = ()
     if not sizes or math.prod(sizes) > MAX_SIZE:
         raise UsageError(
-            f"{name} is {shown(shape)}, it must be a tuple of whole numbers >= 1, 2^30 at most multiplied",
+            f"{name} is {shown(shape)}, it must be a tuple of whole numbers >= 1"
+            " with a product <= 2^30",
             hint="like (3, 32, 32)",
         )
     return sizes
@@ -114,10 +121,12 @@ def ve_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
 def ve_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     """network(x, 999 (1 - t)) / sigma(t): NCSN++ trained at 1000 noise levels (VE, SMLD).
 
-    The network knows the labels k = 0..999, at the noise levels sigma_max (sigma_min / sigma_max)^(k / 999): falling, and equal
-    to sigma(t) at t = 1 - k / 999. Between whole labels the label is interpolated; Song's code rounds it.
+    The network was trained at the labels k = 0..999, with the noise levels
+    sigma_max (sigma_min / sigma_max)^(k / 999), which fall and equal sigma(t) at t = 1 - k / 999.
+    Between whole labels the label is interpolated; Song's code rounds it.
 
-    Reference: Song et al. 2021, arXiv:2011.13456, the `ve` models of their code that are not `continuous`.
+    Reference: Song et al. 2021, arXiv:2011.13456, the `ve` models of their code that are not
+    `continuous`.
     """
 
     def score(x: Tensor, t: Tensor) -> Tensor:
@@ -129,9 +138,10 @@ def ve_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
 def vp_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     """-network(x, label) / sigma(t): noise prediction of DDPM, trained at 1000 noise levels (VP).
 
-    The network knows the labels k = 0..999, at the noise levels sigma_k = sqrt(1 - prod_{i <= k} (1 - beta_i)). The label
-    of t is the k whose level is sigma(t), interpolated in log(alpha / sigma) between whole numbers. (Song's code takes
-    k = 999 t, which at t_eps is a whole level off: sigma(0.001) = 0.0105 lies just above sigma_0 = 0.01.)
+    The network was trained at the labels k = 0..999, with the noise levels
+    sigma_k = sqrt(1 - prod_{i <= k} (1 - beta_i)). The label of t is the k whose level is sigma(t),
+    interpolated in log(alpha / sigma) between whole numbers. (Song's code takes k = 999 t, which at
+    t_eps is a whole level off: sigma(0.001) = 0.0105 lies just above sigma_0 = 0.01.)
 
     Reference: Ho et al. 2020, arXiv:2006.11239; Lu et al. 2022, arXiv:2206.00927, appendix D.
     """
@@ -149,7 +159,7 @@ def vp_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
 
 
 def _interpolate(value: Tensor, falling: Tensor) -> Tensor:
-    """The fractional index at which a falling sequence (n,) takes each value (B,), held within 0..n-1."""
+    """The fractional index of each value (B,) in a falling sequence (n,), clamped to 0..n-1."""
     k = torch.searchsorted(-falling, -value).clamp(1, len(falling) - 1)
     before, after = falling[k - 1], falling[k]
     fraction = ((before - value) / (before - after)).clamp(0, 1)
@@ -157,7 +167,7 @@ def _interpolate(value: Tensor, falling: Tensor) -> Tensor:
 
 
 def exact(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
-    """network(x, alpha(t), sigma(t)): a distribution that knows its own score at every noise level."""
+    """network(x, alpha(t), sigma(t)): a distribution whose exact score is known."""
 
     def score(x: Tensor, t: Tensor) -> Tensor:
         return network(x, sde.alpha(t), sde.sigma(t))
@@ -167,11 +177,11 @@ def exact(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
 
 @dataclass(frozen=True)
 class Parametrization:
-    """One way in which a network's output becomes the score: parametrization(network, sde) is the score.
+    """A conversion of network output to the score: parametrization(network, sde) is the score.
 
     Attributes:
-        wrap: Makes the score.
-        sdes: The SDEs it goes with.
+        wrap: Makes the score function.
+        sdes: The names of the SDEs that it supports.
     """
 
     wrap: Callable[[Callable[..., Tensor], SDE], ScoreFunction]
@@ -191,17 +201,17 @@ PARAMETRIZATIONS: dict[str, Parametrization] = {
 
 
 class CountedScore:
-    """A score that counts its evaluations and remembers which rows it answered with NaN or infinity.
+    """A score that counts its evaluations and records which rows had a score with NaN or infinity.
 
     Args:
         score: x (B, *), t (B,) -> (B, *).
-        dtype: What `score` gets x in; the answer has the dtype of the x asked at.
+        dtype: The dtype of x when `score` is called. The result has the dtype of the caller's x.
 
     Attributes:
         calls: Network calls so far.
-        rows_evaluated: Rows over all calls: what the hardware worked for.
-        nfe: Evaluations of the sample that now sits in each slot, (B,) int64 on the host.
-        finite: (B,) bool on the device; False once a row's score was not finite.
+        rows_evaluated: Rows of all calls, padding included.
+        nfe: Evaluations of the present sample of each slot, (B,) int64 on the host.
+        finite: (B,) bool on the device; False once the score of a row was not finite.
     """
 
     def __init__(self, score: ScoreFunction, dtype: torch.dtype) -> None:
@@ -225,17 +235,18 @@ class CountedScore:
         self.calls += 1
         self.rows_evaluated += len(x)
         self.nfe += 1
-        # The largest number of a row is finite if all are, NaN included; seven times as fast as asking each.
+        # The largest element of a row is finite only if all are (amax propagates NaN); seven times
+        # as fast as testing each element.
         self.finite &= score.flatten(1).abs().amax(1).isfinite()
         return score.to(x.dtype)
 
     def open_slots(self, slots: int, device: torch.device) -> None:
-        """Start with `slots` fresh rows."""
+        """Reset to `slots` new rows."""
         self.nfe = torch.zeros(slots, dtype=torch.int64)
         self.finite = torch.ones(slots, dtype=torch.bool, device=device)
 
     def reset_slots(self, slots: Tensor) -> None:
-        """Forget the samples that left the given slots, (k,) int64 on the host."""
+        """Reset the counts of the given slots, (k,) int64 on the host."""
         self.nfe[slots] = 0
         self.finite[slots.to(self.finite.device)] = True
 

@@ -1,14 +1,14 @@
-"""What is solved: the forward SDE that turns data into noise, and its time reversal.
+"""SDEs: the forward SDE that turns data into noise, and its time reversal.
 
     forward    dx = f(x, t) dt + g(t) dw,                               t from 0 (data) to 1 (noise)
     marginal   x(t) | x(0)  ~  N(alpha(t) x(0), sigma(t)^2 I)
     reverse    dx = [f(x, t) - g(t)^2 score(x, t)] dt + g(t) dw,        t from 1 down to t_eps
 
-The noise is additive (g depends on t alone), so Itô and Stratonovich solutions agree and averaging two
-Euler–Maruyama increments (Heun) needs no correction term.
+The noise is additive (g depends on t alone), so Itô and Stratonovich solutions agree and averaging
+two Euler–Maruyama increments (Heun) needs no correction term.
 
-This module knows nothing of networks or solvers. Reference: Song et al. 2021, arXiv:2011.13456, section 3
-and appendix B.
+This module uses neither networks nor solvers. Reference: Song et al. 2021, arXiv:2011.13456,
+section 3 and appendix B.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from torch import Tensor
 from ggf_cli.errors import UsageError
 from ggf_cli.scalars import as_float, items, shown
 
-# Largest sigma / alpha at T, and 1 / the least at t_eps: solvers divide by alpha and square the ratio in float32. Published models
-# reach 1.3e5, and 5e8 is VP to beta 80.
+# Largest sigma / alpha at T, and largest alpha / sigma at t_eps: solvers divide by alpha and square
+# the ratio in float32. Published models reach 1.3e5; VP to beta 80 has 5e8.
 MAX_RATIO = 1e12
 
 
 def expand_as_batch(v: Tensor, x: Tensor) -> Tensor:
-    """Shape one number a row, (B,), to broadcast against a batch of states, (B, *), in its dtype."""
+    """Reshape one number a row, (B,), to broadcast with a batch of states, (B, *), in its dtype."""
     return v.to(x.dtype).reshape(-1, *(1,) * (x.dim() - 1))
 
 
 def _as_range(data_range: Any) -> tuple[float, float]:
-    """Two numbers, (low, high), low < high."""
+    """Check a data range: two numbers (low, high), low < high."""
     name = "data_range"
     try:
         low, high = (as_float(end, name) for end in items(data_range, name))
-    except (UsageError, ValueError):  # ValueError: not two
+    except (UsageError, ValueError):
+        # ValueError: not two numbers.
         low = high = 0.0
     if not low < high:
         raise UsageError(f"{name} is {shown(data_range)}, it must be (low, high), low < high")
@@ -51,7 +52,7 @@ class SDE(abc.ABC):
     """A forward SDE with Gaussian marginals.
 
     Args:
-        t_eps: Where the reverse solve ends and Tweedie's formula takes over, in (0, 1).
+        t_eps: Time at which the reverse solve ends and Tweedie's formula denoises, in (0, 1).
         data_range: Smallest and largest value of the data: two numbers, kept as a tuple.
     """
 
@@ -68,23 +69,27 @@ class SDE(abc.ABC):
         object.__setattr__(self, "data_range", _as_range(self.data_range))
 
     def _make_floats(self, *names: str) -> None:
-        """Keep numbers of any type as Python's floats, so that equal SDEs are equal and JSON takes them."""
+        """Convert fields to Python floats, so that SDEs can be compared and written as JSON."""
         for name in names:
             object.__setattr__(self, name, as_float(getattr(self, name), name))
 
     def _check_ends(self) -> None:
-        """Refuse an SDE at whose ends rounding hides the data or the noise. For the constructors of subclasses, at their end."""
+        """Refuse an SDE with too little noise at t_eps or too little data at T for float32.
+
+        Subclasses call this at the end of `__post_init__`.
+        """
         ends = torch.tensor([self.t_eps, self.T], dtype=torch.float64)
         least, largest = torch.exp(-self.half_log_snr(ends)).tolist()
         if not least >= 1 / MAX_RATIO:
             raise UsageError(
-                f"sigma / alpha is {least:.1e} at t_eps {self.t_eps}, it must be at least {1 / MAX_RATIO:.0e}",
-                hint="a larger t_eps",
+                f"sigma / alpha is {least:.1e} at t_eps {self.t_eps},"
+                f" it must be at least {1 / MAX_RATIO:.0e}",
+                hint="use a larger t_eps",
             )
         if not largest <= MAX_RATIO:
             raise UsageError(
                 f"sigma / alpha is {largest:.1e} at T, it must be at most {MAX_RATIO:.0e}",
-                hint="a smaller beta_max or sigma_max: beyond, nothing of the data is left",
+                hint="use a smaller beta_max or sigma_max",
             )
 
     @abc.abstractmethod
@@ -113,11 +118,11 @@ class SDE(abc.ABC):
 
     @abc.abstractmethod
     def time_at(self, half_log_snr: Tensor) -> Tensor:
-        """The t with this half_log_snr: its inverse, (B,) -> (B,)."""
+        """Inverse of half_log_snr: the time t, (B,) -> (B,)."""
 
     @property
     def prior_std(self) -> float:
-        """Standard deviation of the prior at T: 1 where the variance is preserved."""
+        """Standard deviation of the prior at T; 1 if the SDE preserves the variance."""
         return 1.0
 
     def prior_sampling(self, noise: Tensor) -> Tensor:
@@ -131,7 +136,8 @@ class SDE(abc.ABC):
     def tweedie_denoise(self, x: Tensor, t: Tensor, score: Tensor) -> Tensor:
         """E[x(0) | x(t) = x] = (x + sigma^2 score) / alpha, (B, *).
 
-        Song's code and the paper's leave out the division by alpha, which at t_eps is 0.99995 for VP.
+        Song's code and the paper's leave out the division by alpha, which at t_eps is 0.99995 for
+        VP.
         """
         sigma2 = expand_as_batch(self.sigma(t).square(), x)
         return (x + sigma2 * score) / expand_as_batch(self.alpha(t), x)
@@ -143,7 +149,7 @@ class SDE(abc.ABC):
         return (high - low) / 256
 
     def to_unit_range(self, x: Tensor) -> Tensor:
-        """Map data to float32 in [0, 1], clamped: what an image viewer expects."""
+        """Map data to float32 images in [0, 1], clamped."""
         low, high = self.data_range
         return ((x.to(torch.float32) - low) / (high - low)).clamp(0.0, 1.0)
 
@@ -197,7 +203,7 @@ class VESDE(SDE):
 
 @dataclass(frozen=True, kw_only=True)
 class VPSDE(SDE):
-    """Variance preserving: dx = -beta/2 x dt + sqrt(beta) dw, beta linear in t; the limit of DDPM."""
+    """Variance preserving: dx = -beta/2 x dt + sqrt(beta) dw, beta linear in t; DDPM's limit."""
 
     name: ClassVar[str] = "vp"
 
@@ -237,7 +243,8 @@ class VPSDE(SDE):
         return torch.sqrt(self.beta(t))
 
     def time_at(self, half_log_snr: Tensor) -> Tensor:
-        # alpha^2 = sigmoid(u): its logarithm, by functions that keep rows independent of each other
+        # The logarithm of alpha^2 = sigmoid(u), by functions whose result for a row does not depend
+        # on other rows.
         u = 2 * half_log_snr
         return self._time_at_log_alpha((u.clamp(max=0) - torch.log1p(torch.exp(-u.abs()))) / 2)
 
@@ -270,7 +277,11 @@ SDES: dict[str, type[SDE]] = {sde.name: sde for sde in (VESDE, VPSDE, SubVPSDE)}
 
 
 def sde_from_dict(fields: dict[str, Any]) -> SDE:
-    """Build an SDE from what `SDE.to_dict` wrote. Raises `UsageError` for unknown names or fields."""
+    """Make an SDE from the output of `SDE.to_dict`.
+
+    Raises:
+        UsageError: An unknown name or field.
+    """
     fields = dict(fields)
     name = fields.pop("name", None)
     if name not in SDES:

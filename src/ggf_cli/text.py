@@ -1,14 +1,14 @@
-"""Text from strangers on a terminal."""
+"""Remove control characters from untrusted text before printing it."""
 
 from __future__ import annotations
 
 
 def plain(text: object, *, lines: bool = False) -> str:
-    """Without the control characters that a file or a name from strangers may hold.
+    """Replace the control characters of a text from a file or a name that is not trusted.
 
     Args:
-        text: Anything with words.
-        lines: Whether ends of lines may stay.
+        text: A text, or an object to convert to one.
+        lines: Keep line breaks.
     """
     return "".join(c if c.isprintable() or (lines and c == "\n") else "\ufffd" for c in str(text))
 

@@ -1,37 +1,38 @@
-"""Where samples made their steps, read off the engine as it runs."""
+"""Record the step times of samples while the engine runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ggf_cli.engine import Finished, Progress
+from ggf_cli.engine import FinishedSample, Progress
 
 
 class Trace:
-    """Follows some samples.
+    """The step times of some samples.
 
     Args:
-        indices: Which.
-        start: The time they start at.
+        indices: The samples to record.
+        start: The time at which they start.
 
     Attributes:
-        times: {sample index: its times so far, falling but for ways back up, as restart's}.
+        times: {sample index: its times so far}; they fall, except where a solver adds noise
+            (restart).
     """
 
     def __init__(self, indices: Iterable[int], start: float) -> None:
         self.times: dict[int, list[float]] = {index: [start] for index in indices}
         self._open = set(self.times)
 
-    def see(self, progress: Progress) -> None:
-        """Take in where the samples stand after a tick."""
+    def update(self, progress: Progress) -> None:
+        """Record the times of the running samples after a tick."""
         if not self._open:
             return
         for index, t in zip(progress.running, progress.running_t, strict=True):
             if index in self._open:
                 self._add(index, t)
 
-    def end(self, finished: Finished) -> None:
-        """A sample has left."""
+    def finish(self, finished: FinishedSample) -> None:
+        """Record the last time of a finished sample."""
         if finished.index in self._open:
             self._open.remove(finished.index)
             self._add(finished.index, finished.t)

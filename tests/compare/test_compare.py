@@ -358,7 +358,7 @@ def test_a_cell_that_fails_says_why_and_the_rest_goes_on(tmp_path):
 
 
 def test_options_are_checked_before_anything_is_drawn(tmp_path):
-    with pytest.raises(UsageError, match="eps-rel"):
+    with pytest.raises(UsageError, match="eps_rel"):
         Comparison(request(tmp_path, "adaptive:eps-rel=-1", "em"))
     assert not drawn(tmp_path)
 

@@ -68,7 +68,7 @@ def test_the_widest_sdes_are_accepted():
 
 def test_a_noise_scale_that_overflows_is_refused():
     model = gaussian_model(VESDE(sigma_max=1e10), (4,), torch.float32)
-    with pytest.raises(UsageError, match="noise scale 'er-5' of solver 'er-sde-3' overflows"):
+    with pytest.raises(UsageError, match="noise_scale 'er-5' of solver 'er-sde-3' overflows"):
         ggf_cli.sample(model, 1, solver="er-sde-3")
     other = ggf_cli.sample(model, 1, solver=ERSDE3(noise_scale="sde"))
     assert other.outcomes == ("done",)

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 import ggf_cli
-from ggf_cli.errors import UsageError
+from ggf_cli.cli.console import with_flags
+from ggf_cli.errors import OptionError, UsageError
+from ggf_cli.solvers import make_solver
 
 
 def test_the_documented_session(fashion):
@@ -51,6 +53,27 @@ def test_samples_come_in_the_order_asked_for(mixture):
     assert torch.equal(a.images, b.images[[1, 2, 0]])
 
 
+@pytest.mark.parametrize(
+    ("solver", "options", "option", "message", "flags"),
+    [
+        ("em", {"steps": 0}, "steps", "steps of solver 'em' is 0", "--steps of solver 'em' is 0"),
+        ("em", {"nfe": 9, "steps": 3}, "nfe", "steps and nfe ex", "--steps and --nfe ex"),
+        ("em", {"eps_rel": 1}, "eps_rel", "has no option eps_rel", "has no option --eps-rel"),
+        ("em", {"schedule": "schedule"}, "schedule", "schedule of", "--schedule of solver 'em' is 'schedule'"),
+    ],
+)  # fmt: skip
+def test_errors_name_options_as_python_does_and_the_command_line_adds_dashes(
+    solver, options, option, message, flags
+):
+    with pytest.raises(OptionError) as refused:
+        make_solver(solver, options)
+    error = refused.value
+    assert error.option == option
+    assert message in error.message
+    assert "--" not in f"{error.message}{error.hint}"
+    assert flags in with_flags(error.message, error.options)
+
+
 def test_a_solver_takes_no_further_options(mixture):
     with pytest.raises(UsageError, match="eps_rel"):
         ggf_cli.sample(mixture, 1, solver=ggf_cli.solvers.Adaptive(), eps_rel=0.1)
@@ -60,12 +83,12 @@ def test_a_solver_takes_no_further_options(mixture):
     ("solver", "options", "named"),
     [
         ("adaptiv", {}, "unknown solver 'adaptiv'"),
-        ("em", {"eps_rel": 0.1}, "has no option --eps-rel"),
-        ("adaptive", {"eps_rel": 0.0}, "--eps-rel of solver 'adaptive' is 0.0"),
-        ("adaptive", {"eps_rel": float("nan")}, "eps-rel"),
-        ("adaptive", {"eps_rel": "0.1"}, "eps-rel"),
-        ("adaptive", {"eps_rel": None}, "eps-rel"),
-        ("adaptive", {"eps_abs": -1.0}, "eps-abs"),
+        ("em", {"eps_rel": 0.1}, "has no option eps_rel"),
+        ("adaptive", {"eps_rel": 0.0}, "eps_rel of solver 'adaptive' is 0.0"),
+        ("adaptive", {"eps_rel": float("nan")}, "eps_rel"),
+        ("adaptive", {"eps_rel": "0.1"}, "eps_rel"),
+        ("adaptive", {"eps_rel": None}, "eps_rel"),
+        ("adaptive", {"eps_abs": -1.0}, "eps_abs"),
         ("adaptive", {"norm": "l3"}, "one of l2, linf"),
         ("adaptive", {"safety": 1.5}, "<= 1"),
         ("adaptive", {"extrapolation": 1}, "true or false"),

@@ -143,7 +143,7 @@ def test_one_row_that_does_not_fit_is_an_error_and_what_is_finished_is_kept():
 
     with pytest.raises(SolveError, match=r"size 1\): CUDA out of memory. Tried to allocate 7 GiB$") as error:  # fmt: skip
         drawn()
-    assert "--device" in error.value.hint
+    assert "device" in error.value.hint
     assert sorted(finished) == list(range(8))
     assert score.sizes == [4] * 20
 

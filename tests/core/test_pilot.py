@@ -9,7 +9,7 @@ from PIL import Image
 import ggf_cli
 from ggf_cli.engine import Engine
 from ggf_cli.errors import SolveError, UsageError
-from ggf_cli.pilot import FIRST, frozen, mean_schedule
+from ggf_cli.pilot import FIRST, freeze_schedule, mean_schedule
 from ggf_cli.solvers import make_solver
 from ggf_cli.trace import Trace
 from problems import SUBVP, VE, VP, gaussian_model
@@ -22,8 +22,8 @@ def test_a_sample_with_its_own_steps_frozen_is_the_same_sample(sde):
     model = gaussian_model(sde)
     trace = Trace([3], sde.T)
     engine = Engine(model, make_solver("adaptive-multistep"), batch_size=1)
-    (free,) = engine.run([3], trace.see)
-    trace.end(free)
+    (free,) = engine.run([3], trace.update)
+    trace.finish(free)
     times = ",".join(map(repr, trace.times[3]))
     bound = ggf_cli.sample(model, [3], solver="adaptive-multistep", times=times)
     assert (
@@ -48,21 +48,25 @@ def test_the_mean_of_equal_schedules_is_that_schedule(sde):
 
 
 def test_a_frozen_solver_costs_every_sample_the_same(mixture):
-    solver = frozen(mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=1)
+    solver = freeze_schedule(
+        mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=1
+    )
     free = ggf_cli.sample(mixture, range(FIRST, FIRST + 6), solver="adaptive-multistep", eps_rel=0.05, seed=1)  # fmt: skip
     bound = ggf_cli.sample(mixture, 12, solver=solver, seed=1)
     assert set(bound.nfe.tolist()) == {round(float(free.nfe.double().mean() - 1)) + 1}
     assert (
-        frozen(mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=1) == solver
+        freeze_schedule(mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=1)
+        == solver
     )
     assert (
-        frozen(mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=2) != solver
+        freeze_schedule(mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=2)
+        != solver
     )
 
 
 def test_what_cannot_be_frozen_says_so(mixture):
     with pytest.raises(UsageError, match="takes no frozen steps"):
-        frozen(mixture, make_solver("em"), 4)
+        freeze_schedule(mixture, make_solver("em"), 4)
     with pytest.raises(UsageError, match="must fall"):
         make_solver("adaptive-multistep", {"times": "1.0,0.5,0.6,0.001"})
     with pytest.raises(UsageError, match="could not convert"):
@@ -72,7 +76,7 @@ def test_what_cannot_be_frozen_says_so(mixture):
     lost = gaussian_model(VP)
     broken = type(lost)(score=lambda x, t: x * torch.nan, sde=VP, shape=lost.shape)
     with pytest.raises(SolveError, match="none of 4 pilot samples"):
-        frozen(broken, make_solver("adaptive-multistep"), 4)
+        freeze_schedule(broken, make_solver("adaptive-multistep"), 4)
 
 
 def test_the_command_of_a_pilot_run_names_its_steps(tmp_path):

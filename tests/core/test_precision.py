@@ -115,7 +115,7 @@ def test_float16_is_taken_only_where_it_agrees(fashion):
 
 
 def test_tf32_is_for_cuda():
-    with pytest.raises(UsageError, match="tf32 is arithmetic of CUDA devices, this is cpu"):
+    with pytest.raises(UsageError, match="precision tf32 needs a CUDA device, this is cpu"):
         in_precision(gaussian_model(VP), "tf32")
 
 

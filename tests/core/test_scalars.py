@@ -15,7 +15,7 @@ import ggf_cli
 from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
 from ggf_cli.metrics.evaluator import make_evaluators
-from ggf_cli.pilot import frozen
+from ggf_cli.pilot import freeze_schedule
 from ggf_cli.runtime.precision import in_precision
 from ggf_cli.sampling import choose_batch_size
 from ggf_cli.scalars import MAX_INT, as_float, as_int
@@ -137,15 +137,17 @@ WHOLE_ARGUMENTS = {
     "engine-max-nfe": (lambda v: engine(max_nfe=v), "max NFE"),
     "engine-at-once": (at_once, "at_once"),
     "pilot-samples": (
-        lambda v: frozen(MODEL, make_solver("adaptive-multistep", {"eps_rel": 1.0}), v),
+        lambda v: freeze_schedule(MODEL, make_solver("adaptive-multistep", {"eps_rel": 1.0}), v),
         "pilot",
     ),
     "pilot-seed": (
-        lambda v: frozen(MODEL, make_solver("adaptive-multistep", {"eps_rel": 1.0}), 1, seed=v),
+        lambda v: freeze_schedule(
+            MODEL, make_solver("adaptive-multistep", {"eps_rel": 1.0}), 1, seed=v
+        ),
         "seed",
     ),
     "pilot-batch-size": (
-        lambda v: frozen(
+        lambda v: freeze_schedule(
             MODEL, make_solver("adaptive-multistep", {"eps_rel": 1.0}), 1, batch_size=v
         ),
         "batch size",
@@ -272,7 +274,7 @@ def test_options_of_solvers_refuse_what_is_no_such_value(solver, option, about):
     if about["default"] is None:
         del bad["None"]
     for form, value in bad.items():
-        refuses(lambda v: make_solver(solver, {option: v}), value, form, "--" + option.replace("_", "-"))  # fmt: skip
+        refuses(lambda v: make_solver(solver, {option: v}), value, form, option)
 
 
 def test_samples_by_an_option_of_another_type_are_the_same_to_the_bit():

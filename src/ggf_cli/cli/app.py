@@ -39,8 +39,8 @@ class Group(TyperGroup):
             if not (job and job.local_rank and isinstance(error, UsageError | CheckpointError)):
                 # what is wrong with the command or the model is wrong for all processes of a machine
                 who = f"rank {job.rank}: " if job else ""
-                hint = error.hint or _hint(error, ctx.invoked_subcommand)
-                console.show_error(who + error.message, hint)
+                hint = _hint(error, ctx.invoked_subcommand)
+                console.show_error(error, prefix=who, hint=hint)
             raise typer.Exit(error.exit_code) from error
 
 

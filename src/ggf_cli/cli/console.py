@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
 
-from ggf_cli.errors import OutputError
+from ggf_cli.errors import GGFError, OptionError, OutputError
+from ggf_cli.solvers.catalog import flag
 from ggf_cli.text import plain
 
 
@@ -96,11 +98,31 @@ def time_left(seconds: float) -> str:
     return f"~{clock} left"
 
 
-def show_error(message: str, hint: str | None) -> None:
-    """An expected failure: what, and one hint."""
+def show_error(error: GGFError, *, prefix: str = "", hint: str | None = None) -> None:
+    """Print an expected failure, with options spelled as flags: its message, and a hint.
+
+    Args:
+        error: The failure.
+        prefix: Text before the message.
+        hint: The hint if the failure has none.
+    """
     console = stderr()
+    message, hint = prefix + error.message, error.hint or hint
+    if isinstance(error, OptionError):
+        message, hint = (with_flags(text or "", error.options) for text in (message, hint))
     console.print("[bold red]error:[/] ", end="")
     console.print(plain(message, lines=True), markup=False, soft_wrap=True)
     if hint:
         console.print("[bold cyan]hint:[/] ", end="")
         console.print(plain(hint, lines=True), markup=False, soft_wrap=True)
+
+
+def with_flags(text: str, options: Iterable[str]) -> str:
+    """Replace the names of options in a text by their flags: "eps_rel is -1" -> "--eps-rel is -1".
+
+    Only the first occurrence of each; quoted words are values and stay.
+    """
+    for option in options:
+        name = rf"(?<![\w'\"-]){re.escape(option)}(?![\w'\"-])"
+        text = re.sub(name, flag(option), text, count=1)
+    return text

@@ -1,4 +1,4 @@
-"""`ggf list-solvers`"""
+"""The command `ggf list-solvers`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ggf_cli.solvers.catalog import flag, read_catalog
 
 def list_solvers(
     solver: Annotated[
-        str | None, typer.Argument(help="Show the options of this one.", show_default=False)
+        str | None, typer.Argument(help="Show the options of this solver.", show_default=False)
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the solvers, what each can do, and the options of one.
+    """List the solvers and their properties, or the options of one.
 
     ggf list-solvers
 
@@ -76,7 +76,7 @@ def _default(value: Any) -> str:
 
 
 def _values(option: Any) -> str:
-    """What an option may be, in a few characters."""
+    """The allowed values of an option, as short text."""
     if option["choices"]:
         return " | ".join(option["choices"])
     if option["type"] in ("bool", "text"):

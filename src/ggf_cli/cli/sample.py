@@ -180,7 +180,7 @@ def _with_pilot(
     quiet: bool,
 ) -> Solver:
     """The solver with the mean steps of a pilot of so many samples."""
-    from ggf_cli.pilot import FIRST, frozen, pilot_indices
+    from ggf_cli.pilot import FIRST, freeze_schedule, pilot_indices
 
     if set(pilot_indices(pilot)).intersection(wanted):
         raise UsageError(
@@ -188,7 +188,7 @@ def _with_pilot(
             hint=f"leave out {FIRST} and those after it",
         )
     with console.busy(f"drawing a pilot of {pilot} samples", quiet=quiet):
-        result: Solver = frozen(network, solver, pilot, seed=seed, batch_size=batch_size)
+        result: Solver = freeze_schedule(network, solver, pilot, seed=seed, batch_size=batch_size)
     return result
 
 

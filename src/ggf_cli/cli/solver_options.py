@@ -1,7 +1,7 @@
-"""The flags of the solvers' options, made from the catalog: a new solver needs no line here.
+"""The flags of the solver options, made from the catalog.
 
-An option that several solvers have is one flag; each solver brings its own default. Options are grouped in the help by
-the solvers that have them.
+An option of several solvers is one flag; each solver has its own default. The help groups options
+by the solvers that have them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _TYPES = {"int": int, "float": float, "bool": bool, "text": str}
 
 
 def with_solver_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the flags of all solvers.
+    """Add the flags of all solvers to a command.
 
     Args:
-        command: Takes, beside its own parameters, `solver_options`: {name: value} of the flags that were given.
+        command: A command with the parameter `solver_options`: {name: value} of the given flags.
     """
 
     @functools.wraps(command)
@@ -41,7 +41,7 @@ def with_solver_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _grouped() -> list[tuple[str, list[str]]]:
-    """(option, its solvers): options of the same solvers together, the most common first."""
+    """(option, its solvers) for each option, grouped by solvers, the most common first."""
     names = dict.fromkeys(name for solver in read_catalog().values() for name in solver["options"])
     options = [(name, owners(name)) for name in names]
     groups = list(dict.fromkeys(tuple(solvers) for _, solvers in options))
@@ -68,7 +68,7 @@ def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
 
 
 def _help(name: str, solvers: list[str]) -> str:
-    """What the option does, told for each solver where it is not the same."""
+    """The help of an option; one text for each solver if they differ."""
     by_text: dict[str, list[str]] = {}
     for solver in solvers:
         by_text.setdefault(read_catalog()[solver]["options"][name]["help"], []).append(solver)
@@ -78,7 +78,7 @@ def _help(name: str, solvers: list[str]) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Capitalised if it starts with a word, not with a symbol like "r:"."""
+    """Add a full stop, and capitalise the first word unless it is a symbol like "r:"."""
     capital = text.split()[0].isalpha()
     return f"{text[0].upper() if capital else text[0]}{text[1:]}."
 
@@ -93,7 +93,7 @@ def _panel(solvers: list[str]) -> str:
 
 
 def _defaults(name: str, solvers: list[str]) -> str | bool:
-    """ "0.02", or "1000; heun 17" where solvers differ."""
+    """The default of an option: "0.02", or "1000; heun 17" if solvers differ."""
     catalog = read_catalog()
     by_value: dict[Any, list[str]] = {}
     for solver in solvers:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli.compare.step_sizes import steps_of
-from ggf_cli.engine import Engine, Finished, Outcome, Progress
+from ggf_cli.engine import Engine, FinishedSample, Outcome, Progress
 from ggf_cli.files import open_file
 from ggf_cli.noise import STREAM
 from ggf_cli.runs.layout import write_atomically
@@ -107,13 +107,13 @@ def draw_share(
     trace = Trace(indices[:TRACED], engine.model.sde.T)
 
     def tick(progress: Progress) -> None:
-        trace.see(progress)
+        trace.update(progress)
         on_tick(progress)
 
     start = perf_counter()
-    finished: list[Finished] = []
+    finished: list[FinishedSample] = []
     for sample in job.share(engine, indices, tick) if job else engine.run(indices, tick):
-        trace.end(sample)
+        trace.finish(sample)
         finished.append(sample)
     seconds = perf_counter() - start
     finished.sort(key=lambda sample: sample.index)

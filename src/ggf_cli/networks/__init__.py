@@ -1,4 +1,4 @@
-"""The table of networks: what a checkpoint's `network.name` may be."""
+"""The table of networks: the values of `network.name` in a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that U-Nets for score models are made of."""
+"""Layers of U-Nets for score models."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def timestep_embedding(
 ) -> Tensor:
     """Sines and cosines of the time label at geometric frequencies, (B,) -> (B, channels).
 
-    frequency_i = 10000^(-i / (channels / 2 - freq_shift)), i = 0 .. channels / 2 - 1. Computed in the dtype of
-    t (float64): a label near 999 keeps its fraction. Of an odd number of channels the last is 0.
+    frequency_i = 10000^(-i / (channels / 2 - freq_shift)), i = 0 .. channels / 2 - 1. Computed in
+    the dtype of t (float64), so that a label near 999 keeps its fraction. If the number of channels
+    is odd, the last is 0.
 
     Reference: Vaswani et al. 2017; Ho et al. 2020.
     """
@@ -31,23 +32,25 @@ def timestep_embedding(
 
 def fourier_embedding(x: Tensor, frequencies: Tensor) -> Tensor:
     """sin and cos of 2 pi x frequencies: (B,), (n,) -> (B, 2n). Reference: Tancik et al. 2020."""
-    # Angles run into the thousands, so in float32 the order of the factors shows: this is the published one.
+    # Angles reach thousands, so in float32 the order of the factors matters: this is the published
+    # order.
     angle = x[:, None] * frequencies * 2 * math.pi
     return torch.cat([torch.sin(angle), torch.cos(angle)], dim=1)
 
 
 class RowLinear(nn.Linear):
-    """A linear layer for one vector a row, whose result for a row does not depend on the other rows.
+    """A linear layer for one vector a row; a result does not depend on the other rows.
 
-    On a CPU, matrix products take kernels by the number of rows, and these round differently. So they all have the
-    same number here.
+    On a CPU, the kernel of a matrix product depends on the number of rows, and kernels round
+    differently. So all products have the same number of rows here.
     """
 
     ROWS = 16
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs) -> (B, outputs)."""
-        if x.device.type != "cpu":  # elsewhere convolutions depend on the batch just as well
+        # On other devices, convolutions depend on the batch too.
+        if x.device.type != "cpu":
             return super().forward(x)
         missing = -len(x) % self.ROWS
         padded = torch.cat([x, x[:1].expand(missing, -1)]) if missing else x
@@ -75,10 +78,10 @@ class ResBlock(nn.Module):
         time: Width of the time embedding.
         groups: Groups of the normalisations, or None for Song's rule.
         eps: Their epsilon.
-        groups_in: Groups of the first normalisation, if it has others.
-        resample: Halves or doubles the resolution inside the block, on both ways (BigGAN); the shortcut is a
-            1x1 convolution then too.
-        scale: What the sum is multiplied by.
+        groups_in: Groups of the first normalisation; None is `groups`.
+        resample: Halves or doubles the resolution inside the block, in both branches (BigGAN); then
+            the shortcut is a 1x1 convolution.
+        scale: Factor on the sum.
     """
 
     def __init__(
@@ -117,8 +120,8 @@ class SelfAttention(nn.Module):
 
     Args:
         channels: Width of the input.
-        head_channels: Width of one head; None is one head of all channels. Of as many heads as fit: what is left of
-            the channels has no head.
+        head_channels: Width of one head; None is one head of all channels. The number of heads is
+            rounded down.
     """
 
     def __init__(

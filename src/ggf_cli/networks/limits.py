@@ -1,4 +1,4 @@
-"""How large a network a configuration may ask for: it comes from a file, and building one takes time for each layer."""
+"""Limits on the size of a network, whose configuration comes from an untrusted file."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from typing import Any
 
 from ggf_cli.errors import CheckpointError
 
-MAX_LEVELS = 16  # the published ones have up to 8
-MAX_BLOCKS = 32  # per level; the published ones have up to 8
-MAX_WIDTH = 2**20  # channels
+# Published networks have up to 8 levels, and up to 8 blocks per level.
+MAX_LEVELS = 16
+MAX_BLOCKS = 32
+MAX_WIDTH = 2**20
 
 
 def check_size(channels: tuple[Any, ...], blocks: Any, patch: Any) -> None:
-    """Refuse what no network has.
+    """Check the size of a network.
 
     Args:
         channels: Width of each level.
         blocks: Residual blocks per level.
-        patch: Pixels, across, that one pixel of the network stands for.
+        patch: Side of the square of pixels that is one pixel of the network.
 
     Raises:
         CheckpointError: Not whole numbers, or too large.

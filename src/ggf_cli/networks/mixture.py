@@ -1,11 +1,12 @@
-"""Mixtures of low-rank Gaussians: data distributions whose score is known exactly at every noise level.
+"""Mixtures of low-rank Gaussians: data distributions whose exact score is known.
 
     data        x0 ~ sum_k w_k N(mean_k, v_k I + F_k F_k^T),  the columns of F_k orthogonal
-    noisy data  x  ~ sum_k w_k N(alpha mean_k, S_k),          S_k = (alpha^2 v_k + sigma^2) I + alpha^2 F_k F_k^T
+    noisy data  x  ~ sum_k w_k N(alpha mean_k, S_k),
+                S_k = (alpha^2 v_k + sigma^2) I + alpha^2 F_k F_k^T
     score       sum_k p(k | x) S_k^-1 (alpha mean_k - x)
 
-With F_k = U_k diag(s_k), U_k orthonormal, S_k^-1 is a scaled identity minus a correction inside the span of U_k.
-Whatever a solver does wrong on such a model is the solver's own error: there is no network error in it.
+With F_k = U_k diag(s_k), U_k orthonormal, S_k^-1 is a scaled identity minus a correction inside the
+span of U_k. The error of a solver on such a model contains no network error.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from torch import Tensor, nn
 
 from ggf_cli.errors import CheckpointError
 
-# Matrix products of one or two rows take kernels that round differently; a row's score must not depend on
-# how many neighbours it has.
+# Matrix products of one or two rows use kernels that round differently; the score of a row must not
+# depend on the number of rows.
 _MIN_ROWS = 8
 
-# Posteriors below this change no digit of a score. Kept, they lead to subnormal numbers, with which a CPU
-# multiplies matrices five times as slowly.
+# Posteriors below this change no digit of a score. They are set to 0, because they lead to
+# subnormal numbers, with which a CPU multiplies matrices five times as slowly.
 _NOTHING = 1e-25
 
 
 class GaussianMixture(nn.Module):
-    """An exact model: network(x, alpha, sigma) is the score.
+    """A Gaussian mixture with its exact score: network(x, alpha, sigma).
 
     Args:
         shape: Shape of one sample.
@@ -66,7 +67,7 @@ class GaussianMixture(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the constructor needs, as JSON data."""
+        """The arguments of the constructor, as JSON data."""
         components, _, rank = self.directions.shape
         return {"shape": list(self.shape), "components": components, "rank": rank}
 
@@ -81,7 +82,7 @@ class GaussianMixture(nn.Module):
         stretch = (alpha[..., None] * self.scales).square()  # (B, K, R)
         ratio = stretch / (iso[..., None] + stretch)  # share of each direction that is not noise
 
-        # Products with x itself, not with alpha mean_k - x: those would be K times as many.
+        # Products with x, because products with alpha mean_k - x would be K times as many.
         y, mean, directions = x.flatten(1), self.mean, self.directions
         distance = alpha.square() * mean.square().sum(1) - 2 * alpha * (y @ mean.T)
         distance = distance + y.square().sum(1, keepdim=True)  # |alpha mean_k - x|^2, (B, K)
@@ -118,7 +119,7 @@ class GaussianMixture(nn.Module):
 
 
 def two_dimensional() -> GaussianMixture:
-    """Three unequal Gaussians in the plane, one of them stretched: the small test problem."""
+    """Three unequal Gaussians in the plane: a small test problem."""
     mixture = GaussianMixture(shape=(2,), components=3, rank=1)
     mixture.weight.copy_(torch.tensor([0.5, 0.3, 0.2]))
     mixture.mean.copy_(torch.tensor([[0.5, 0.5], [-0.6, 0.2], [0.0, -0.7]]))

@@ -1,13 +1,17 @@
-"""NCSN++ and DDPM++ (Song et al. 2021, arXiv:2011.13456, appendix H), as far as published weights use them.
+"""NCSN++ and DDPM++, in the variants of published weights.
 
-    time     Fourier features of log sigma (VE) or sinusoids of the label (VP) -> linear -> silu -> linear
-    down     per level: residual blocks (+ attention), then halve; a shrunken copy of the image is added after
-             each halving (progressive input)
+    time     Fourier features of log sigma (VE) or sinusoids of the label (VP) -> linear -> silu
+             -> linear
+    down     per level: residual blocks (+ attention), then halve; a shrunken copy of the image is
+             added after each halving (progressive input)
     middle   residual block, attention, residual block
-    up       per level: one residual block more, each fed a skip connection, then attention, then double; with
-             output_skip every level draws on a growing image, which is the output
+    up       per level: one residual block more, each with a skip connection, then attention, then
+             double; with output_skip every level adds to a growing image, which is the output
 
-NCSN++ (VE) divides its output by sigma: network(x, sigma) is the score. DDPM++ (VP, sub-VP) predicts the noise.
+NCSN++ (VE) divides its output by sigma: network(x, sigma) is the score. DDPM++ (VP, sub-VP)
+predicts the noise.
+
+Reference: Song et al. 2021, arXiv:2011.13456, appendix H.
 """
 
 from __future__ import annotations
@@ -48,16 +52,17 @@ class NCSNppConfig:
         embedding: "fourier": the label is sigma; "positional": the label is a time in 0..999.
         resblock: "biggan" resamples inside a residual block, "ddpm" by a convolution between them.
         fir: Resample with the FIR filter; else by mean and nearest neighbour.
-        progressive: How the output comes about.
+        progressive: How the output is made.
         progressive_input: How the shrunken image is added.
         skip_rescale: Divide every sum of two branches by sqrt(2).
-        groups: Groups of the normalisations. "song": a quarter of the channels, at most 32. "diffusers": so too, but 32 at
-            the attention of a level, and other ones where a block of a level with attention joins a skip connection.
+        groups: Groups of the normalisations. "song": a quarter of the channels, at most 32.
+            "diffusers": the same, except 32 in the attention of a level, and another number in the
+            blocks of a level with attention that take a skip connection.
         norm_eps: Epsilon of the normalisations.
         scale_by_sigma: Divide the output by sigma.
         centered: The input lies in [-1, 1]; if not, it is mapped there from [0, 1].
-        scale_input: Divide the input by sqrt(1 + sigma^2), which keeps its size at every noise level (Karras et al.
-            2022, arXiv:2206.00364, c_in). Song's networks do without.
+        scale_input: Divide the input by sqrt(1 + sigma^2), so that its scale is the same at every
+            noise level (Karras et al. 2022, arXiv:2206.00364, c_in). Song's networks do not.
         patch: See `UNetConfig`.
     """
 
@@ -141,11 +146,12 @@ class NCSNpp(nn.Module):
                 return nn.Identity()
             return SelfAttention(width, c.head_channels, groups, c.norm_eps, scale=scale)
 
-        level_groups = 32 if c.groups == "diffusers" else None  # of the attention of a level
+        # Groups in the attention of a level.
+        level_groups = 32 if c.groups == "diffusers" else None
 
         fourier = c.embedding == "fourier"
         if fourier:
-            # not trained, but counted with the parameters, as published counts do
+            # Not trained, but counted with the parameters, as in published counts.
             self.frequencies = nn.Parameter(torch.zeros(width), requires_grad=False)
         self.time_in = RowLinear(2 * width if fourier else width, time)
         self.time_out = RowLinear(time, time)
@@ -153,7 +159,8 @@ class NCSNpp(nn.Module):
         self.conv_in = nn.Conv2d(image, width, 3, padding=1)
 
         last = len(c.channels) - 1
-        skips = [width]  # widths
+        # The widths of the skip connections.
+        skips = [width]
         self.down = nn.ModuleList()
         for level, width in enumerate(c.channels):
             blocks = [block(skips[-1] if i == 0 else width, width) for i in range(c.blocks)]
@@ -182,7 +189,7 @@ class NCSNpp(nn.Module):
             for i in range(c.blocks + 1):
                 h, skip = outputs if i else width, skips.pop()
                 odd = c.groups == "diffusers" and c.attention[level]
-                # not (h + skip) // 4 there: weights were trained with what diffusers does
+                # Not (h + skip) // 4: the weights were trained with the rule of diffusers.
                 groups_in = min(h + skip // 4, 32) if odd else song_groups(h + skip)
                 blocks.append(block(h + skip, outputs, groups_in=groups_in))
             width = outputs
@@ -197,7 +204,7 @@ class NCSNpp(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the constructor needs, as JSON data."""
+        """The arguments of the constructor, as JSON data."""
         return asdict(self._config)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
@@ -217,7 +224,8 @@ class NCSNpp(nn.Module):
         for level in self.up:
             h, image = level(h, image, time, skips)
 
-        assert image is not None  # the finest level always draws
+        # The finest level always has an output.
+        assert image is not None
         image = F.pixel_shuffle(image, c.patch)
         if c.scale_by_sigma:
             image = image / label.to(x.dtype)[:, None, None, None]
@@ -226,7 +234,8 @@ class NCSNpp(nn.Module):
     def _time(self, label: Tensor, dtype: torch.dtype) -> Tensor:
         """The activated time embedding, (B, 4 channels[0])."""
         if self._config.embedding == "fourier":
-            # In the dtype of the network, as it was trained: the frequencies are high, and rounding shows.
+            # In the dtype of the network, as in training: the frequencies are high, so rounding
+            # matters.
             embedding = fourier_embedding(torch.log(label.to(dtype)), self.frequencies)
         else:
             width = self._config.channels[0]
@@ -237,7 +246,7 @@ class NCSNpp(nn.Module):
 
 
 class DownLevel(nn.Module):
-    """One resolution on the way down: blocks, then halve, then take in the shrunken image."""
+    """One down level: blocks, then halve, then add the shrunken image."""
 
     def __init__(
         self,
@@ -253,7 +262,7 @@ class DownLevel(nn.Module):
         self.combine = combine
 
     def forward(self, h: Tensor, pyramid: Tensor, time: Tensor) -> tuple[list[Tensor], Tensor]:
-        """All outputs, the last of which goes on, and the image of the next level."""
+        """Return all outputs, the last being the next input, and the image of the next level."""
         outputs = []
         for block, attention in zip(self.blocks, self.attentions, strict=True):
             h = attention(block(h, time))
@@ -267,7 +276,7 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """One resolution on the way up: blocks with skips, attention, a share of the image, then double."""
+    """One up level: blocks with skips, attention, an addition to the image, then double."""
 
     def __init__(
         self,
@@ -285,7 +294,7 @@ class UpLevel(nn.Module):
     def forward(
         self, h: Tensor, image: Tensor | None, time: Tensor, skips: list[Tensor]
     ) -> tuple[Tensor, Tensor | None]:
-        """Removes as many skips from the end of the list as there are blocks."""
+        """Remove one skip connection from the end of the list for each block."""
         for block in self.blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), time)
         h = self.attention(h)

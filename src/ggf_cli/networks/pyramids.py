@@ -1,4 +1,4 @@
-"""The images beside the features of NCSN++: a shrinking copy of the input, and an output that grows from level to level."""
+"""Progressive input and output of NCSN++: images at the resolution of each level."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class InputSkip(nn.Module):
 
 
 class InputResidual(nn.Module):
-    """h + conv(image), the image being the sum of the level before."""
+    """h + conv(image), where the image is the sum of the level before."""
 
     def __init__(self, inputs: int, outputs: int, scale: float) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Halving and doubling of images, without weights or with a convolution; plain torch, no compiled extension.
+"""Halving and doubling of images, without weights or with a convolution.
 
-FIR is the filter (1, 3, 3, 1), which avoids aliasing; pixels outside the image are 0. References: Zhang 2019,
-arXiv:1904.11486; Karras et al. 2020, arXiv:1912.04958.
+FIR is the filter (1, 3, 3, 1), which avoids aliasing; pixels outside the image are 0. References:
+Zhang 2019, arXiv:1904.11486; Karras et al. 2020, arXiv:1912.04958.
 """
 
 from __future__ import annotations

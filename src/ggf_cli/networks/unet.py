@@ -1,9 +1,9 @@
-"""The U-Net of DDPM (Ho et al. 2020, arXiv:2006.11239, appendix B), in the variants diffusers can describe.
+"""The U-Net of DDPM (Ho et al. 2020, arXiv:2006.11239, appendix B), in the variants of diffusers.
 
     time      sinusoidal embedding -> linear -> silu -> linear; added inside every residual block
     down      per level: residual blocks (+ attention), then halve
     middle    residual block, attention, residual block
-    up        per level: one residual block more, each fed a skip connection; then double
+    up        per level: one residual block more, each with a skip connection; then double
 
 The output has the shape of the input: predicted noise for VP models.
 """
@@ -38,19 +38,19 @@ class UNetConfig:
         attention_down: Whether each down level has attention, finest first.
         attention_up: Whether each up level has attention, coarsest first.
         attention_mid: Whether the middle has attention.
-        attention_mid_groups: Groups of its normalisation, if it has others.
+        attention_mid_groups: Groups of the normalisation in the middle attention; None is `groups`.
         head_channels: Width of one attention head; None is one head.
         blocks: Residual blocks per down level; up levels have one more.
         groups: Groups of every group normalisation.
-        norm_eps: Its epsilon.
-        mid_scale: What the sums of the middle are divided by.
+        norm_eps: Epsilon of every group normalisation.
+        mid_scale: Divisor of the sums in the middle.
         centered: The input lies in [-1, 1]; if not, it is mapped there from [0, 1].
         time_channels: Width of the time embedding; None is four times that of the finest level.
         time_cosine_first: Cosines before sines in the time embedding.
-        time_freq_shift: 1 makes the lowest frequency exactly 1 / 10000; 0 does not reach it.
+        time_freq_shift: With 1 the lowest frequency is exactly 1 / 10000; with 0 it is higher.
         downsample_padding: See `ConvDown`.
-        patch: The network sees each square of patch x patch pixels as the channels of one (Shi et al. 2016,
-            arXiv:1609.05158): a quarter of the pixels for 2, and no layer at full resolution.
+        patch: Each square of patch x patch pixels becomes the channels of one pixel of the network
+            (Shi et al. 2016, arXiv:1609.05158), so that no layer has the full resolution.
     """
 
     image_channels: int
@@ -111,7 +111,8 @@ class UNet(nn.Module):
         self.conv_in = nn.Conv2d(image, c.channels[0], 3, padding=1)
 
         last = len(c.channels) - 1
-        skips = [c.channels[0]]  # widths
+        # The widths of the skip connections.
+        skips = [c.channels[0]]
         self.down = nn.ModuleList()
         for level, width in enumerate(c.channels):
             blocks = [block(skips[-1] if i == 0 else width, width) for i in range(c.blocks)]
@@ -141,7 +142,7 @@ class UNet(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the constructor needs, as JSON data."""
+        """The arguments of the constructor, as JSON data."""
         return asdict(self._config)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
@@ -166,7 +167,7 @@ class UNet(nn.Module):
 
 
 class Level(nn.Module):
-    """What one resolution holds: residual blocks, the attention after each, and maybe a resampling."""
+    """One resolution: residual blocks, the attention after each, and an optional resampling."""
 
     def __init__(
         self, blocks: list[ResBlock], attentions: list[nn.Module], resample: nn.Module | None
@@ -181,7 +182,7 @@ class DownLevel(Level):
     """Blocks, then halve."""
 
     def forward(self, h: Tensor, time: Tensor) -> list[Tensor]:
-        """All that the way up will need; the last of it is the input of the next level."""
+        """Return the skip connections; the last one is the input of the next level."""
         outputs = []
         for block, attention in zip(self.blocks, self.attentions, strict=True):
             h = attention(block(h, time))
@@ -192,10 +193,10 @@ class DownLevel(Level):
 
 
 class UpLevel(Level):
-    """Blocks, each of which also takes the last of the skips; then double."""
+    """Blocks, each of which also takes the last skip connection; then double."""
 
     def forward(self, h: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
-        """Removes as many skips from the end of the list as there are blocks."""
+        """Remove one skip connection from the end of the list for each block."""
         for block, attention in zip(self.blocks, self.attentions, strict=True):
             h = attention(block(torch.cat([h, skips.pop()], dim=1), time))
         return h if self.resample is None else self.resample(h)

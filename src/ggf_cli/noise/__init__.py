@@ -1,11 +1,14 @@
-"""One noise stream a sample: the same sample for any batch size, order, subset or interruption, on any machine.
+"""Noise: one random stream for each sample, the same on every machine.
 
-Block d of sample i under seed s is a pure function of (s, i, d), computed by the counter-based generator
-Philox4x32-10 with key s and counter (element, d, i). There is no state to save and nothing to seek. The blocks of
-different samples cannot overlap, because the counters differ.
+A sample has the same noise for any batch size, order, subset and interruption.
 
-Philox is integer arithmetic, and the step from its words to normal numbers uses only operations that IEEE 754 rounds exactly
-(`box_muller`). So the numbers are the same to the bit on every CPU and CUDA GPU.
+Block d of sample i under seed s is a function of (s, i, d), computed by the counter-based generator
+Philox4x32-10 with key s and counter (element, d, i). There is no state to save. The blocks of
+different samples do not overlap, because their counters differ.
+
+Philox uses integer arithmetic, and the conversion of its words to normal numbers uses only
+operations whose rounding IEEE 754 defines (`box_muller`). So the noise is the same to the bit on
+every CPU and CUDA GPU.
 """
 
 from __future__ import annotations
@@ -19,11 +22,13 @@ from torch import Tensor
 from ggf_cli.noise.box_muller import standard_normal
 from ggf_cli.noise.philox import random_words
 
-# The name of the numbers, for the run log; it changes whenever one of them does. Version 1 took log, sin and cos from the
-# maths library: the same numbers up to 5e-5, most up to 1e-6.
+# The name of the stream, for the run log; it changes whenever a number of the stream does. Version
+# 1 used log, sin and cos of the maths library: its numbers differ by at most 5e-5, most by at most
+# 1e-6.
 STREAM = "philox4x32-10, box-muller 2"
 
-# Where division, square root and conversions are known to round as IEEE 754 says; elsewhere the CPU draws.
+# Devices whose division, square root and conversions round as IEEE 754 defines; for others the CPU
+# draws the noise.
 _EXACT_DEVICES = ("cpu", "cuda")
 
 
@@ -34,8 +39,8 @@ class Noise:
     Args:
         seed: 0 <= seed < 2^63.
         shape: Shape of one sample; at most 2^34 elements.
-        dtype: The dtype of the noise. The draws are float32 and then converted: float64 noise is no finer, and a sample has
-            the same noise in both.
+        dtype: The dtype of the noise. The numbers are drawn in float32 and then converted, so a
+            sample has the same noise in float32 and float64.
     """
 
     seed: int

@@ -20,7 +20,7 @@ def random_words(seed: int, index: Tensor, draw: Tensor, blocks: int) -> Tensor:
         seed: 0 <= seed < 2^63.
         index: (B,) int64, >= 0.
         draw: (B,) int64, in [0, 2^32).
-        blocks: How many counters a row; each gives four words.
+        blocks: Number of counters a row; each gives four words.
 
     Returns:
         (B, 4 * blocks) int64, each in [0, 2^32).
@@ -41,8 +41,8 @@ def philox4x32(
     m0, m1 = _MULTIPLIERS
     c0, c1, c2, c3 = torch.broadcast_tensors(c0, c1, c2, c3)  # type: ignore[no-untyped-call]
     for _ in range(10):
-        # The products wrap around int64, which leaves all 64 bits as unsigned arithmetic has them. The words that go on
-        # are their low 32 bits: what stands above is masked away in the next round.
+        # The products wrap around int64, which gives the same 64 bits as unsigned arithmetic. The
+        # next round uses the low 32 bits only and masks the others.
         p0, p1 = c0 * m0, c2 * m1
         c0 = (p1 >> 32).bitwise_xor_(c1).bitwise_xor_(k0).bitwise_and_(_WORD)
         c2 = (p0 >> 32).bitwise_xor_(c3).bitwise_xor_(k1).bitwise_and_(_WORD)

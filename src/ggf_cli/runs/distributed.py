@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ggf_cli.errors import JobError
 
 if TYPE_CHECKING:
-    from ggf_cli.engine import Engine, Finished, Progress
+    from ggf_cli.engine import Engine, FinishedSample, Progress
 
 LARGEST_PORTION = 16  # samples
 PORTIONS = 8  # a process, of what is left
@@ -112,7 +112,7 @@ class Job:
 
     def share(
         self, engine: Engine, left: Sequence[int], on_tick: Callable[[Progress], None]
-    ) -> Iterator[Finished]:
+    ) -> Iterator[FinishedSample]:
         """Draw the samples of `left` that fall to this process, yield each as it finishes, and let rank 0 know how far it is."""
 
         def tick(progress: Progress) -> None:

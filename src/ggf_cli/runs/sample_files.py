@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from ggf_cli.engine import Finished
+from ggf_cli.engine import FinishedSample
 from ggf_cli.errors import OutputError
 from ggf_cli.files import read_file, sha256, sha256_of
 from ggf_cli.runs.images import png, to_uint8
@@ -63,7 +63,7 @@ class PixelFiles:
         self._open: tuple[str, tuple[np.ndarray, np.ndarray]] = "", (np.empty(0), np.empty(0))
         self._place = {index: i for i, index in enumerate(indices)} if format == "npz" else {}
 
-    def write(self, finished: Finished) -> tuple[Path, str] | None:
+    def write(self, finished: FinishedSample) -> tuple[Path, str] | None:
         """Put a sample on the disk; the file and its sha256, or None where nothing of it is kept.
 
         Raises:

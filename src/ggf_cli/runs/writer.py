@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ggf_cli.engine import Finished, Outcome
+from ggf_cli.engine import FinishedSample, Outcome
 from ggf_cli.files import sha256_of
 from ggf_cli.runs.history import History
 from ggf_cli.runs.images import grid, png
@@ -101,7 +101,7 @@ class RunWriter:
         """{index: line of the journal} of the samples that are finished."""
         return self._records
 
-    def add(self, finished: Finished, spent: Spent) -> None:
+    def add(self, finished: FinishedSample, spent: Spent) -> None:
         """Take one sample; when this returns it is on the disk, and in the journal.
 
         Args:

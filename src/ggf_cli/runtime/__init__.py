@@ -1,1 +1,1 @@
-"""The machine that a run uses: devices, memory, precision, compilation."""
+"""Devices, memory, precision and compilation."""

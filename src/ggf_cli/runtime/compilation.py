@@ -1,7 +1,8 @@
-"""The network compiled for the batch sizes that a run has: `torch.compile`.
+"""Compile the network of a model with `torch.compile`.
 
-A compiled network is code for one shape. So the engine gives it two sizes only, the full batch and a quarter of it for the end of a
-run, when few samples are left; both are compiled at the start. Code that was compiled once is found again in torch's cache.
+The compiled code is for one shape. So the engine uses two batch sizes only: the full batch, and a
+quarter of it for the end of a run, when few samples are left. Both are compiled at the start. torch
+caches compiled code on disk.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from ggf_cli.runtime.memory import out_of_memory
 from ggf_cli.score import ScoreModel
 from ggf_cli.sde import expand_as_batch
 
-DRAIN = 4  # a run ends with batches of so small a part
+# The smaller batch size is the batch size divided by this.
+DRAIN = 4
 
 
 def compiled(model: ScoreModel) -> ScoreModel:
-    """The model with its score as compiled code, one graph without breaks; an exactly known score is left alone.
+    """Return the model with its score compiled as one graph.
 
-    On CUDA its kernels are launched together, as a CUDA graph.
+    An exactly known score is not compiled. On CUDA the kernels are launched as one CUDA graph.
     """
     if model.distribution is not None:
         return model
@@ -33,19 +35,22 @@ def compiled(model: ScoreModel) -> ScoreModel:
 
     def score(x: Tensor, t: Tensor) -> Tensor:
         value: Tensor = code(x, t)
-        return value.clone() if cuda else value  # the next call writes into the graph's memory
+        # The next call overwrites the memory of the CUDA graph.
+        return value.clone() if cuda else value
 
     return replace(model, score=score, compiled=True)
 
 
 def batch_sizes(model: ScoreModel, batch_size: int) -> tuple[int, ...]:
-    """The numbers of rows that a run gives a compiled network, rising."""
+    """The batch sizes that the engine uses with a compiled network, rising."""
     return tuple(sorted({-(-batch_size // DRAIN), batch_size}))
 
 
 @torch.no_grad()
 def warm_up(model: ScoreModel, batch_size: int) -> None:
-    """Compile now what a run with so many rows needs; without it, the first calls do. Where memory runs out, the run is to see.
+    """Compile the network for the batch sizes of a run now, instead of in the first calls.
+
+    If memory runs out, this returns early; the engine then reduces the batch size.
 
     Raises:
         SolveError: There is no compiler, or it failed.
@@ -62,5 +67,5 @@ def warm_up(model: ScoreModel, batch_size: int) -> None:
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise SolveError(
                 f"the network of {model.name} cannot be compiled: {reason}",
-                hint="leave out --compile; on CPUs it needs a C++ compiler",
+                hint="sample without compiling; on CPUs torch.compile needs a C++ compiler",
             ) from error

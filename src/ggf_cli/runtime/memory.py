@@ -1,6 +1,7 @@
-"""Memory: kept from one evaluation to the next; and when there is no more, how that shows and what to go on with.
+"""Memory: keep it for reuse, release it, and recognise out-of-memory errors.
 
-What an allocator says depends on the device, the library and the version of torch; there is one type for some of it only.
+The message of an out-of-memory error depends on the device, the library and the version of torch,
+and only some of these errors have a type of their own.
 """
 
 from __future__ import annotations
@@ -19,38 +20,41 @@ _WORDS = (
     "alloc_failed",  # cuBLAS, cuDNN
 )
 
-# Of glibc's malloc.h: the sizes from which freed memory goes back, and blocks lie outside the heap.
+# From glibc's malloc.h: the size from which freed memory is returned, and the size from which
+# blocks are mapped.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 2**30
 
 
 def keep_freed() -> None:
-    """Have the C library keep freed memory for the next evaluation, for the whole process; on Linux with glibc, nothing elsewhere.
+    """Make the C library keep freed memory for the next evaluation, in the whole process.
 
-    By default it gives large blocks back to the system at once, which hands them out anew page by page, zeroed: thousands of page
-    faults an evaluation. The price is memory in between that nothing fits (0.3 GB beside 1.4 for `church` on a CPU).
+    This has an effect on Linux with glibc only. By default glibc returns large blocks to the system
+    at once, and the system zeroes them again page by page: thousands of page faults an evaluation.
+    The cost is fragmentation (0.3 GB beside 1.4 GB for `church` on a CPU).
     """
     if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library
+        # The errors of another C library.
+        with suppress(OSError, AttributeError):
             library = ctypes.CDLL(None)
             for threshold in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
                 library.mallopt(threshold, _KEPT)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that an allocation did not succeed."""
+    """Whether an error is a failed allocation."""
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
 
 
 def fewer(rows: int) -> int:
-    """The next number of rows to try, rows >= 2: half as many, even down to 2."""
+    """The next smaller batch size, for rows >= 2: half, rounded up to an even number; 1 after 2."""
     return 1 if rows == 2 else 2 * -(-rows // 4)
 
 
 def release(device: torch.device, *, compiled: bool = False) -> None:
-    """Give back to the device what nothing uses any more; with it code that was compiled, which holds memory of its own."""
+    """Release unused memory of the device; if `compiled`, also compiled code and its memory."""
     gc.collect()
     if compiled:
         torch.compiler.reset()

@@ -1,4 +1,4 @@
-"""The arithmetic of the network: float32, or what is faster where its scores agree with those of float32."""
+"""The precision of the network: float32, or a faster one whose scores agree with float32."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.runtime.devices import full_precision
 from ggf_cli.scalars import as_float
 from ggf_cli.score import ScoreModel
@@ -22,23 +22,28 @@ FINE = 1e-3
 
 
 def in_precision(model: ScoreModel, precision: str, finest: float = math.inf) -> ScoreModel:
-    """The model with its network in a precision.
+    """Return the model with its network evaluated in a precision.
 
-    State, times, noise and score stay what they are; torch.autocast evaluates convolutions and products in bfloat16 or float16. A
-    score that is computed exactly is left alone.
+    torch.autocast evaluates convolutions and products in bfloat16 or float16; state, times, noise
+    and score keep their dtype. An exactly known score is not changed.
 
     Args:
         model: The model.
-        precision: "fp32"; "bf16"; "fp16"; "tf32", float32 with products of 10 bits on CUDA, for the whole process; or "auto": bfloat16
-            where the device multiplies it faster than float32, the scores agree to 5 % at all noise levels, and no solver looks closer.
-        finest: The smallest relative tolerance of a solver that will use it. One below 1e-3 would take the rounding of bfloat16 for
-            its own error: `ode-rk45` at 1e-5 spends 700 evaluations on what is 158 in float32.
+        precision: "fp32"; "bf16"; "fp16"; "tf32", float32 with products of 10 bits on CUDA, for the
+            whole process; or "auto": bfloat16 if the device multiplies it faster than float32, the
+            scores agree to 5 % at all noise levels, and `finest` is at least 1e-3; else float32.
+        finest: The smallest relative tolerance of the solvers that will use the model. Below 1e-3 a
+            solver takes the rounding of bfloat16 for its own error: `ode-rk45` at 1e-5 needs 700
+            evaluations instead of 158.
 
     Raises:
-        UsageError: No such precision, not on this device, or float16 or TF32 do not agree to 5 %.
+        OptionError: No such precision, not on this device, or float16 or TF32 do not agree to 5 %.
     """
     if precision not in PRECISIONS:
-        raise UsageError(f"precision is {precision!r}, it must be one of {', '.join(PRECISIONS)}")
+        raise OptionError(
+            f"precision is {precision!r}, it must be one of {', '.join(PRECISIONS)}",
+            option="precision",
+        )
     finest = as_float(finest, "finest", above=0, finite=False)
     device = torch.device(model.device)
     if precision == FP32 or model.distribution is not None:
@@ -55,7 +60,9 @@ def in_precision(model: ScoreModel, precision: str, finest: float = math.inf) ->
         return faster
 
     if device.type != "cuda":
-        raise UsageError(f"tf32 is arithmetic of CUDA devices, this is {device.type}")
+        raise OptionError(
+            f"precision tf32 needs a CUDA device, this is {device.type}", option="precision"
+        )
     exact = _scores(model)
     full_precision(False)
     if not (found := _difference(exact, _scores(model))) <= TOLERANCE:
@@ -74,22 +81,27 @@ def _autocast(model: ScoreModel, precision: str) -> ScoreModel:
     return replace(model, score=score, precision=precision)
 
 
-def _rough(model: ScoreModel, precision: str, found: float) -> UsageError:
+def _rough(model: ScoreModel, precision: str, found: float) -> OptionError:
     differ = f"differ by {found:.0%} from those in float32"
     what = differ if math.isfinite(found) else "are not finite"
-    return UsageError(f"the scores of {model.name} in {precision} {what}", hint="--precision auto")
+    return OptionError(
+        f"the scores of {model.name} in {precision} {what}",
+        option="precision",
+        hint="use precision auto",
+    )
 
 
 def deviation(model: ScoreModel, other: ScoreModel) -> float:
-    """The largest difference of two scores over noise levels from T to t_eps, relative to their size (root mean square); NaN or
-    infinite where one is.
+    """The largest relative difference of two scores over noise levels from T to t_eps.
+
+    It is relative to the root mean square of the score. It is NaN or infinite if a score is.
     """
     return _difference(_scores(model), _scores(other))
 
 
 @torch.no_grad()
 def _scores(model: ScoreModel) -> Tensor:
-    """Of noise, at each noise level, (LEVELS, D) float64."""
+    """The score of noise at each noise level, (LEVELS, D) float64."""
     sde, device = model.sde, torch.device(model.device)
     generator = torch.Generator().manual_seed(0)
     t = torch.linspace(sde.T, sde.t_eps, LEVELS, dtype=torch.float64)

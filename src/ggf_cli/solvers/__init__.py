@@ -1,4 +1,4 @@
-"""The table of solvers. Reading it imports no torch; `ggf_cli.solvers.Adaptive` and friends load on use."""
+"""The table of solvers. It imports no torch; classes such as `Adaptive` are imported on use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.registry import Entry, did_you_mean, lookup
 
 if TYPE_CHECKING:
@@ -89,10 +89,11 @@ SOLVERS: dict[str, Entry] = {
 
 
 def make_solver(name: str, options: Mapping[str, Any] | None = None) -> Solver:
-    """The solver called `name` with the given options; the rest keep their defaults.
+    """Make the solver called `name`; options that are not given keep their defaults.
 
     Raises:
-        UsageError: No such solver, no such option, or a value out of range.
+        UsageError: No solver has this name.
+        OptionError: The solver has no such option, or a value is out of range.
     """
     entry = lookup(SOLVERS, name, "solver", f"solvers: {', '.join(SOLVERS)}")
     known = [field.name for field in fields(entry.load())]
@@ -103,16 +104,18 @@ def make_solver(name: str, options: Mapping[str, Any] | None = None) -> Solver:
     return solver
 
 
-def _no_such_option(name: str, option: str, known: list[str]) -> UsageError:
-    from ggf_cli.solvers.catalog import flag, owners
+def _no_such_option(name: str, option: str, known: list[str]) -> OptionError:
+    from ggf_cli.solvers.catalog import owners
 
-    has = f"{name} has {', '.join(map(flag, known))}"
+    has = f"{name} has {', '.join(known)}"
     others = owners(option)
-    return UsageError(
-        f"solver '{name}' has no option {flag(option)}",
+    return OptionError(
+        f"solver '{name}' has no option {option}",
+        option=option,
+        others=known,
         hint=f"it is one of {', '.join(others)}; {has}"
         if others
-        else did_you_mean(flag(option), map(flag, known), has),
+        else did_you_mean(option, known, has),
     )
 
 

@@ -1,4 +1,4 @@
-"""The solver of "Gotta Go Fast When Generating Data with Score-Based Models", Algorithm 1, row by row.
+"""The paper's adaptive solver (Algorithm 1), with a step size for each row.
 
 From (x, t) with step size h, noise z and the reverse drift f - g^2 score:
 
@@ -10,18 +10,19 @@ From (x, t) with step size h, noise z and the reverse drift f - g^2 score:
     h <- min(t - t_eps, theta h error^-r)
     at t = t_eps:  x <- Tweedie's estimate of the clean image
 
-Without `improved_euler` (the authors' ablation, `lamba`), K is the drift's part alone in all of the above, so x' and
-x'' are what the drift makes of x, and an accepted attempt adds g(t) sqrt(h) z to what it keeps.
+Without `improved_euler` (the authors' ablation, `lamba`), K has no noise term in all of the above,
+and an accepted attempt adds g(t) sqrt(h) z to the x that it keeps.
 
-A step of this solver is one evaluation of every row. A row that does not know its score at (x, t) asks for it;
-a row that does makes an attempt, which asks at (x', t - h). After a rejection x and t are unchanged, so the
-score is still known and the next attempt costs one evaluation, not two. A row that has arrived at t_eps does
-not know its score there: it asks like any other row, and the answer completes it.
+A step of this solver is one evaluation of every row. A row without the score at (x, t) is evaluated
+there; a row with this score makes an attempt, which is evaluated at (x', t - h). After a rejection
+x and t are unchanged, so the score is kept and the next attempt costs one evaluation, not two. A
+row that has arrived at t_eps is evaluated there, and the score denoises it.
 
-As in the paper, every attempt draws fresh noise, also after a rejection, so accepted noise is conditioned on
-acceptance: a small selection bias that the published numbers include.
+As in the paper, every attempt draws new noise, also after a rejection. So accepted noise is
+conditioned on acceptance, a small bias that the published results include.
 
-Reference: Jolicoeur-Martineau et al. 2021, arXiv:2105.14080, and the authors' sde_sampling_torch.py.
+Reference: Jolicoeur-Martineau et al. 2021, arXiv:2105.14080, and the authors'
+sde_sampling_torch.py.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ from ggf_cli.solvers.tolerance import Tolerances
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveRows(Rows):
-    """What a row of the adaptive solver remembers.
+    """The rows of the adaptive solver.
 
     Attributes:
         h: Size of the next attempt, (B,).
         score: score(x, t), (B, *), where `known`.
         known: Whether `score` belongs to the present (x, t), (B,) bool.
-        reference: x'_prev, what the relative tolerance compares with, (B, *).
+        reference: x'_prev, the reference of the relative tolerance, (B, *).
     """
 
     h: Tensor
@@ -73,7 +74,8 @@ class Adaptive(Tolerances):
     order: ClassVar[float | None] = 1
     evaluations: ClassVar[str] = "2, 1 more for each rejection"
 
-    # The paper's experiments use eps_rel 0.01, 0.02, 0.05 and 0.1; the defaults are its experiments.sh.
+    # The paper's experiments use eps_rel 0.01, 0.02, 0.05 and 0.1; the defaults are its
+    # experiments.sh.
     h_init: float = option(0.01, "first step size, in units of t", above=0, high=1)
     exponent: float = option(0.9, "r: step sizes scale with error^-r", above=0, high=10)
     safety: float = option(0.9, "theta: factor on every new step size", above=0, high=1)
@@ -104,7 +106,7 @@ class Adaptive(Tolerances):
     ) -> AdaptiveRows:
         x, t, h, known = rows.x, rows.t, rows.h, rows.known
 
-        # Propose. Rows that do not know their score compute this in vain; `known` discards it.
+        # Propose. For rows without their score the result is discarded by `known`.
         z = noise_where(known, rows, noise)
         inner_z = z if self.improved_euler else torch.zeros_like(z)
         k1 = reverse_increment(sde, x, t, rows.score, h, inner_z)
@@ -114,7 +116,7 @@ class Adaptive(Tolerances):
         # The one evaluation: at (x', t - h) inside an attempt, else at (x, t).
         answer = score(where_rows(known, x_low, x), torch.where(known, t_next, t))
 
-        # Judge the attempt.
+        # Estimate the error and accept or reject the attempt.
         k2 = reverse_increment(sde, x_low, t_next, answer, h, inner_z)
         difference = (k2 - k1) / 2
         error = scaled_error(
@@ -138,7 +140,7 @@ class Adaptive(Tolerances):
         h = torch.where(known, h_next, h)
         reference = x if self.reference == "state" else where_rows(accepted, x_low, rows.reference)
         s = where_rows(rejected, rows.score, answer)
-        # The answer belongs to x'. A row that moved elsewhere has to ask again.
+        # The score belongs to x'. A row with another new x needs an evaluation there.
         stays_at_low = self.improved_euler and not self.extrapolation
         known = torch.ones_like(known) if stays_at_low else ~accepted
 

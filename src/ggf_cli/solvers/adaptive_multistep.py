@@ -1,25 +1,29 @@
-"""Adaptive steps at one evaluation each: an exponential multistep method for the reverse SDE that rejects nothing.
+"""Adaptive exponential multistep method for the reverse SDE: one evaluation a step, no rejections.
 
-With y = x / alpha, l = sigma / alpha, lambda = -log l and the data prediction D(y, lambda) = E[x(0) | x(t)], the reverse
-SDE (eta = 1), the probability flow (eta = 0) and what lies between are
+With y = x / alpha, l = sigma / alpha, lambda = -log l and the data prediction
+D(y, lambda) = E[x(0) | x(t)], the reverse SDE (eta = 1), the probability flow (eta = 0)
+and the SDEs in between are
 
     dy = (1 + eta) (D - y) dlambda + sqrt(2 eta) l dw
 
-All but D is linear and solved exactly. From s to the next t, h = lambda_t - lambda_s > 0, K = 1 + eta:
+All terms but D are linear and solved exactly. From s to the next t, with h = lambda_t - lambda_s > 0
+and K = 1 + eta:
 
     predict   y_t <- e^(-K h) y_s + (1 - e^(-K h)) D_s + l_t sqrt(1 - e^(-2 eta h)) z
     evaluate  D_t <- D(y_t)
     correct   d   <- w (D_t - D_s),   w = k / (1 - J k),   k = 1 - (1 - e^(-K h)) / (K h)
               y_t <- y_t + d,   D_t <- D_t + J d
 
-The prediction keeps D constant: along the reverse SDE the data prediction is a martingale, so its past says nothing of where it
-goes next, and e^(-2h) y + (1 - e^(-2h)) D is the exact mean of y_t. What it lacks is variance, that of D on its way from D_s
-to D_t. The correction puts it back when the evaluation shows it: k (D_t - D_s) is the integral of the line between the two
-(Adams–Moulton). D_t belongs to the predicted y_t; at the corrected one it is larger by J d, with J the Jacobian of D along d,
-and that makes the correction implicit: d = k (D_t + J d - D_s). No evaluation is spent on it; a guess stands for J:
+The prediction keeps D constant: along the reverse SDE the data prediction is a martingale, so its
+past does not predict its change, and e^(-2h) y + (1 - e^(-2h)) D is the exact mean of y_t. The
+prediction lacks the variance of D between D_s and D_t. The correction adds it after the evaluation:
+k (D_t - D_s) is the integral of the line between the two (Adams–Moulton). D_t belongs to the
+predicted y_t; at the corrected one it is larger by J d, with J the Jacobian of D along d. That
+makes the correction implicit: d = k (D_t + J d - D_s). It costs no evaluation, because J is
+approximated:
 
-    S = sqrt(numbers in a sample) (high - low) / 4                 how far images differ from each other, as a whole
-    v = S² / (S² + l_t²)                                           J of Gaussian data of deviation S
+    S = sqrt(elements of a sample) (high - low) / 4     size of the difference between two images
+    v = S² / (S² + l_t²)                                J of Gaussian data of deviation S
     J = 0.8 v
 
 The size of the next step follows from the last correction, in units of the tolerance:
@@ -28,10 +32,11 @@ The size of the next step follows from the last correction, in units of the tole
     error = v RMS(k (D_t - D_s)) / delta                           one number a row
     h <- min(h_max, h clamp(safety error^-exponent, shrink, growth))
 
-v is how much of an error in y the data prediction, and with it the image, can still see under the noise.
-The step depends on the past alone and none is taken back, so noise is never chosen. The last D is the denoised image.
+v is the share of an error in y that still changes the data prediction, and with it the image. The
+step size depends on the past only and no step is rejected, so the noise is not selected. The last D
+is the denoised image.
 
-docs/research/adaptive-multistep.md derives this, and has the measurements behind every constant.
+docs/research/adaptive-multistep.md has the derivation, and the measurements behind every constant.
 """
 
 from __future__ import annotations
@@ -44,7 +49,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
@@ -58,12 +63,12 @@ H_FIRST, SAFETY, EXPONENT, SHRINK, GROWTH = 0.3, 0.9, 0.6, 0.3, 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveMultistepRows(Rows):
-    """What a row of the solver remembers.
+    """The rows of the adaptive multistep solver.
 
     Attributes:
-        h: The largest step that may come next, in units of t, (B,).
+        h: The largest next step, in units of t, (B,).
         width: The last step, in units of lambda, (B,); 0 before the first.
-        data: The corrected data prediction where it began, (B, *).
+        data: The corrected data prediction at the start of the last step, (B, *).
     """
 
     h: Tensor
@@ -84,23 +89,29 @@ class AdaptiveMultistep(Tolerances):
     h_max: float = option(1.0, "largest step, in units of log(alpha / sigma)", above=0, high=100)
     denoise: bool = option(True, "end with Tweedie's formula at t_eps")
     times: str | None = option(
-        None, "frozen steps, not adaptive: times from T to t_eps, 1.0,...,0.001", pattern=r"[^,]+(,[^,]+)+"
-    )  # fmt: skip
+        None,
+        "frozen steps, not adaptive: times from T to t_eps, 1.0,...,0.001",
+        pattern=r"[^,]+(,[^,]+)+",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
             falling = all(after < t for t, after in pairwise(self._times))
         except ValueError as error:
-            raise UsageError(f"--times of '{self.name}': {error}") from error
+            raise OptionError(f"times of solver '{self.name}': {error}", option="times") from error
         if not falling:
-            raise UsageError(f"--times of '{self.name}' must fall", hint="from T to t_eps")
+            raise OptionError(
+                f"times of solver '{self.name}' must fall", option="times", hint="from T to t_eps"
+            )
 
     def resolved(self, sde: SDE) -> Self:
         times = self._times
         if times and (times[0] != sde.T or times[-1] != sde.t_eps):
-            raise UsageError(
-                f"--times of '{self.name}' run from {times[0]} to {times[-1]}, not from {sde.T} to {sde.t_eps}"
+            raise OptionError(
+                f"times of solver '{self.name}' run from {times[0]} to {times[-1]},"
+                f" not from {sde.T} to {sde.t_eps}",
+                option="times",
             )
         return super().resolved(sde)
 
@@ -128,7 +139,7 @@ class AdaptiveMultistep(Tolerances):
         t, arrived = rows.t, rows.t <= sde.t_eps
         answer = sde.tweedie_denoise(rows.x, t, score(rows.x, t))
 
-        # Correct the step that led here; a fresh row has made none, its k is 0.
+        # Correct the last step; a new row has made none, its k is 0.
         k = missed_share((1 + self.eta) * rows.width)
         change = answer - rows.data
         missed = root_mean_square(change).to(t.dtype) * k
@@ -139,7 +150,7 @@ class AdaptiveMultistep(Tolerances):
         x = rows.x + expand_as_batch(sde.alpha(t), shift) * shift
         data = answer + expand_as_batch(jacobian, shift) * shift
 
-        # Predict. A row that has arrived takes a step of size 0, discarded below.
+        # Predict. A row that has arrived takes a step of size 0, which is discarded below.
         t_next, width = self._next(rows, error, sde)
         z = noise(rows.index, rows.draws)
         moved = self._predict(x, data, t, t_next, width, z, sde)
@@ -160,14 +171,14 @@ class AdaptiveMultistep(Tolerances):
         )
 
     def _next(self, rows: AdaptiveMultistepRows, error: Tensor, sde: SDE) -> tuple[Tensor, Tensor]:
-        """The time that each row goes to, and how far that is in lambda, both (B,)."""
+        """The next time of each row, and the size of the step in lambda, both (B,)."""
         if self.times:
             grid = _grid(self._times, rows.t.dtype, rows.t.device)
             t_next = grid[(rows.accepted + 1).clamp(max=len(grid) - 1)]
             return t_next, sde.half_log_snr(t_next) - sde.half_log_snr(rows.t)
         here = sde.half_log_snr(rows.t)
         limit = sde.half_log_snr(time_after(rows.t, rows.h, sde.t_eps)) - here
-        # exp and log, not pow: see ggf_cli.solvers.control. An error of 0 asks for an infinite step.
+        # exp and log, not pow: see ggf_cli.solvers.control. An error of 0 gives an infinite factor.
         factor = (SAFETY * torch.exp(-EXPONENT * torch.log(error))).clamp(SHRINK, GROWTH)
         width = torch.where(rows.accepted == 0, limit, torch.minimum(limit, factor * rows.width))
 
@@ -191,7 +202,7 @@ class AdaptiveMultistep(Tolerances):
         )
 
     def _tolerance(self, sde: SDE) -> float:
-        """delta, in units of the data."""
+        """The tolerance delta, in units of the data."""
         low, high = sde.data_range
         return max(self._eps_abs(sde), self.eps_rel * (high - low))
 
@@ -199,14 +210,17 @@ class AdaptiveMultistep(Tolerances):
 def missed_share(u: Tensor) -> Tensor:
     """k = 1 - (1 - e^-u) / u, (B,) -> (B,) in [0, 1), u >= 0.
 
-    The share of a change of D, even over a step, that a step with D held constant leaves out.
+    If D changes linearly over a step, the share of the change that a step with constant D misses.
     """
     exact = 1 + torch.expm1(-u) / u.clamp(min=1e-4)
     return torch.where(u < 1e-4, u / 2, exact)
 
 
 def _visible(sde: SDE, t: Tensor, numbers: int) -> Tensor:
-    """S² / (S² + l²), (B,): the Jacobian of D where data spread by S, for samples of so many numbers."""
+    """S² / (S² + l²), (B,): the Jacobian of D for data of deviation S.
+
+    `numbers` is the number of elements of a sample.
+    """
     low, high = sde.data_range
     spread = numbers * ((high - low) / 4) ** 2
     return spread / (spread + torch.exp(-2 * sde.half_log_snr(t)))
@@ -218,5 +232,5 @@ def _grid(times: tuple[float, ...], dtype: torch.dtype, device: torch.device) ->
 
 
 def _in_time(sde: SDE, t: Tensor, width: Tensor) -> Tensor:
-    """A step from t of so much in lambda, in units of t; all (B,)."""
+    """Convert the size of a step from t, in lambda, to units of t; all (B,)."""
     return t - sde.time_at(sde.half_log_snr(t) + width)

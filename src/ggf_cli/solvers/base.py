@@ -1,16 +1,15 @@
-"""What a solver is: options, and two functions on rows.
+"""The base class of solvers: options, and two functions on rows.
 
     start(x, index, sde)             -> rows      fresh rows at t = T
     step(rows, score, noise, sde)    -> rows      one network evaluation of every row
 
-A *row* is one sample on its way from t = T to t_eps, with its own x, t, step size, counters and noise stream.
-No quantity is ever shared between rows, so a sample does not depend on its neighbours and rows may join and
-leave at any time. A solver has no loop, does not know how many samples are wanted, and never drops or
-reorders rows.
+A *row* is the state of one sample between t = T and t_eps, with its own x, t, step size, counters
+and noise stream. Rows share no quantity, so a sample does not depend on the other rows, and the
+engine may add and remove rows at any time. A solver has no loop, and never drops or reorders rows.
 
-A step evaluates each row once, wherever that row needs it: at the start of an attempt, inside it, or at t_eps
-for the denoising. A method with several stages keeps the stage in its rows. So every network call is full
-and no row is evaluated for nothing, whatever its neighbours are doing.
+A step evaluates each row once, at the point that this row needs: at the start of an attempt, inside
+it, or at t_eps for the denoising. A method with several stages keeps the stage in its rows. So
+every network call has a full batch, and every evaluation is used.
 
 To add a solver: one file with a `Solver`, one line in the table of `ggf_cli.solvers`.
 """
@@ -28,26 +27,25 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError, UsageError
 from ggf_cli.scalars import as_bool, as_float, as_int, shown
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
-from ggf_cli.solvers.catalog import flag
 
 NoiseFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The state of B samples on their way. Solvers add what they remember as further (B, ...) tensors.
+    """The state of B running samples. Solvers add further tensors, (B, ...).
 
     Attributes:
-        index: Sample index, names the noise stream, (B,) int64.
-        draws: Noise blocks consumed so far; block 0 is the prior draw, (B,) int64.
+        index: Sample index, which selects the noise stream, (B,) int64.
+        draws: Noise blocks used so far; block 0 is the prior draw, (B,) int64.
         x: State, (B, *).
-        t: Time, (B,), float64 where the device has it.
-        accepted: Steps taken, (B,) int64.
-        rejected: Attempts thrown away, (B,) int64.
+        t: Time, (B,), float64 (float32 on mps).
+        accepted: Accepted steps, (B,) int64.
+        rejected: Rejected attempts, (B,) int64.
         done: True when x is the final, denoised sample, (B,) bool.
     """
 
@@ -85,7 +83,7 @@ class Rows:
 
 
 def fresh_rows(x: Tensor, index: Tensor, sde: SDE) -> dict[str, Tensor]:
-    """The fields that all solvers start with: prior draws x (B, *) of the samples index (B,)."""
+    """The fields of `Rows` for new rows: prior draws x (B, *) of the samples index (B,)."""
     zeros = torch.zeros_like(index)
     return {
         "index": index,
@@ -99,7 +97,7 @@ def fresh_rows(x: Tensor, index: Tensor, sde: SDE) -> dict[str, Tensor]:
 
 
 def time_dtype(device: torch.device) -> torch.dtype:
-    """What times are kept in: float64 where the device has it."""
+    """The dtype of times: float64, or float32 on mps, which has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -114,17 +112,17 @@ def option(
     whole: bool = False,
     pattern: str = "",
 ) -> Any:
-    """A solver option: its default, one line of help, and the values it may take.
+    """Declare a solver option: its default, one line of help, and its allowed values.
 
     Args:
-        default: Default value; None where the SDE decides.
-        help: One line.
+        default: Default value; None if the SDE, the model or another option decides.
+        help: One line of help.
         above: Exclusive lower bound.
         low: Inclusive lower bound.
         high: Inclusive upper bound.
         choices: Allowed words.
         pattern: Regular expression of a text.
-        whole: Only whole numbers; goes without saying where the default is one.
+        whole: Only whole numbers; implied by a default that is an int.
     """
     whole = whole or (isinstance(default, int) and not isinstance(default, bool))
     limits = {"choices": choices, "pattern": pattern, "whole": whole}
@@ -134,18 +132,19 @@ def option(
 
 @dataclass(frozen=True, kw_only=True)
 class Solver(abc.ABC):
-    """Options as frozen fields, capability as class attributes, and `start` and `step`.
+    """A solver: options as frozen fields, properties as class attributes, and `start` and `step`.
 
-    Options are given as numbers of any type that is exact (`ggf_cli.scalars`) and kept as Python's: an int option takes no 3.0.
+    Options accept numbers of the types in `ggf_cli.scalars` and are kept as Python numbers. An int
+    option refuses 3.0.
 
     Class attributes:
-        name: The name in tables, logs and on the command line.
+        name: The name of the solver in tables, logs and on the command line.
         kind: "sde" (stochastic) or "ode" (probability flow).
         adaptive: Whether the step size follows the error.
-        evaluations: Network evaluations that a step costs a sample, in words: "1", "2".
-        sdes: The SDEs it can solve.
-        order: Of convergence in the step size: strong, on a given Brownian path, if stochastic. None where the
-            noise belongs to no path.
+        evaluations: Network evaluations of a step, as text: "1", "2".
+        sdes: The names of the SDEs that it supports.
+        order: Order of convergence in the step size; the strong order, on a given Brownian path, if
+            stochastic. None if the noise is not that of one path.
     """
 
     name: ClassVar[str]
@@ -162,15 +161,15 @@ class Solver(abc.ABC):
 
     @abc.abstractmethod
     def start(self, x: Tensor, index: Tensor, sde: SDE) -> Rows:
-        """Fresh rows at t = T from prior draws x (B, *) of the samples index (B,)."""
+        """Make new rows at t = T from prior draws x (B, *) of the samples index (B,)."""
 
     @abc.abstractmethod
     def step(self, rows: Any, score: ScoreFunction, noise: NoiseFunction, sde: SDE) -> Any:
-        """Evaluate every row once, at the point it needs, and move it as far as that allows.
+        """Evaluate every row once, at the point it needs, and advance it as far as that allows.
 
         Args:
             rows: The rows, each at its own t and stage.
-            score: x (B, *), t (B,) -> (B, *); to be called once.
+            score: x (B, *), t (B,) -> (B, *); call it once.
             noise: index (B,), draw (B,) -> (B, *): block `draw` of each sample's noise stream.
             sde: The forward SDE.
 
@@ -180,20 +179,20 @@ class Solver(abc.ABC):
 
     @property
     def tolerance(self) -> float:
-        """The relative error that its steps follow; infinite where they follow none."""
+        """The relative tolerance of the step size control; infinity for fixed steps."""
         return getattr(self, "eps_rel", math.inf)
 
     def expected_nfe(self) -> int | None:
-        """Evaluations a sample takes, the denoising one included; None if only the solve can tell."""
+        """Evaluations of a sample, the denoising included; None if not known beforehand."""
         return None
 
     def advised(self, recommended: Mapping[str, Any]) -> Self:
-        """The same solver with the options that it has and leaves open (None) filled in from these."""
+        """Return the solver with options that are None replaced by recommended ones."""
         open_ = {f.name for f in fields(self) if getattr(self, f.name) is None}
         return replace(self, **{name: recommended[name] for name in open_ & recommended.keys()})
 
     def resolved(self, sde: SDE) -> Self:
-        """The same solver with every option that the SDE decides filled in."""
+        """Return the solver with every option set that the SDE decides."""
         return self
 
     def options(self) -> dict[str, Any]:
@@ -233,19 +232,19 @@ def forward_kernel(sde: SDE, t: Tensor, t_next: Tensor) -> tuple[Tensor, Tensor]
         The scale a, (B,), in (0, 1], and the variance v, (B,), >= 0.
     """
     a = sde.alpha(t) / sde.alpha(t_next)
-    # sigma_t^2 - a^2 sigma_s^2 without the difference of two near numbers
+    # sigma_t^2 - a^2 sigma_s^2 without cancellation.
     log_ratio = 2 * (sde.half_log_snr(t) - sde.half_log_snr(t_next))
     return a, sde.sigma(t).square() * -torch.expm1(log_ratio)
 
 
 def where_rows(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """For each row, `yes` where the condition (B,) holds, else `no`; both (B, *)."""
+    """Select `yes` for each row where the condition (B,) holds, else `no`; both (B, *)."""
     return torch.where(condition.reshape(-1, *(1,) * (yes.dim() - 1)), yes, no)
 
 
 def noise_where(needed: Tensor, rows: Rows, noise: NoiseFunction) -> Tensor:
-    """The next noise of each row that needs it, by the condition (B,); of no meaning in the others; (B, *)."""
-    # Elsewhere to pick rows is to wait for the device, which costs more than their noise.
+    """Draw the next noise, (B, *), of the rows where `needed` (B,) holds; others are undefined."""
+    # On other devices, selecting rows waits for the device, which costs more than the noise.
     if rows.x.device.type != "cpu" or needed.all():
         return noise(rows.index, rows.draws)
     z = torch.zeros_like(rows.x)
@@ -255,16 +254,23 @@ def noise_where(needed: Tensor, rows: Rows, noise: NoiseFunction) -> Tensor:
 
 
 def _as_option(solver: str, name: str, value: Any, limits: Mapping[str, Any], like: Any) -> Any:
-    """`value` as Python's own type of the kind of the default `like`; `UsageError` unless it is of that kind and within limits."""
+    """Convert an option's value to the Python type of its default `like`.
+
+    Raises:
+        OptionError: The value is of another type, or outside the limits.
+    """
     if value is None and like is None:
         return None
-    name = f"{flag(name)} of solver '{solver}'"
-    if limits["choices"] or limits["pattern"]:
-        return _as_text(name, value, limits["choices"], limits["pattern"], like)
-    if isinstance(like, bool):
-        return as_bool(value, name)
-    convert = as_int if limits["whole"] else as_float
-    return convert(value, name, above=limits["above"], low=limits["low"], high=limits["high"])
+    label = f"{name} of solver '{solver}'"
+    try:
+        if limits["choices"] or limits["pattern"]:
+            return _as_text(label, value, limits["choices"], limits["pattern"], like)
+        if isinstance(like, bool):
+            return as_bool(value, label)
+        convert = as_int if limits["whole"] else as_float
+        return convert(value, label, above=limits["above"], low=limits["low"], high=limits["high"])
+    except UsageError as error:
+        raise OptionError(error.message, option=name, hint=error.hint) from error.__cause__
 
 
 def _as_text(name: str, value: Any, choices: tuple[str, ...], pattern: str, like: Any) -> str:

@@ -1,7 +1,8 @@
-"""A Brownian path that is drawn piece by piece: what was seen of it stands, and a part of it is a bridge.
+"""A Brownian path that is drawn piece by piece; parts of earlier draws are Brownian bridges.
 
-For solvers that may have to go back: a rejected step has seen its path, and a shorter one must see the same. Of a
-stretch of length h two numbers an element are known, the increment W over it and the average J of the path over it.
+For solvers that reject steps: the shorter step after a rejection must use the same path. For a
+stretch of length h two numbers an element are stored: the increment W over it and the average J of
+the path over it.
 
 Reference: Rackauckas and Nie 2017, doi 10.3934/dcdsb.2017133.
 """
@@ -33,18 +34,19 @@ class Span(NamedTuple):
 
 
 def extend(seen: Span, h: Tensor, z_1: Tensor, z_2: Tensor) -> tuple[Span, Span, Span]:
-    """The next h of a Brownian path of which a stretch may be known.
+    """Draw the next stretch of length h of a Brownian path, given the part that is drawn already.
 
     Args:
-        seen: What is known of the path from here on; of length 0 if nothing.
-        h: Length asked for, (B,), > 0.
+        seen: The part of the path that is drawn already; of length 0 if there is none.
+        h: Length of the stretch, (B,), > 0.
         z_1: Standard normal noise, (B, *).
         z_2: The same, independent of z_1.
 
     Returns:
-        The stretch of length h; what is known if one stays here; what is known if one goes there.
+        The stretch of length h; the drawn part as seen from its start; the drawn part as seen from
+        its end.
     """
-    # One piece is drawn: the first h of the known stretch, or what follows it.
+    # One piece is drawn: the first h of the drawn part, or the piece after it.
     inside = h < seen.h
     piece = _draw(torch.where(inside, h, h - seen.h), seen, inside, z_1, z_2)
     joined = _join(seen, piece)
@@ -54,15 +56,15 @@ def extend(seen: Span, h: Tensor, z_1: Tensor, z_2: Tensor) -> tuple[Span, Span,
 
 
 def where_span(condition: Tensor, yes: Span, no: Span) -> Span:
-    """For each row, `yes` where the condition (B,) holds, else `no`."""
+    """Select `yes` for each row where the condition (B,) holds, else `no`."""
     return Span(*(where_rows(condition, y, n) for y, n in zip(yes, no, strict=True)))
 
 
 def _draw(h: Tensor, seen: Span, inside: Tensor, z_1: Tensor, z_2: Tensor) -> Span:
-    """The first h of `seen` given the whole, for rows that are `inside`; elsewhere fresh.
+    """Draw the first h of `seen` given the whole, for rows that are `inside`; else a new piece.
 
-    (W, J) is Gaussian. The mean of the integral of the path is the cubic through its known ends; with
-    p = h / seen.h and q = 1 - p the covariance is
+    (W, J) is Gaussian. The mean of the integral of the path is the cubic through its known ends;
+    with p = h / seen.h and q = 1 - p the covariance is
 
         Var W = h q (1 - 3 p q),    Var J = h q^3 / 3,    Cov(W, J) = h q^2 (1 - 2 p) / 2
 
@@ -79,14 +81,14 @@ def _draw(h: Tensor, seen: Span, inside: Tensor, z_1: Tensor, z_2: Tensor) -> Sp
 
 
 def _join(first: Span, second: Span) -> Span:
-    """Two stretches in a row as one."""
+    """Join two consecutive stretches."""
     h = first.h + second.h
     j = times(first.h / h, first.j) + times(second.h / h, first.w + second.j)
     return Span(h, first.w + second.w, j)
 
 
 def _rest(whole: Span, first: Span) -> Span:
-    """What follows the stretch `first` in `whole`."""
+    """The part of `whole` after the stretch `first`."""
     h = whole.h - first.h
     j = times(whole.h / h, whole.j) - times(first.h / h, first.j) - first.w
     return Span(h, whole.w - first.w, j)

@@ -1,6 +1,7 @@
-"""What each solver can do and which options it has, as data: read from a file, because asking the classes imports torch.
+"""The solver catalog: properties and options of each solver as data.
 
-`python -m ggf_cli.solvers.catalog` writes the file anew from the table of solvers; a test tells when it is stale.
+It is a file, because the classes import torch. `python -m ggf_cli.solvers.catalog` generates the
+file from the table of solvers; a test checks that it is current.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ OPTIONAL = ("default", "choices", "pattern", "above", "low", "high")
 def read_catalog() -> Mapping[str, dict[str, Any]]:
     """{solver: description} in the order of the table.
 
-    A description has: summary; kind ("sde" or "ode"); adaptive; order; evaluations (a step's, in words); nfe (of a
-    sample at default settings, None if only the solve can tell); sdes; options {name: {type, default, help,
-    choices, pattern, above, low, high}}, where type is "int", "float", "bool" or "text", and a limit that
-    does not exist is None.
+    A description has: summary; kind ("sde" or "ode"); adaptive; order; evaluations (of a step, as
+    text); nfe (of a sample with default options, None if not known beforehand); sdes; options
+    {name: {type, default, help, choices, pattern, above, low, high}}. The type is "int", "float",
+    "bool" or "text"; a missing limit is None.
     """
     catalog: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
     absent = dict.fromkeys(OPTIONAL)
@@ -45,12 +46,15 @@ def owners(option: str) -> list[str]:
 
 
 def flag(option: str) -> str:
-    """An option as the command line spells it."""
+    """The command-line flag of an option: "eps_rel" -> "--eps-rel"."""
     return "--" + option.replace("_", "-")
 
 
 def as_words(options: Mapping[str, Any]) -> list[str]:
-    """Options as words of a command line: ["--eps-rel", "0.05", "--no-denoise"]; those that are None are left out."""
+    """Options as command-line arguments, without those that are None.
+
+    For example ["--eps-rel", "0.05", "--no-denoise"].
+    """
     words: list[str] = []
     for name, value in options.items():
         if isinstance(value, bool):
@@ -61,7 +65,7 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
 
 
 def describe() -> dict[str, dict[str, Any]]:
-    """The catalog, from the classes."""
+    """Generate the catalog from the classes."""
     return {name: _solver(entry.summary, entry.load()) for name, entry in SOLVERS.items()}
 
 
@@ -118,5 +122,5 @@ def _json(value: Any) -> str:
 
 if __name__ == "__main__":
     text = catalog_text()
-    with open(str(FILE), "w", encoding="utf-8") as file:  # noqa: PTH123 - solvers know no paths
+    with open(str(FILE), "w", encoding="utf-8") as file:  # noqa: PTH123 - solvers import no pathlib
         file.write(text)

@@ -1,8 +1,9 @@
-"""Error control of one attempt: how large is the error, and what step comes next; and the stages it is made of.
+"""Step size control: the scaled error, the next step size, and sums of Runge–Kutta stages.
 
-Pure functions, one number a row; rows do not affect each other. On a CPU torch's exp, log, sqrt, sin and cos are functions of
-their argument alone; pow and sigmoid are not (a vector body and a scalar tail round differently), so no solver uses those on
-a quantity of a row; nor torch's sums over a row (see `reduction`).
+Pure functions; rows do not affect each other. On a CPU, torch's exp, log, sqrt, sin and cos of a
+number do not depend on its position in the tensor. pow and sigmoid do (the vectorised part and the
+rest round differently), so no solver uses these on a quantity of a row, nor torch's sums over a row
+(see `reduction`).
 
 Reference: Jolicoeur-Martineau et al. 2021, arXiv:2105.14080, Algorithm 1.
 """
@@ -29,8 +30,8 @@ def scaled_error(
     """Local error of one attempt in units of the tolerance, for each row.
 
         delta = max(eps_abs, eps_rel * max(|x_low|, |reference|))      elementwise
-        error = sqrt(mean((difference / delta)^2))                     "l2", over all but the row axis
-        error = max |difference / delta|                               "linf"
+        error = sqrt(mean((difference / delta)^2))              "l2", over all but the row axis
+        error = max |difference / delta|                        "linf"
 
     An attempt is acceptable when its error is at most 1.
 
@@ -60,28 +61,28 @@ def next_step_size(
 ) -> Tensor:
     """min(remaining, safety * h * error^-exponent), all (B,).
 
-    An error of exactly 0 asks for an infinite step and gets all that remains.
+    For an error of exactly 0 the result is all that remains.
     """
     # exp and log, not pow: see above.
     return torch.minimum(remaining, safety * h * torch.exp(-exponent * torch.log(error)))
 
 
 def pid_factor(errors: Tensor, *, p: float, i: float, d: float, order: float) -> Tensor:
-    """What a PID controller multiplies the step size by, (B,), in (1 - pi/4, 1 + pi/2).
+    """The factor of a PID controller on the step size, (B,), in (1 - pi/4, 1 + pi/2).
 
         w   = (errors + 1e-8)^-1
         raw = (w_0^(p + i + d) w_1^-(p + 2 d) w_2^d)^(1 / order)
         1 + atan(raw - 1)
 
     Args:
-        errors: Of this attempt and the last two accepted ones, the latest first, (B, 3).
+        errors: Errors of this attempt and of the last two accepted ones, the latest first, (B, 3).
         p: Proportional coefficient.
         i: Integral coefficient.
         d: Derivative coefficient.
         order: Order of the method.
 
-    Reference: Söderlind 2003, ACM Trans. Math. Softw. 29(1), with the limiter of Söderlind and Wang 2006, J. Comput.
-    Appl. Math. 185(2); the form, 1e-8 included, is k-diffusion's.
+    Reference: Söderlind 2003, ACM Trans. Math. Softw. 29(1), with the limiter of Söderlind and Wang
+    2006, J. Comput. Appl. Math. 185(2); the form, 1e-8 included, is k-diffusion's.
     """
     w_0, w_1, w_2 = (-torch.log(errors + 1e-8) / order).unbind(1)
     raw = torch.exp((p + i + d) * w_0 - (p + 2 * d) * w_1 + d * w_2)
@@ -92,7 +93,7 @@ Coefficients = tuple[tuple[float, ...], ...]
 
 
 def coefficients(table: Coefficients, like: Tensor) -> Tensor:
-    """A published table as a tensor, on the device and in the dtype of `like`; table[stage] is (B, columns)."""
+    """A table as a tensor with the device and dtype of `like`; table[stage] is (B, columns)."""
     return _coefficients(table, like.device, like.dtype)
 
 
@@ -112,7 +113,7 @@ def weighted_sum(weights: Tensor, stages: Tensor) -> Tensor:
 
 
 def put_stage(stages: Tensor, stage: Tensor, value: Tensor) -> Tensor:
-    """`stages` (B, S, *) with `value` (B, *) as number stage[b] of each row; none if stage[b] >= S."""
+    """Set stages[b, stage[b]] to value[b], unless stage[b] >= S: (B, S, *), (B,), (B, *)."""
     slots = torch.arange(stages.shape[1], device=stage.device)
     here = (slots == stage[:, None]).reshape(*stages.shape[:2], *(1,) * (stages.dim() - 2))
     return torch.where(here, value[:, None], stages)

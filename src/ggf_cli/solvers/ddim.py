@@ -1,17 +1,19 @@
-"""DDIM: the deterministic sampler that keeps the predicted noise and swaps the noise level.
+"""DDIM: the deterministic sampler that keeps the predicted noise and changes the noise level.
 
     D   = E[x(0) | x] = (x + sigma_t^2 score) / alpha_t         predicted image
     eps = -sigma_t score                                        predicted noise
     x  <- alpha_s D + sigma_s eps                               to s = t_next
 
-For VP this is eq. 12 of the paper with eta = 0; for VE it reads x <- D + sigma_s / sigma_t (x - D). Either is the
-exponential Euler step of the probability flow ODE in log(alpha / sigma), of order 1: DPM-Solver-1. The stochastic
-end of the family, eta = 1, is the solver `ancestral`.
+For VP this is eq. 12 of the paper with eta = 0; for VE it reads x <- D + sigma_s / sigma_t (x - D).
+Either is the exponential Euler step of the probability flow ODE in log(alpha / sigma), of order 1:
+DPM-Solver-1. The stochastic end of the family, eta = 1, is the solver `ancestral`.
 
-N steps and the denoising cost N + 1 evaluations; the denoising is the step to sigma = 0, DDIM's last. The default
-is 100 steps of equal length in t, the paper's linear choice of labels ("logsnr" suits few steps better).
+N steps and the denoising cost N + 1 evaluations; the denoising is the step to sigma = 0, DDIM's
+last. The default is 100 steps of equal length in t, the paper's linear choice of labels ("logsnr"
+suits few steps better).
 
-Reference: Song, Meng, Ermon 2021, arXiv:2010.02502, eq. 12; Lu et al. 2022, arXiv:2206.00927, section 4.1.
+Reference: Song, Meng, Ermon 2021, arXiv:2010.02502, eq. 12; Lu et al. 2022, arXiv:2206.00927,
+section 4.1.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from torch import Tensor
 
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import Rows
-from ggf_cli.solvers.fixed import FixedStep, steps_option
+from ggf_cli.solvers.fixed import OneEvaluationStep, steps_option
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIM(FixedStep):
+class DDIM(OneEvaluationStep):
     """Deterministic DDIM for VP, and the same step for VE and sub-VP."""
 
     name: ClassVar[str] = "ddim"

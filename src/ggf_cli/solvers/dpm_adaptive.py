@@ -1,6 +1,7 @@
-"""DPM-Solver-12 and -23: adaptive steps in the log of the signal-to-noise ratio, error control for each sample.
+"""DPM-Solver-12 and -23: adaptive steps in log(alpha / sigma), error control for each sample.
 
-In y = x / alpha and l = log(alpha / sigma), with e_i = -sigma score at (y_i, l + r_i h), phi(u) = (exp(u) - 1) / u:
+In y = x / alpha and l = log(alpha / sigma), with e_i = -sigma score at (y_i, l + r_i h), phi(u) =
+(exp(u) - 1) / u:
 
     F(r, c, d) = y - exp(-l - r h) [(exp(r h) - 1) e_0 + c d]
 
@@ -11,18 +12,22 @@ In y = x / alpha and l = log(alpha / sigma), with e_i = -sigma score at (y_i, l 
           low = F(1, 3/2 [exp(h) - 1], e_1 - e_0),   high = F(1, 3/2 [phi(h) - 1], e_2 - e_0)
 
     error = RMS((high - low) / max(eps_abs, eps_rel max(|low|, |low_prev|)))
-    factor = 1 + atan(w_0^b_0 w_1^b_1 w_2^b_2 - 1),    w_0 = 1 / error, w_1 and w_2 those of the last accepted steps
+    factor = 1 + atan(w_0^b_0 w_1^b_1 w_2^b_2 - 1),    w_0 = 1 / error
+             (w_1 and w_2 are those of the last accepted steps)
     factor >= accept_safety:  y <- high, l <- l + h
     h <- min(h_max, h factor)
 
-The orders share their stages, and after a rejection e_0 stands: `solver_order` evaluations a step, one fewer for each
-rejection. With eta > 0 a step goes down further than l + h and noise brings it back up (Song's ancestral step); the
-noise is drawn after acceptance, so acceptance does not depend on it.
+The two orders share their stages, and after a rejection e_0 is kept: `solver_order` evaluations a
+step, one fewer for each rejection. With eta > 0 a step goes further than l + h and noise brings it
+back (Song's ancestral step). The noise is drawn after acceptance, so acceptance does not depend on
+it.
 
-Reference: Lu et al. 2022, arXiv:2206.00927 (DPM-Solver-12 and -23); controller, eta and defaults are those of
-sample_dpm_adaptive in crowsonkb/k-diffusion, there for the batch as a whole and without h_max. Far above the noise level of the
-data the stages of a step agree whatever its size, so the error is no limit, and the step that ends among the data has not seen them:
-Gaussian data of deviation 0.3 came out with 0.7 (VP to beta 20) and 108 (to 80). On the embedded networks no step reaches 2.
+Reference: Lu et al. 2022, arXiv:2206.00927 (DPM-Solver-12 and -23); controller, eta and defaults
+are those of sample_dpm_adaptive in crowsonkb/k-diffusion, there for the whole batch and without
+h_max. Far above the noise level of the data the stages of a step agree for any step size, so the
+error does not limit it, and a step may end at the noise level of the data without any evaluation
+there: Gaussian data of deviation 0.3 got deviation 0.7 (VP to beta 20) and 108 (to beta 80). On the
+embedded networks no step reaches 2.
 """
 
 from __future__ import annotations
@@ -42,12 +47,12 @@ from ggf_cli.solvers.tolerance import Tolerances
 
 @dataclass(frozen=True, kw_only=True)
 class DPMRows(Rows):
-    """What a row of the adaptive DPM-Solver remembers.
+    """The rows of the adaptive DPM-Solver.
 
     Attributes:
         h: Size of the attempt in log(alpha / sigma), (B,).
-        stage: The stage to be evaluated next, (B,) int64; 0 is at (x, t).
-        noise_hat: Predicted noise e_i of the stages 0 and 1, (B, 2, *), as far as evaluated.
+        stage: The next stage to evaluate, (B,) int64; stage 0 is at (x, t).
+        noise_hat: Predicted noise e_i of the stages 0 and 1, if evaluated, (B, 2, *).
         low_prev: Low-order result of the last accepted step, divided by alpha, (B, *).
         errors: Errors of the last two accepted steps, the latest first, (B, 2).
     """
@@ -100,7 +105,7 @@ class DPMAdaptive(Tolerances):
         t, stage = rows.t, rows.stage
         e_0, e_1 = rows.noise_hat.unbind(1)
 
-        # From level l to level l_next; the deterministic part goes to l_down and noise comes back up.
+        # From level l to level l_next: the deterministic part goes to l_down, then noise is added.
         y = rows.x / expand_as_batch(sde.alpha(t), rows.x)
         l, l_end = sde.half_log_snr(t), sde.half_log_snr(torch.full_like(t, sde.t_eps))
         arrives = l + rows.h >= l_end
@@ -120,13 +125,14 @@ class DPMAdaptive(Tolerances):
             y_stage = where_rows(stage == 1, y_1, where_rows(stage == 2, y_2, y))
         else:
             y_stage = where_rows(stage == 1, point(1 / 2), y)
-        # A row at the start of an attempt asks at its own t, not at that time's rounded image.
+        # A row at the start of an attempt is evaluated at its own t, without the rounding of
+        # time_at.
         t_stage = torch.where(stage == 0, t, sde.time_at(l + stage * h / self.solver_order))
         x_stage = expand_as_batch(sde.alpha(t_stage), y) * y_stage
         answer = score(x_stage, t_stage)
         e = expand_as_batch(-sde.sigma(t_stage), y) * answer
 
-        # Judge the attempt, if this was its last stage.
+        # Estimate the error and accept or reject the attempt, if this was its last stage.
         last = stage == self.solver_order - 1
         if self.solver_order == 3:
             low = point(1, 1.5 * torch.expm1(h), e_1 - e_0)
@@ -136,7 +142,8 @@ class DPMAdaptive(Tolerances):
         error = scaled_error(
             low, high - low, rows.low_prev, eps_abs=self._eps_abs(sde), eps_rel=self.eps_rel
         ).to(t.dtype)
-        first = rows.accepted + rows.rejected == 0  # a first attempt stands for the past, too
+        # The first attempt has no past errors; its own error is used for these.
+        first = rows.accepted + rows.rejected == 0
         past = torch.where(first[:, None], error[:, None], rows.errors)
         errors = torch.cat([error[:, None], past], 1)
         order = 1.5 if self.eta else self.solver_order
@@ -154,7 +161,7 @@ class DPMAdaptive(Tolerances):
             draws = draws + accepted
         x = where_rows(accepted, expand_as_batch(sde.alpha(t), y) * high, rows.x)
 
-        # Finish. A row at t_eps asks for its first stage, which is its score.
+        # Finish. The first stage of a row at t_eps is its score there.
         arrived = (t <= sde.t_eps) & ~rows.done
         if self.denoise:
             arrived = arrived & (stage == 0)
@@ -181,9 +188,12 @@ def phi_minus_1(u: Tensor) -> Tensor:
 
 
 def ancestral_level(l: Tensor, l_next: Tensor, eta: float) -> Tensor:
-    """Where an ancestral step from l to l_next goes before noise brings it back, all (B,) in log(alpha / sigma).
+    """The level before the noise of an ancestral step from l to l_next.
 
-    With s = exp(-l), the noise has variance up^2 = eta^2 s_next^2 (1 - s_next^2 / s^2), at most s_next^2.
+    All are (B,), in log(alpha / sigma).
+
+    With s = exp(-l), the noise has variance up^2 = eta^2 s_next^2 (1 - s_next^2 / s^2), at most
+    s_next^2.
     """
     kept = 1 - eta**2 * -torch.expm1(2 * (l - l_next))  # (s_next^2 - up^2) / s_next^2
     return l_next - torch.log(kept.clamp(min=0)) / 2

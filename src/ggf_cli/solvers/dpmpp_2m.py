@@ -1,12 +1,13 @@
 """DPM-Solver++(2M): the probability flow with one evaluation a step, second order.
 
-With lambda = log(alpha / sigma), h = lambda_t - lambda_s > 0 from s to the next time t, and h' the step before:
+With lambda = log(alpha / sigma), h = lambda_t - lambda_s > 0 from s to the next time t, and h' the
+step before:
 
-    D <- D_s + h / (2 h') (D_s - D_s')          data prediction, extrapolated to the middle of the step
+    D <- D_s + h / (2 h') (D_s - D_s')    data prediction, extrapolated to the middle of the step
     x <- (sigma_t / sigma_s) x + alpha_t (1 - e^-h) D
 
-The first step takes D_s alone: first order, which is DDIM. So is the denoising at t_eps, the limit of such a step as
-sigma_t goes to 0.
+The first step uses D_s only and has order 1, which is DDIM. The denoising at t_eps is the limit of
+such a step as sigma_t goes to 0.
 
 Reference: Lu et al. 2022, arXiv:2211.01095, algorithm 2.
 """
@@ -32,7 +33,8 @@ class DPMpp2M(Multistep):
     kind: ClassVar[Literal["sde", "ode"]] = "ode"
     order: ClassVar[float | None] = 2
 
-    steps: int = steps_option(20)  # "within 15 to 20 steps", the paper's abstract
+    # The paper's abstract: "within 15 to 20 steps".
+    steps: int = steps_option(20)
     schedule: str = schedule_option("logsnr")
 
     def coefficients(self, sde: SDE, t: Tensor) -> Tensor:
@@ -40,7 +42,13 @@ class DPMpp2M(Multistep):
 
 
 def second_order_coefficients(sde: SDE, t: Tensor, *, eta: float) -> Tensor:
-    """The table of DPM-Solver++(2M) with noise eta, see `dpmpp_2m_sde`: t (steps + 1,) -> (steps, 4)."""
+    """Coefficients of DPM-Solver++(2M) with noise eta (`dpmpp_2m_sde`), (steps, 4).
+
+    Args:
+        sde: The forward SDE.
+        t: The times, (steps + 1,).
+        eta: Noise: 1 the reverse SDE, 0 the probability flow.
+    """
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     h = sde.half_log_snr(t).diff()
     keep = sigma[1:] / sigma[:-1] * torch.exp(-eta * h)

@@ -1,20 +1,24 @@
-"""ER-SDE-Solver-3: an SDE with the marginals of the reverse SDE and less noise, one evaluation a step.
+"""ER-SDE-Solver-3: an SDE with the marginals of the reverse SDE and less noise.
+
+It costs one evaluation a step.
 
 With l = sigma / alpha, from l_s to the next l_t < l_s, and a noise scale function phi:
 
     r = phi(l_t) / phi(l_s)
     x <- (alpha_t / alpha_s) r x
-         + alpha_t {(1 - r) D + [phi(l_t) S0 - (l_s - l_t)] D' + [phi(l_t) S1 + (l_s - l_t)^2 / 2] D''}
-         + alpha_t sqrt(l_t^2 - r^2 l_s^2) z
+         + alpha_t {(1 - r) D + [phi(l_t) S0 - (l_s - l_t)] D' + [phi(l_t) S1 + (l_s - l_t)^2 / 2]
+         D''} + alpha_t sqrt(l_t^2 - r^2 l_s^2) z
     S0, S1 = integrals of 1 / phi(l) and of (l - l_s) / phi(l) from l_t to l_s
 
-D' and D'' are backward differences of the data prediction D in l; the first step has neither, the second no D''.
-phi(l) = l is the probability flow, l^2 the reverse SDE; the default is the paper's ER SDE 5, l (exp(l^0.3) + 10).
-One form serves all SDEs: it is the paper's VP form, and its VE form where alpha = 1.
+D' and D'' are backward differences of the data prediction D in l; the first step has neither, the
+second no D''. phi(l) = l is the probability flow, l^2 the reverse SDE; the default is the paper's
+ER SDE 5, l (exp(l^0.3) + 10). One form serves all SDEs: it is the paper's VP form, and its VE form
+where alpha = 1.
 
-As published, S0 and S1 are sums over 100 left points, and D' belongs to the middle of the last step rather than to its
-end. So without noise the order is 2 (not 3) while steps are few, and 1 once the 1 % error of the sums is all that is
-left: from about 50 steps up. With noise the strong order is 1, on paths of its own SDE.
+As published, S0 and S1 are sums over 100 left points, and D' belongs to the middle of the last step
+rather than to its end. So without noise the order is 2 (not 3) for few steps, and 1 from about 50
+steps on, where the 1 % error of the sums dominates. With noise the strong order is 1, on paths of
+its own SDE.
 
 Reference: Cui et al. 2023, arXiv:2309.06169, and the authors' er_sde_solver.py, vp_3_order_taylor.
 """
@@ -28,7 +32,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.sde import SDE
 from ggf_cli.solvers.base import option
 from ggf_cli.solvers.fixed import schedule_option, steps_option
@@ -49,13 +53,13 @@ class ERSDE3(Multistep):
 
     name: ClassVar[str] = "er-sde-3"
     kind: ClassVar[Literal["sde", "ode"]] = "sde"
-    order: ClassVar[float | None] = (
-        None  # 1 on paths of its own SDE, which are not those of the reverse SDE
-    )
+    # The order is 1 on paths of its own SDE, which are not those of the reverse SDE.
+    order: ClassVar[float | None] = None
     memory: ClassVar[int] = 2
 
-    steps: int = steps_option(50)  # the paper's best FIDs: 50 evaluations
-    schedule: str = schedule_option("karras")  # the authors' generate.py
+    # The paper's best FIDs have 50 evaluations; the schedule is that of the authors' generate.py.
+    steps: int = steps_option(50)
+    schedule: str = schedule_option("karras")
     noise_scale: str = option(
         "er-5",
         "phi: ER SDE 5 (paper), the reverse SDE, or the probability flow",
@@ -75,7 +79,7 @@ class ERSDE3(Multistep):
         by_d1 = phi(end) * s0 - width
         by_d2 = phi(end) * s1 + width.square() / 2
 
-        # D' = u (D_k - D_{k-1}), D'' = v (D'_k - D'_{k-1}); zero where there is no such past.
+        # D' = u (D_k - D_{k-1}), D'' = v (D'_k - D'_{k-1}); zero if there are no such past values.
         none = l.new_zeros(1)
         u = torch.cat([none, 1 / (l[1:-1] - l[:-2])])
         u_before = torch.cat([none, u[:-1]])
@@ -84,14 +88,18 @@ class ERSDE3(Multistep):
         b0 = 1 - r + by_d1 * u + by_d2 * v * u
         b1 = -by_d1 * u - by_d2 * v * (u + u_before)
         b2 = by_d2 * v * u_before
-        # Fresh noise as a share of l_t^2. For the probability flow it is 0, and not the root of a rounding error.
+        # New noise as a share of l_t^2. For the probability flow it is exactly 0, without a
+        # rounding error.
         share = 1 - (r * start / end).square()
         noise = end * torch.sqrt(torch.where(share > 1e-12, share, 0))
         a = r / alpha[:-1]
         table = alpha[1:, None] * torch.stack([a, b0, b1, b2, noise], dim=1)
-        if not table.isfinite().all():  # exp(l^0.3) ends at l = 3e9
-            raise UsageError(
-                f"noise scale '{self.noise_scale}' of solver '{self.name}' overflows at sigma / alpha = {float(l[0]):.1e}",
-                hint="another --noise-scale",
+        # exp(l^0.3) overflows at l = 3e9.
+        if not table.isfinite().all():
+            raise OptionError(
+                f"noise_scale '{self.noise_scale}' of solver '{self.name}' overflows"
+                f" at sigma / alpha = {float(l[0]):.1e}",
+                option="noise_scale",
+                hint="use another noise_scale",
             )
         return table

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ggf_cli.sde import SDE
 from ggf_cli.solvers.base import Rows, reverse_increment
-from ggf_cli.solvers.fixed import FixedStep
+from ggf_cli.solvers.fixed import OneEvaluationStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class EulerMaruyama(FixedStep):
+class EulerMaruyama(OneEvaluationStep):
     """Euler–Maruyama with a fixed number of steps."""
 
     name: ClassVar[str] = "em"

@@ -1,22 +1,24 @@
-"""What solvers with a fixed number of steps share: the grid of times, the budget, and the last evaluation.
+"""The base class of solvers with a fixed number of steps: time grid, budget and denoising.
 
-A solver of one evaluation a step writes `advance` alone:
+A solver with one evaluation a step is a `OneEvaluationStep` and implements `advance` only:
 
     answer = score(x, t)
-    on the way:    x <- advance(x, t -> t_next)
+    at t > t_eps:  x <- advance(x, t -> t_next)
     at t = t_eps:  x <- Tweedie's estimate of the clean image
 
-A solver with several stages a step overrides `step` and keeps the stage in its rows.
+A solver with several evaluations a step is a `FixedStep`, implements `start` and `step`, and keeps
+the stage in its rows.
 """
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE
 from ggf_cli.solvers.base import NoiseFunction, Rows, Solver, fresh_rows, option, where_rows
@@ -27,18 +29,18 @@ SCHEDULE_HELP = "steps equal in t, in log(alpha / sigma), or Karras' with rho 7"
 
 
 def steps_option(default: int) -> Any:
-    """The option --steps with the solver's own default."""
+    """Declare the option `steps` with the default of the solver."""
     return option(default, STEPS_HELP, low=1, high=1e9)
 
 
 def schedule_option(default: str) -> Any:
-    """The option --schedule with the default of the method's own paper."""
+    """Declare the option `schedule` with the default of the method's paper."""
     return option(default, SCHEDULE_HELP, choices=SCHEDULES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedStep(Solver):
-    """A solver whose steps are known before it starts. Subclasses give `steps` and `schedule` their defaults."""
+    """A solver with a fixed schedule. Subclasses set the defaults of `steps` and `schedule`."""
 
     adaptive: ClassVar[bool] = False
     evaluations: ClassVar[str] = "1"
@@ -53,11 +55,40 @@ class FixedStep(Solver):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nfe is not None and self.steps != type(self).steps:
-            raise UsageError("--steps and --nfe exclude each other")
+            raise OptionError("steps and nfe exclude each other", option="nfe", others=["steps"])
         if self.nfe is not None and self.nfe < self.nfe_of(1):
-            raise UsageError(
-                f"--nfe of solver '{self.name}' is {self.nfe}, its shortest run takes {self.nfe_of(1)}"
+            raise OptionError(
+                f"nfe of solver '{self.name}' is {self.nfe},"
+                f" its shortest run takes {self.nfe_of(1)}",
+                option="nfe",
             )
+
+    def grid(self, rows: Rows, sde: SDE) -> Tensor:
+        """The times of the steps, (steps + 1,), from T to t_eps."""
+        return time_grid(sde, self._steps, self.schedule, rows.t.device)
+
+    def nfe_of(self, steps: int) -> int:
+        """Evaluations of a sample with this number of steps, the denoising one included."""
+        return steps + int(self.denoise)
+
+    def expected_nfe(self) -> int:
+        return self.nfe_of(self._steps)
+
+    def resolved(self, sde: SDE) -> Self:
+        return replace(self, steps=self._steps, nfe=None)
+
+    @property
+    def _steps(self) -> int:
+        """The number of steps: the option `steps`, or as many as fit the budget `nfe`."""
+        if self.nfe is None:
+            return self.steps
+        fixed = self.nfe_of(0)
+        return (self.nfe - fixed) // (self.nfe_of(1) - fixed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneEvaluationStep(FixedStep):
+    """A fixed-step solver with one evaluation a step. Subclasses implement `advance`."""
 
     def start(self, x: Tensor, index: Tensor, sde: SDE) -> Any:
         return Rows(**fresh_rows(x, index, sde))
@@ -67,7 +98,7 @@ class FixedStep(Solver):
         arrived = rows.accepted == len(grid) - 1
         answer = score(rows.x, rows.t)
 
-        # A row that has arrived takes a step of size 0 here, discarded below.
+        # A row that has arrived takes a step of size 0 here, which is discarded below.
         t_next = grid[(rows.accepted + 1).clamp(max=len(grid) - 1)]
         stochastic = self.kind == "sde"
         z = noise(rows.index, rows.draws) if stochastic else None
@@ -83,41 +114,20 @@ class FixedStep(Solver):
             **memory,
         )
 
+    @abc.abstractmethod
     def advance(
         self, rows: Any, score: Tensor, t_next: Tensor, z: Any, sde: SDE
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One step of every row, from rows.t to t_next.
+        """Make one step of every row, from rows.t to t_next.
 
         Args:
-            rows: The rows; `accepted` is the number of the step, from 0.
+            rows: The rows; `accepted` is the number of the step, starting at 0.
             score: score(rows.x, rows.t), (B, *).
-            t_next: Where to, (B,); equal to rows.t for a row that has arrived, whose result is discarded.
+            t_next: The next time, (B,); equal to rows.t for a row that has arrived, whose result is
+                discarded.
             z: Standard normal noise, (B, *); None if the solver is deterministic.
             sde: The forward SDE.
 
         Returns:
-            The new x, (B, *), and what else of the rows changes.
+            The new x, (B, *), and the other fields of the rows that change.
         """
-        raise NotImplementedError
-
-    def grid(self, rows: Rows, sde: SDE) -> Tensor:
-        """The times of the steps, (steps + 1,), from T to t_eps."""
-        return time_grid(sde, self._steps, self.schedule, rows.t.device)
-
-    def nfe_of(self, steps: int) -> int:
-        """Evaluations that so many steps cost a sample, the denoising one included."""
-        return steps + int(self.denoise)
-
-    def expected_nfe(self) -> int:
-        return self.nfe_of(self._steps)
-
-    def resolved(self, sde: SDE) -> Self:
-        return replace(self, steps=self._steps, nfe=None)
-
-    @property
-    def _steps(self) -> int:
-        """The steps that are asked for, or as many as fit the budget."""
-        if self.nfe is None:
-            return self.steps
-        fixed = self.nfe_of(0)
-        return (self.nfe - fixed) // (self.nfe_of(1) - fixed)

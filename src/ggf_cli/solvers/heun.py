@@ -2,10 +2,10 @@
 
 In y = x / alpha and s = sigma / alpha, where the ODE is dy/ds = eps(x, t) = -sigma(t) score(x, t):
 
-    churn    s^ = s (1 + gamma);  y^ = y + sqrt(s^2^ - s^2) s_noise z         where s_min <= s <= s_max
+    churn    s^ = s (1 + gamma);  y^ = y + sqrt(s^2^ - s^2) s_noise z     where s_min <= s <= s_max
     Euler    y' = y^ + (s_next - s^) eps
     Heun     y  = y^ + (s_next - s^) (eps + eps') / 2
-    at t = t_eps:  x <- Tweedie's estimate of the clean image                 (EDM's last step, to s = 0)
+    at t = t_eps:  x <- Tweedie's estimate of the clean image        (EDM's last step, to s = 0)
 
     gamma = min(s_churn / (steps + 1), sqrt(2) - 1)
 
@@ -16,6 +16,7 @@ Reference: Karras et al. 2022, arXiv:2206.00364, algorithms 1 and 2 and table 1.
 
 from __future__ import annotations
 
+import abc
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,7 +42,7 @@ from ggf_cli.solvers.schedule import time_grid
 
 @dataclass(frozen=True, kw_only=True)
 class HeunRows(Rows):
-    """What a row remembers between the two stages of a step.
+    """The rows of Heun's method.
 
     Attributes:
         eps: The slope at (x, t), (B, *), where `second`.
@@ -54,11 +55,11 @@ class HeunRows(Rows):
 
 @dataclass(frozen=True, kw_only=True)
 class HeunPath(FixedStep):
-    """Heun steps along a path that may jump back up between two steps, with the noise that belongs there."""
+    """Heun steps along a path of times that may rise between two steps; then noise is added."""
 
     evaluations: ClassVar[str] = "2"
 
-    # 35 evaluations, as in EDM's tables for 32 x 32 images
+    # 35 evaluations, as in EDM's tables for 32 x 32 images.
     steps: int = steps_option(17)
     schedule: str = schedule_option("karras")
     s_noise: float = option(1.0, "scale of the added noise", above=0, high=10)
@@ -76,7 +77,7 @@ class HeunPath(FixedStep):
         number = rows.accepted.clamp(max=len(ends) - 1)
         t_next = ends[number]
 
-        # First stage: to the start of the step, which noise may have put before the end of the last one.
+        # First stage: add noise if the step starts at a larger time than the last step ended.
         t_from = torch.where(second | arrived, t, starts[number])
         if self.noisy:
             z = noise(rows.index, rows.draws)
@@ -107,18 +108,18 @@ class HeunPath(FixedStep):
         return 2 * steps + int(self.denoise)
 
     @property
+    @abc.abstractmethod
     def noisy(self) -> bool:
-        """Whether the path ever jumps back up."""
-        raise NotImplementedError
+        """Whether the path rises anywhere, so that noise is needed."""
 
+    @abc.abstractmethod
     def path(self, sde: SDE, grid: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each step starts, after its noise, and where it ends, both (N,).
+        """The times at which each step starts, after adding noise, and ends, both (N,).
 
         Args:
             sde: The forward SDE.
             grid: The times of the schedule, (steps + 1,).
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,7 @@ class Heun(HeunPath):
         half_log_snr = sde.half_log_snr(starts)
         s = torch.exp(-half_log_snr)
         within = (s >= self.s_min) & (s <= (math.inf if self.s_max is None else self.s_max))
-        # no network knows more noise than there is at T
+        # The network was trained up to the noise at T.
         raised = sde.time_at(half_log_snr - math.log1p(gamma)).clamp(max=sde.T)
         return torch.where(within, raised, starts), ends
 

@@ -1,4 +1,4 @@
-"""Lamba's adaptive Euler–Maruyama, as in the paper's ablation: only the drift is judged.
+"""Lamba's adaptive Euler–Maruyama, as in the paper's ablation: it estimates the drift's error.
 
 With the reverse drift F = f - g^2 score:
 
@@ -7,13 +7,14 @@ With the reverse drift F = f - g^2 score:
     error <= 1:  x <- x' + g(t) sqrt(h) z,  t <- t - h
     h <- min(t - t_eps, theta h error^-1/2)
 
-This is `adaptive` with `improved_euler` and `extrapolation` off and another exponent; see there for delta, the
-options and the bookkeeping. The drift is evaluated at x' before the noise is added, so the answer is not the
-score of the next step: 2 evaluations a step. In return acceptance does not depend on the noise, so nothing is
-selected and the accepted noise is unbiased.
+This is `adaptive` with `improved_euler` and `extrapolation` off and another exponent; see there for
+delta, the options and the rows. The drift is evaluated at x' before the noise is added, so this
+score cannot be used in the next step: 2 evaluations a step. Acceptance does not depend on the
+noise, so the accepted noise is unbiased.
 
-Reference: Lamba 2003, J. Comput. Appl. Math. 161(2); Jolicoeur-Martineau et al. 2021, arXiv:2105.14080, and the
-authors' sampling.py with `sde_improved_euler` and `extrapolation` False, `exp` 0.5.
+Reference: Lamba 2003, J. Comput. Appl. Math. 161(2); Jolicoeur-Martineau et al. 2021,
+arXiv:2105.14080, and the authors' sampling.py with `sde_improved_euler` and `extrapolation` False,
+`exp` 0.5.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ggf_cli.solvers.base import option
 
 @dataclass(frozen=True, kw_only=True)
 class Lamba(Adaptive):
-    """Adaptive Euler–Maruyama whose step size follows the drift's error alone."""
+    """Adaptive Euler–Maruyama whose step size follows the error of the drift only."""
 
     name: ClassVar[str] = "lamba"
 

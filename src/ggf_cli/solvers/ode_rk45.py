@@ -4,17 +4,19 @@
 
     k_i   = F(x - h sum_j a_ij k_j, t - c_i h),                  i = 0..6
     x'    = the argument of k_6                                                       (order 5)
-    error = RMS(h sum_i e_i k_i / (eps_abs + eps_rel max(|x|, |x'|)))                 (order 5 minus 4)
+    error = RMS(h sum_i e_i k_i / (eps_abs + eps_rel max(|x|, |x'|)))           (order 5 minus 4)
     error < 1:  x <- x', t <- t - h, k_0 <- k_6
     h <- h min(10, max(0.2, 0.9 error^-1/5)), no growth straight after a rejection
 
-k_6 is the k_0 of the next step, and after a rejection k_0 stands: 6 evaluations an attempt. The first step size
-is Hairer's: one evaluation at (x, T), one a small Euler step further. The last evaluation of a sample is its score at
-t_eps, so the denoising is free: 2 + 6 (accepted + rejected) evaluations in all.
+k_6 is the k_0 of the next step, and after a rejection k_0 is kept: 6 evaluations an attempt. The
+first step size is Hairer's: one evaluation at (x, T) and one after a small Euler step. The last
+evaluation of a sample is its score at t_eps, so the denoising needs no evaluation of its own: 2 + 6
+(accepted + rejected) evaluations in all.
 
-The controller is that of scipy.integrate.solve_ivp(method="RK45"), which gives the same steps; tolerances are those of
-Song et al. 2021, arXiv:2011.13456. Reference: Dormand and Prince 1980, J. Comput. Appl. Math. 6(1);
-Hairer, Nørsett and Wanner, "Solving Ordinary Differential Equations I", sections II.4 and II.5.
+The controller is that of scipy.integrate.solve_ivp(method="RK45"), which takes the same steps; the
+default tolerances are those of Song et al. 2021, arXiv:2011.13456. Reference: Dormand and Prince
+1980, J. Comput. Appl. Math. 6(1); Hairer, Nørsett and Wanner, "Solving Ordinary Differential
+Equations I", sections II.4 and II.5.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ from ggf_cli.solvers.control import (
 )
 from ggf_cli.solvers.reduction import root_mean_square
 
-LAST, PROBE = 6, 7  # stages of a row: 0..6 are those of the attempt, PROBE comes once, after 0
+# Stages of a row: 0..6 are those of an attempt; PROBE comes once, after 0.
+LAST, PROBE = 6, 7
 
 A = (
     (0, 0, 0, 0, 0, 0),
@@ -57,12 +60,12 @@ SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class RK45Rows(Rows):
-    """What a row of the Dormand–Prince solver remembers.
+    """The rows of the Dormand–Prince solver.
 
     Attributes:
-        h: Step size of the attempt under way, (B,); of the Euler step while probing.
-        stage: The stage to be evaluated next, (B,) int64.
-        k: F at the stages 0..5, (B, 6, *), as far as evaluated.
+        h: Step size of the present attempt, or of the Euler step at stage PROBE, (B,).
+        stage: The next stage to evaluate, (B,) int64.
+        k: F at the stages 0..5, if evaluated, (B, 6, *).
         retry: Whether the attempt follows a rejection, (B,) bool.
     """
 
@@ -109,7 +112,7 @@ class OdeRK45(Solver):
         answer = score(x_stage, t_stage)
         slope = sde.reverse_drift(x_stage, t_stage, answer / 2)  # probability flow: half the score
 
-        # Judge the attempt, if this was its last stage.
+        # Estimate the error and accept or reject the attempt, if this was its last stage.
         difference = weighted_sum(coefficients(E, t), rows.k) + E_LAST * slope
         error = self._norm(expand_as_batch(h, x) * difference, x, x_stage).to(t.dtype)
         accepted = last & (error < 1)
@@ -123,7 +126,7 @@ class OdeRK45(Solver):
         h_next = torch.where(start, self._probe_size(x, slope).to(t.dtype), h_next)
         h_next = torch.where(probe, self._first_size(x, rows.k[:, 0], slope, h), h_next)
 
-        # Move. The answer of an accepted last stage belongs to the new x.
+        # Move. The score of an accepted last stage belongs to the new x.
         x = where_rows(accepted, x_stage, x)
         t = torch.where(accepted, t_next, t)
         arrived = accepted & (t <= sde.t_eps) & ~rows.done
@@ -154,7 +157,7 @@ class OdeRK45(Solver):
         return torch.where((d_0 < 1e-5) | (d_1 < 1e-5), 1e-6, 0.01 * d_0 / d_1)
 
     def _first_size(self, x: Tensor, k_0: Tensor, slope: Tensor, h_0: Tensor) -> Tensor:
-        """Hairer's first step size, (B,), from the slopes (B, *) on both ends of the Euler step h_0 (B,)."""
+        """Hairer's first step size, (B,), from the slopes (B, *) at both ends of step h_0 (B,)."""
         d_1 = self._norm(k_0, x, x).to(h_0.dtype)
         d_2 = self._norm(slope - k_0, x, x).to(h_0.dtype) / h_0
         steepest = torch.maximum(d_1, d_2)

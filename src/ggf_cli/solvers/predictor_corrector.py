@@ -1,4 +1,4 @@
-"""Predictor–corrector: Langevin steps at the present noise level, then one reverse diffusion step to the next.
+"""Predictor–corrector: Langevin steps at each noise level, then a reverse diffusion step.
 
 At each time t on the grid, a and v being the forward kernel of the step (see `reverse-diffusion`):
 
@@ -6,17 +6,19 @@ At each time t on the grid, a and v being the forward kernel of the step (see `r
                                            x <- x + step score(x, t) + sqrt(2 step) z
     predictor                              x <- (2 - a) x + v score(x, t) + sqrt(v) z
 
-|.| is the norm over a row's own elements. Song's code averages both norms over the batch, which makes each image
-depend on its neighbours; at batch size 1 the two are the same. a^2 is the alpha_i = 1 - beta_i of Song's VP
-corrector, and 1 for VE. A Langevin step of finite size has a stationary law of its own: where the data are Gaussian
-its variance is too large by 1 / (1 - snr^2), 2.6 % at the default, however many steps are taken. Where the score is 0
-everywhere, that step would be infinite: no correction is made.
+|.| is the norm over the elements of a row. Song's code averages both norms over the batch, so that
+each image depends on the others; at batch size 1 the two are the same. a^2 is the alpha_i = 1 -
+beta_i of Song's VP corrector, and 1 for VE. A Langevin step of finite size has its own stationary
+distribution: for Gaussian data its variance is too large by the factor 1 / (1 - snr^2), 2.6 % at
+the default, for any number of steps. If the score is 0 everywhere, the step would be infinite, and
+no correction is made.
 
-N steps and the denoising cost (1 + corrector_steps) N + 1 evaluations: no corrector runs at t_eps, as in the code of
-arXiv:2105.14080. (Song's own code has N - 1 of these steps, then a corrector and the denoising at t_eps.)
+N steps and the denoising cost (1 + corrector_steps) N + 1 evaluations: no corrector runs at t_eps,
+as in the code of arXiv:2105.14080. (Song's own code has N - 1 of these steps, then a corrector and
+the denoising at t_eps.)
 
-Each step of this solver is one evaluation; a row keeps the number of corrections it has made at its t, and makes
-its next move, correction or prediction, with the answer.
+Each step of this solver is one evaluation, and then one correction or prediction. A row stores the
+number of corrections at its present t.
 
 Reference: Song et al. 2021, arXiv:2011.13456, section 4.2, algorithms 2 to 5.
 """
@@ -35,12 +37,14 @@ from ggf_cli.solvers.base import NoiseFunction, Rows, forward_kernel, fresh_rows
 from ggf_cli.solvers.fixed import FixedStep
 from ggf_cli.solvers.reduction import mean_square
 
-SNR = 0.16  # Song's configurations for CIFAR-10; a model's registry entry may know better
+# From Song's configurations for CIFAR-10; the registry entry of a model may recommend another
+# value.
+SNR = 0.16
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorCorrectorRows(Rows):
-    """What a row of the predictor–corrector solver remembers.
+    """The rows of the predictor–corrector solver.
 
     Attributes:
         corrections: Corrector steps made at the present t, (B,) int64.
@@ -83,7 +87,7 @@ class PredictorCorrector(FixedStep):
         answer = score(x, t)
         z = noise(rows.index, rows.draws)
 
-        # Either move is x <- keep x + step score + noise_scale z.
+        # Correction and prediction are both x <- keep x + step score + noise_scale z.
         t_next = grid[(rows.accepted + 1).clamp(max=last)]
         a, v = forward_kernel(sde, t, t_next)
         langevin = 2 * (a * self._snr).square() * _squared_ratio(z, answer).to(t.dtype)

@@ -1,9 +1,10 @@
-"""Mean over the numbers of each row, added up in an order that depends on their count alone.
+"""Mean over each row, with an order of additions that depends on the row length only.
 
-torch's own sums add in an order that depends on the number of threads and on the number of rows: a row alone is divided among
-the threads. The last bits of an error estimate then decide differently whether a step is accepted, and a sample is another one in
-another batch. Here the second half of a row is added to its first half, until one number is left. Each addition is
-elementwise, so its rounding depends on the two numbers alone, on every device.
+The order of additions in torch's sums depends on the number of threads and of rows: a single row is
+divided among the threads. Then the last bits of an error estimate, and so the acceptance of a step,
+would depend on the batch. Here the second half of a row is added to its first half, until one
+number is left. Each addition is elementwise, so its rounding depends on the two numbers only, on
+every device.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def row_mean(x: Tensor) -> Tensor:
         if width % 2:
             folded[:, 0] += x[:, -1]
         x = folded
-    # times, not divided by: CUDA replaces a division by a Python number by that product
+    # Multiplied, because CUDA replaces a division by a Python number by this product.
     return x[:, 0] * share
 
 

@@ -1,14 +1,15 @@
-"""Restart sampling: Heun on the probability flow ODE, going back up through some noise levels several times.
+"""Restart sampling: Heun on the probability flow ODE, with noise added again in some intervals.
 
-    on the way down, at the grid point nearest to LOW, REPEATS times:
+    at the grid point nearest to LOW, REPEATS times:
         y <- y + sqrt(HIGH^2 - s^2) s_noise z          from s = sigma / alpha up to HIGH
         STEPS Heun steps from HIGH back to that point, on the schedule of the solver
 
-The noise contracts the error that has built up, and the deterministic steps stay cheap. The published intervals
-are for images in [-1, 1]; other data ranges scale them.
+The noise contracts the error that has built up, and the deterministic steps stay cheap. The
+published intervals are for images in [-1, 1]; other data ranges scale them.
 
-N steps, the restarts and the denoising cost 2 (N + sum STEPS REPEATS) + 1 evaluations. The authors' code also adds EDM's
-churn inside the intervals and scales the noise by 1.003; their paper does without the first, and s_noise is the second.
+N steps, the restarts and the denoising cost 2 (N + sum STEPS REPEATS) + 1 evaluations. The authors'
+code also adds EDM's churn inside the intervals, which the paper does not, and scales the noise by
+1.003, which is s_noise here.
 
 Reference: Xu et al. 2023, arXiv:2306.14878, algorithm 1 and table 3.
 """
@@ -22,7 +23,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 from ggf_cli.sde import SDE
 from ggf_cli.solvers.base import option
 from ggf_cli.solvers.heun import HeunPath
@@ -43,7 +44,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Restart(HeunPath):
-    """Heun's method with restarts: forward noise and deterministic steps back, several times over."""
+    """Heun's method with restarts: add noise and solve back, several times in each interval."""
 
     name: ClassVar[str] = "restart"
     kind: ClassVar[Literal["sde", "ode"]] = "sde"
@@ -61,9 +62,10 @@ class Restart(HeunPath):
         super().__post_init__()
         for interval in self._intervals:
             if not (0 < interval.low < interval.high and interval.steps and interval.repeats):
-                raise UsageError(
-                    f"--intervals of solver '{self.name}' is {self.intervals!r}",
-                    hint="LOW must lie below HIGH, and STEPS and REPEATS be at least 1",
+                raise OptionError(
+                    f"intervals of solver '{self.name}' is {self.intervals!r}",
+                    option="intervals",
+                    hint="LOW must lie below HIGH; STEPS and REPEATS must be at least 1",
                 )
 
     @property
@@ -77,13 +79,15 @@ class Restart(HeunPath):
         s = torch.exp(-sde.half_log_snr(grid))
         scale = (sde.data_range[1] - sde.data_range[0]) / 2
         starts, ends = grid[:-1].tolist(), grid[1:].tolist()
-        # The lowest interval first: what is put in there leaves the steps above in their places.
+        # The lowest interval first: inserting its steps does not move the steps above it.
         for low, high, steps, repeats in sorted(self._intervals):
             node = int((s[1:] - scale * low).abs().argmin()) + 1
             if scale * high <= s[node]:
-                raise UsageError(
-                    f"solver '{self.name}': no step ends within the interval {low:g}-{high:g}",
-                    hint="more --steps, or a wider interval",
+                raise OptionError(
+                    f"intervals of solver '{self.name}': no step ends within {low:g}-{high:g}",
+                    option="intervals",
+                    others=["steps"],
+                    hint="more steps, or a wider interval",
                 )
             t_high = float(sde.time_at(-torch.log(torch.tensor(scale * high, dtype=grid.dtype))))
             down = times_between(sde, min(t_high, sde.T), float(grid[node]), steps, self.schedule)

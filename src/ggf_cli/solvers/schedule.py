@@ -1,4 +1,4 @@
-"""Where a solver with a fixed number of steps puts them.
+"""Schedules: the times of a fixed number of steps.
 
 time      equal steps in t: Song et al. 2021 and the paper
 logsnr    equal steps in log(alpha / sigma): Lu et al. 2022, arXiv:2206.00927
@@ -22,13 +22,13 @@ RHO = 7.0
 
 @lru_cache(maxsize=64)
 def time_grid(sde: SDE, steps: int, schedule: str, device: torch.device) -> Tensor:
-    """The times t_0 = T > t_1 > ... > t_steps = t_eps, (steps + 1,), in the dtype that rows keep time in.
+    """The times t_0 = T > t_1 > ... > t_steps = t_eps, (steps + 1,), in the dtype of times.
 
     Args:
         sde: The forward SDE.
         steps: Number of steps, >= 1.
         schedule: One of `SCHEDULES`.
-        device: Where the rows are.
+        device: The device of the rows.
     """
     t = times_between(sde, sde.T, sde.t_eps, steps, schedule)
     return t.to(device, time_dtype(device))
@@ -43,10 +43,11 @@ def times_between(sde: SDE, start: float, end: float, steps: int, schedule: str)
     elif schedule == "logsnr":
         t = sde.time_at(_between(sde.half_log_snr(ends), fraction))
     else:
-        # the RHO-th root of sigma / alpha, in logarithms
+        # The RHO-th root of sigma / alpha, by logarithms.
         root = _between(torch.exp(-sde.half_log_snr(ends) / RHO), fraction)
         t = sde.time_at(-RHO * torch.log(root))
-    t[0], t[-1] = ends  # not their rounded images
+    # The ends exactly, without the rounding of the conversions.
+    t[0], t[-1] = ends
     return t
 
 

@@ -1,7 +1,8 @@
-"""SRA1 and SRA3: Rößler's Runge–Kutta schemes for additive noise, strong order 1.5, with error control for each sample.
+"""SRA1 and SRA3: Rößler's adaptive Runge–Kutta schemes for additive noise, strong order 1.5.
 
-With the reverse drift F = f - g^2 score, W the increment of the Brownian path over the step and J its average over the
-step, counted from the start (I_(1,0) / h in the literature), and g_i = g(t - c1_i h):
+With the reverse drift F = f - g^2 score, W the increment of the Brownian path over the step, J the
+average of the path over the step, relative to its start (I_(1,0) / h in the literature), and g_i =
+g(t - c1_i h):
 
     k_i   = F(x - h sum_j a_ij k_j + J sum_j b_ij g_j, t - c0_i h)
     x'    = x - h sum_i alpha_i k_i + W sum_i beta1_i g_i + J sum_i beta2_i g_i
@@ -10,19 +11,22 @@ step, counted from the start (I_(1,0) / h in the literature), and g_i = g(t - c1
     error <= 1:  x <- x', t <- t - h
     h <- min(t - t_eps, theta h error^-2/3)
 
-The natural embedding: without the terms in J, and with other weights of the drift, the same stages give a scheme of
-order 1.0. Here those weights are Euler's, w = alpha - (1, 0, ..), and E is of order h^3/2, hence the exponent. With
-`estimate` "sum" w = (1, 1, ..), as in DifferentialEquations.jl, with which the paper found such schemes 6 to 8 times
-slower than Euler–Maruyama: that E is no difference but the drift itself, times the stages, and so bounds how far a step
-may go at all.
+This is the natural embedding: without the terms in J, and with other weights of the drift, the same
+stages give a scheme of order 1.0. Here those weights are Euler's, w = alpha - (1, 0, ..), and E is
+of order h^3/2, hence the exponent. With `estimate` "sum" w = (1, 1, ..), as in
+DifferentialEquations.jl, with which the paper found such schemes 6 to 8 times slower than
+Euler–Maruyama: then E is not a difference but the drift times the number of stages, and limits the
+length of every step.
 
-After a rejection k_0 stands, so that the next attempt costs one evaluation less; and the Brownian path stands. What
-an attempt saw of it, (W, J) over its length, is remembered, and a shorter attempt draws its part given that. So noise
-is not selected by acceptance. (Rackauckas and Nie keep a stack of all that was seen. Here the whole span seen is kept,
-not the points inside that a second rejection within it has visited.)
+After a rejection k_0 is kept, so the next attempt costs one evaluation less, and the Brownian path
+is kept: (W, J) over the length of the attempt is stored, and a shorter attempt draws its part
+conditionally on it. So acceptance does not select the noise. (Rackauckas and Nie keep a stack of
+all drawn points. Here the whole drawn span is kept, not the points inside it that a second
+rejection has used.)
 
-Reference: Rößler 2010, SIAM J. Numer. Anal. 48(3), the sign of SRA3's beta2 as the order conditions ask; Rackauckas and
-Nie 2017, doi 10.3934/dcdsb.2017133, and sra.jl of SciML/StochasticDiffEq.jl.
+Reference: Rößler 2010, SIAM J. Numer. Anal. 48(3), the sign of SRA3's beta2 from the order
+conditions; Rackauckas and Nie 2017, doi 10.3934/dcdsb.2017133, and sra.jl of
+SciML/StochasticDiffEq.jl.
 """
 
 from __future__ import annotations
@@ -48,7 +52,8 @@ from ggf_cli.solvers.control import (
 )
 from ggf_cli.solvers.tolerance import Tolerances
 
-EXPONENT = 2 / 3  # 1 / (order of the embedded scheme + 1/2)
+# 1 / (order of the embedded scheme + 1/2)
+EXPONENT = 2 / 3
 
 
 class Tableau(NamedTuple):
@@ -65,15 +70,15 @@ class Tableau(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SRARows(Rows):
-    """What a row of an SRA scheme remembers.
+    """The rows of an SRA scheme.
 
     Attributes:
         h: Size of the attempt, (B,).
-        stage: The stage to be evaluated next, (B,) int64; 0 is at (x, t).
-        k: Drift at the stages, (B, S, *), as far as evaluated.
-        seen_h: Length of the path ahead that rejected attempts have seen, (B,).
-        seen_w: Its increment, (B, *).
-        seen_j: Its average, (B, *).
+        stage: The next stage to evaluate, (B,) int64; stage 0 is at (x, t).
+        k: Drift at the stages, if evaluated, (B, S, *).
+        seen_h: Length of the path ahead that rejected attempts have drawn, (B,).
+        seen_w: Increment of this part, (B, *).
+        seen_j: Average of this part, (B, *).
     """
 
     h: Tensor
@@ -86,7 +91,7 @@ class SRARows(Rows):
 
 @dataclass(frozen=True, kw_only=True)
 class SRA(Tolerances):
-    """An SRA scheme with adaptive steps; subclasses give the tableau."""
+    """An SRA scheme with adaptive steps; subclasses set the tableau."""
 
     kind: ClassVar[Literal["sde", "ode"]] = "sde"
     order: ClassVar[float | None] = 1.5
@@ -128,13 +133,13 @@ class SRA(Tolerances):
         a, b = (coefficients(table, t)[stage] for table in self.tableau[:2])
         g = sde.diffusion(t[:, None] - c1 * h[:, None])
         x_stage = x - times(h, weighted_sum(a, rows.k)) + times(weighted_sum(b, g), path.j)
-        # At t_eps h is 0, and the average over nothing is not a number.
+        # At t_eps h is 0, and the average over a step of size 0 is NaN.
         x_stage = where_rows(first, x, x_stage)
         t_stage = t - c0[0, stage] * h
         answer = score(x_stage, t_stage)
         k = put_stage(rows.k, stage, sde.reverse_drift(x_stage, t_stage, answer))
 
-        # Judge the attempt, if this was its last stage.
+        # Estimate the error and accept or reject the attempt, if this was its last stage.
         correction = times(weighted_sum(beta2, g), path.j)
         x_next = (
             x

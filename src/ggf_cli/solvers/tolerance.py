@@ -1,4 +1,4 @@
-"""What solvers with adaptive steps share that take the paper's pair of tolerances."""
+"""The base class of adaptive solvers with the paper's relative and absolute tolerances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ggf_cli.solvers.base import Solver, option
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerances(Solver):
-    """A solver whose steps follow the error, relative and absolute; where eps_abs is open, the SDE decides it."""
+    """A solver whose step size follows the error; if eps_abs is None, the SDE decides it."""
 
     adaptive: ClassVar[bool] = True
 

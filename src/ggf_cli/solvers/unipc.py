@@ -1,18 +1,21 @@
 """UniPC: predictor and corrector of the probability flow from the same evaluation, one a step.
 
-With lambda = log(alpha / sigma), a step of size h in lambda from s to t, and the data prediction D known at s and at
-other points, r_j steps away from s:
+With lambda = log(alpha / sigma), a step of size h in lambda from s to t, and the data prediction D
+known at s and at other points, r_j steps away from s:
 
     x_t = (sigma_t / sigma_s) x_s + alpha_t {m_0 D_s + sum_j w_j (D_j - D_s)}
-    sum_j w_j r_j^n = m_n,    m_0 = 1 - e^-h,    m_n = 1 - n m_{n-1} / h = integral of e^(-h(1-r)) r^n h dr over [0, 1]
+    sum_j w_j r_j^n = m_n,    m_0 = 1 - e^-h,    m_n = 1 - n m_{n-1} / h
+    (m_n is the integral of e^(-h(1-r)) r^n h dr over [0, 1])
 
-The predictor of order p knows the p - 1 points before s. The evaluation at the predicted x_t adds the point r = 1, and
-the corrector repeats the step with it. The corrected state starts the next step without being evaluated: D stays that
-of the predicted one. With one point alone, w = B(h) / (2 r), B(h) = h ("bh1") or 1 - e^-h ("bh2"); that is all
-that the variants differ in. (The paper's rho_j is -r_j w_j / B(h).)
+The predictor of order p uses the p - 1 points before s. The evaluation at the predicted x_t adds
+the point r = 1, and the corrector repeats the step with it. The next step starts from the corrected
+state without another evaluation: D remains that of the predicted state. With one point only, w =
+B(h) / (2 r), B(h) = h ("bh1") or 1 - e^-h ("bh2"); the variants differ in this only. (The paper's
+rho_j is -r_j w_j / B(h).)
 
-UniPC-p has order p + 1. By default no step has a higher order than there are evaluations left, itself and the denoising
-included: that is to steady runs of few steps, and costs the high order in the limit of many.
+UniPC-p has order p + 1. By default the order of a step is at most the number of evaluations left,
+its own and the denoising included. That makes runs of few steps stable, and loses the high order in
+the limit of many steps.
 
 Reference: Zhao et al. 2023, arXiv:2302.04867, section 3, and the authors' uni_pc.py.
 """
@@ -42,7 +45,7 @@ from ggf_cli.solvers.multistep import (
 
 @dataclass(frozen=True, kw_only=True)
 class UniPCRows(MultistepRows):
-    """What a row of UniPC remembers.
+    """The rows of UniPC.
 
     Attributes:
         origin: The corrected state that the last step started from, (B, *).
@@ -57,12 +60,13 @@ class UniPC(Multistep):
 
     name: ClassVar[str] = "unipc"
     kind: ClassVar[Literal["sde", "ode"]] = "ode"
-    order: ClassVar[float | None] = 2  # solver_order + 1 without lower_order_final
+    # solver_order + 1 without lower_order_final
+    order: ClassVar[float | None] = 2
 
     steps: int = steps_option(20)
     schedule: str = schedule_option("logsnr")
-    # Order 3, logsnr, lower_order_final: the authors' default_cifar10_configs.py. They take bh1 at 10 steps; diffusers
-    # recommends it below 10, and bh2 otherwise.
+    # Order 3, logsnr, lower_order_final: the authors' default_cifar10_configs.py. They take bh1 at
+    # 10 steps; diffusers recommends it below 10, and bh2 otherwise.
     solver_order: int = option(3, "order of the predictor", low=1, high=3)
     variant: str = option("bh2", "B(h); bh1 may be better below 10 steps", choices=("bh1", "bh2"))
     lower_order_final: bool = option(True, "no order above the number of evaluations left")
@@ -80,12 +84,12 @@ class UniPC(Multistep):
         return combine(predictor, x, data), {"data": data[:, :-1], "origin": x}
 
     def coefficients(self, sde: SDE, t: Tensor) -> Tensor:
-        """Corrector to step k and predictor from it, a and b_0 ... b_p of both, (steps, 2, p + 2)."""
+        """The coefficients a, b_0 ... b_p of corrector and predictor, (steps, 2, p + 2)."""
         steps = len(t) - 1
         alpha, sigma, lambda_ = (f(t).numpy() for f in (sde.alpha, sde.sigma, sde.half_log_snr))
 
         def step(k: int, others: list[int], newest: int) -> np.ndarray:
-            """From step k to k + 1 with D_k and the D of `others`, as coefficients of D_newest and those before."""
+            """Coefficients of D_newest, ... of the step from k to k + 1, with D_k and `others`."""
             h = lambda_[k + 1] - lambda_[k]
             w = self._weights(h, (lambda_[others] - lambda_[k]) / h)
             line = np.zeros(self.solver_order + 2)
@@ -104,7 +108,7 @@ class UniPC(Multistep):
         return torch.from_numpy(np.array(table))
 
     def _order_of(self, k: int) -> int:
-        """The order of step k: the first have too little to remember."""
+        """The order of step k: limited by the past values and by the evaluations left."""
         evaluations_left = (
             self.nfe_of(self._steps) - k if self.lower_order_final else self.solver_order
         )

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ggf_cli.solvers import SOLVERS
+from ggf_cli.solvers.registry import SOLVERS
 
 FILE = files("ggf_cli.solvers") / "catalog.json"
 # Keys of an option that the file leaves out where they are null.

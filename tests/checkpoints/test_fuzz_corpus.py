@@ -6,7 +6,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from test_manifest import GOOD
 from typer.testing import CliRunner
 
 from comparisons import single
@@ -18,6 +17,7 @@ from ggf_cli.compare.folder import read_document
 from ggf_cli.errors import ConfigError, OutputError, UsageError
 from ggf_cli.metrics.reference_files import read_statistics
 from ggf_cli.runs.load import find_record
+from manifests import GOOD_MANIFEST
 
 
 def test_a_comparison_that_is_whole_is_read(tmp_path):
@@ -47,7 +47,7 @@ def test_a_comparison_that_was_edited_is_refused(tmp_path, change):
 
 @pytest.mark.parametrize("name", ["[/b]", "\\u001b[2J"])
 def test_a_model_is_not_called_anything(tmp_path, monkeypatch, name):
-    (tmp_path / "c.toml").write_text(GOOD.replace("[one]", f'["{name}"]'))
+    (tmp_path / "c.toml").write_text(GOOD_MANIFEST.replace("[one]", f'["{name}"]'))
     monkeypatch.setenv("GGF_MANIFEST", str(tmp_path / "c.toml"))
     done = CliRunner().invoke(app, ["list-models"])
     assert done.exit_code == 2

@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from test_manifest import GOOD
 from typer.testing import CliRunner
 
 from ggf_cli.checkpoints import archive, diffusers, native, tensors
@@ -25,6 +24,7 @@ from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.cli.app import app
 from ggf_cli.errors import CheckpointError, ConfigError, UsageError
 from ggf_cli.metrics.reference_files import ImageFolder, read_statistics
+from manifests import GOOD_MANIFEST
 from paths import ROOT
 
 MIXTURE = local_path(read_manifest()["mixture"])
@@ -263,7 +263,7 @@ def test_a_configuration_that_is_a_pipe_is_not_waited_for(tmp_path):
     ],
 )
 def test_a_registry_cannot_leave_its_bounds(tmp_path, old, new):
-    (tmp_path / "checkpoints.toml").write_text(GOOD.replace(old, new))
+    (tmp_path / "checkpoints.toml").write_text(GOOD_MANIFEST.replace(old, new))
     with pytest.raises(ConfigError) as caught:
         read_manifest(tmp_path / "checkpoints.toml")
     assert caught.value.message.isprintable()
@@ -271,7 +271,7 @@ def test_a_registry_cannot_leave_its_bounds(tmp_path, old, new):
 
 
 def test_brackets_in_a_registry_are_no_markup(tmp_path, monkeypatch):
-    text = GOOD.replace('summary = "s"', 'summary = "[/b] [link=http://x]s"')
+    text = GOOD_MANIFEST.replace('summary = "s"', 'summary = "[/b] [link=http://x]s"')
     (tmp_path / "checkpoints.toml").write_text(text)
     monkeypatch.setenv("GGF_MANIFEST", str(tmp_path / "checkpoints.toml"))
     done = CliRunner().invoke(app, ["list-models"])

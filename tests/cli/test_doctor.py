@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from test_fetch import Client
 from typer.testing import CliRunner
 
+from fetch_client import Client
 from ggf_cli.checkpoints.manifest import find_manifest
 from ggf_cli.cli.app import app
 from ggf_cli.health import (

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
-from importlib.resources import files
 
 import jsonschema
 import pytest
@@ -15,24 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from typer.testing import CliRunner
 
 import comparisons
-from ggf_cli.cli.app import app
+from command import RUN_SCHEMA, ggf
 from ggf_cli.compare.report import write_outputs
 from ggf_cli.runs.histogram import histogram
 from ggf_cli.runs.load import MAX_LOG, MAX_TEXT, find_record
 from ggf_cli.runs.schema import LIMITS
 from ggf_cli.runs.summary import run_facts
 
-SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
-
-
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-
-
-def ggf(*args):
-    return CliRunner().invoke(app, [str(a) for a in args])
+VALIDATOR = jsonschema.Draft202012Validator(RUN_SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -549,4 +540,4 @@ def test_the_schema_uses_only_words_that_are_checked():
     checked = {"type", "enum", "pattern", "minItems", "items", "required", "properties",
                "additionalProperties", *LIMITS}  # fmt: skip
     ignored = {"$schema", "$id", "title", "description", "format", "const", "maxItems"}
-    assert set(words(SCHEMA)) <= checked | ignored
+    assert set(words(RUN_SCHEMA)) <= checked | ignored

@@ -1,13 +1,13 @@
 """The simulation of many GPUs, where the answer is known."""
 
-from paths import ROOT
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+
+from paths import ROOT
 
 FILE = ROOT / "benchmarks/scale_out.py"
 

@@ -10,10 +10,8 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from command import read_comparison
-from ggf_cli.cli.app import app
+from command import ggf, read_comparison
 from ggf_cli.compare.presets import PRESETS
 from patience import PATIENCE
 
@@ -35,7 +33,7 @@ QUICK = [
 
 
 def compare(*args):
-    return CliRunner().invoke(app, ["compare", *(str(a) for a in args)])
+    return ggf("compare", *args)
 
 
 def test_compare_writes_table_figures_and_report(tmp_path):

@@ -9,11 +9,7 @@ from ggf_cli.metrics.frechet import frechet, frechet_distance, influence, moment
 from ggf_cli.metrics.judge import GROUPS
 from ggf_cli.metrics.sliced import sliced_wasserstein
 from ggf_cli.networks.mixture import two_dimensional
-
-
-def normal(n, size, *, mean=0.0, std=1.0, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return mean + std * torch.randn(n, size, generator=generator, dtype=torch.float64)
+from problems import normal
 
 
 def test_exact_samples_are_at_distance_zero_and_others_at_theirs():

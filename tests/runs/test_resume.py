@@ -219,13 +219,13 @@ def test_a_signal_ends_the_run_in_good_order(whole, tmp_path, number):
 
 
 def test_an_interrupted_run_without_a_name_says_where_it_is(tmp_path, monkeypatch):
-    from ggf_cli.cli import draw
+    from ggf_cli.engine import Engine
 
     def at_once(engine, left, *rest):
-        return None  # as if Ctrl-C had come before the first sample
+        return iter(())  # as if Ctrl-C had come before the first sample
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(draw, "_draw", at_once)
+    monkeypatch.setattr(Engine, "run", at_once)
     done = ggf(*RUN)
     assert done.exit_code == 130
     (folder,) = (tmp_path / "runs").iterdir()

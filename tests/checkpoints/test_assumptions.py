@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cli import read_log
-from test_compare import request
-from typer.testing import CliRunner
 
 import ggf_cli
+from command import ggf, read_log
+from comparison_requests import request
 from ggf_cli.checkpoints import native, score_sde
 from ggf_cli.checkpoints.load import load_model
-from ggf_cli.cli.app import app
 from ggf_cli.compare.lineup import EPS_REL, parse_contender
 from ggf_cli.compare.pieces import settings_of as settings_of_piece
 from ggf_cli.compare.request import Wish, decide
@@ -55,10 +53,6 @@ def test_config_is_for_pth_files_only(tmp_path):
 
 
 # --- commands --------------------------------------------------------------------------------------------
-
-
-def ggf(*args):
-    return CliRunner().invoke(app, [str(a) for a in args])
 
 
 @pytest.fixture(scope="module")

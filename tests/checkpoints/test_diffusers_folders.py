@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 from safetensors.torch import save
-from test_diffusers_grid import BASE, SONG_BASE
 
+from diffusers_cases import SMALL_DDPM, SMALL_NCSNPP
 from diffusers_models import edit, random_network, scheduler_of
 from diffusers_models import save as save_pipeline
 from ggf_cli.checkpoints import diffusers as reader
@@ -17,7 +17,7 @@ from ggf_cli.errors import CheckpointError
 from ggf_cli.solvers.predictor_corrector import PredictorCorrector
 from hub_server import Hub
 
-CONFIG = {"_class_name": "UNet2DModel", **BASE}
+CONFIG = {"_class_name": "UNet2DModel", **SMALL_DDPM}
 INDEX = {
     "_class_name": "DDPMPipeline",
     "_diffusers_version": "0.42.0",
@@ -30,7 +30,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 @pytest.fixture(scope="module")
 def weights():
-    return save(random_network(**BASE).state_dict())
+    return save(random_network(**SMALL_DDPM).state_dict())
 
 
 def as_bytes(content):
@@ -170,7 +170,7 @@ def test_what_is_not_known_is_refused_by_the_key(weights, file, changes, named, 
 
 def test_absent_keys_of_a_network_are_the_library_s(tmp_path):
     """A configuration by hand, with the keys that `UNet2DModel` was called with."""
-    network = random_network(**BASE)
+    network = random_network(**SMALL_DDPM)
     folder = save_pipeline(tmp_path, network, scheduler_of("DDPMScheduler"))
     whole = load_model(folder)
     (folder / "unet/config.json").write_text(json.dumps(CONFIG))
@@ -180,7 +180,7 @@ def test_absent_keys_of_a_network_are_the_library_s(tmp_path):
 
 
 def test_a_moving_average_that_describes_itself_is_read(tmp_path):
-    folder = save_pipeline(tmp_path, random_network(**BASE), scheduler_of("DDPMScheduler"))
+    folder = save_pipeline(tmp_path, random_network(**SMALL_DDPM), scheduler_of("DDPMScheduler"))
     notes = {"decay": 0.9999, "optimization_step": 5, "power": 0.75, "use_ema_warmup": True}
     edit(folder / "unet/config.json", **notes)
     assert load_model(folder).shape == (3, 8, 8)
@@ -189,8 +189,8 @@ def test_a_moving_average_that_describes_itself_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("config", "scheduler"),
     [
-        (SONG_BASE, "ScoreSdeVeScheduler"),
-        ({**BASE, "attn_norm_num_groups": 2, "mid_block_scale_factor": 2.0, "center_input_sample": True, "attention_head_dim": 5}, "DDPMScheduler"),
+        (SMALL_NCSNPP, "ScoreSdeVeScheduler"),
+        ({**SMALL_DDPM, "attn_norm_num_groups": 2, "mid_block_scale_factor": 2.0, "center_input_sample": True, "attention_head_dim": 5}, "DDPMScheduler"),
     ],
     ids=["ncsnpp", "ddpm"],
 )  # fmt: skip
@@ -215,7 +215,7 @@ def test_a_native_file_keeps_what_the_folder_says(config, scheduler, tmp_path):
     ],
 )
 def test_what_the_files_do_not_state_is_told(kind, settings, told, tmp_path):
-    folder = save_pipeline(tmp_path, random_network(**BASE), scheduler_of(kind, **settings))
+    folder = save_pipeline(tmp_path, random_network(**SMALL_DDPM), scheduler_of(kind, **settings))
     sentences = reader.read(folder).assumptions
     assert len(sentences) == len(told)
     for sentence, words in zip(sentences, told, strict=True):
@@ -223,7 +223,7 @@ def test_what_the_files_do_not_state_is_told(kind, settings, told, tmp_path):
 
 
 def test_a_fourier_network_has_no_label_0(tmp_path):
-    folder = save_pipeline(tmp_path, random_network(**SONG_BASE), scheduler_of("DDPMScheduler"))
+    folder = save_pipeline(tmp_path, random_network(**SMALL_NCSNPP), scheduler_of("DDPMScheduler"))
     with pytest.raises(CheckpointError, match="time_embedding_type 'fourier'"):
         load_model(folder)
 
@@ -244,7 +244,7 @@ def test_what_the_hub_lacks_is_asked_for_once_where_the_commit_is_given(
 def test_the_corrector_takes_the_ratio_of_the_scheduler(file, snr, tmp_path):
     """From the folder, and from the native file that it becomes."""
     folder = save_pipeline(
-        tmp_path / "a", random_network(**SONG_BASE), scheduler_of("ScoreSdeVeScheduler")
+        tmp_path / "a", random_network(**SMALL_NCSNPP), scheduler_of("ScoreSdeVeScheduler")
     )
     scheduler = {"_class_name": "ScoreSdeVeScheduler", "sigma_max": 90.0, **file}
     (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
@@ -259,7 +259,7 @@ def test_the_corrector_takes_the_ratio_of_the_scheduler(file, snr, tmp_path):
 @pytest.mark.parametrize("snr", ["0.1", -1, 1e9, None, True])
 def test_a_ratio_that_is_none_is_refused(snr, tmp_path):
     folder = save_pipeline(
-        tmp_path, random_network(**SONG_BASE), scheduler_of("ScoreSdeVeScheduler")
+        tmp_path, random_network(**SMALL_NCSNPP), scheduler_of("ScoreSdeVeScheduler")
     )
     edit(folder / "scheduler/scheduler_config.json", snr=snr)
     with pytest.raises(CheckpointError, match="snr"):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusers_cases import CASES, SA, SD, SU, SV, A, D, U, V
+from diffusers_cases import CASES, SA, SD, SMALL_DDPM, SMALL_NCSNPP, SU, SV, A, D, U, V
 from diffusers_models import (
     assert_same_score,
     edit,
@@ -297,14 +297,6 @@ KEYS = {
     "num_class_embeds": ([], [5]),
     "num_train_timesteps": ([500], []),
 }  # fmt: skip
-BASE = {
-    "block_out_channels": (8, 16),
-    "down_block_types": (D, A),
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "sample_size": 8,
-    "up_block_types": (V, U),
-}
 SONG_KEYS = {
     "sample_size": ([16, (4, 8)], [None]),
     "in_channels": ([], [1]),
@@ -335,17 +327,6 @@ SONG_KEYS = {
     "num_class_embeds": ([], [5]),
     "num_train_timesteps": ([500], []),
 }
-SONG_BASE = {
-    "attention_head_dim": None,
-    "block_out_channels": (64, 64),
-    "down_block_types": (SA, SD),
-    "layers_per_block": 1,
-    "mid_block_scale_factor": 1.41421356237,
-    "norm_num_groups": None,
-    "sample_size": 8,
-    "time_embedding_type": "fourier",
-    "up_block_types": (SU, SV),
-}
 
 
 @pytest.mark.parametrize("keys", [KEYS, SONG_KEYS], ids=["ddpm", "ncsnpp"])
@@ -362,8 +343,8 @@ def test_no_key_of_the_network_is_left_out(keys):
     [
         pytest.param(base, schedule, key, value, right, id=f"{schedule[5:7]}-{key}={value}")
         for base, schedule, keys in (
-            (BASE, "DDPMScheduler", KEYS),
-            (SONG_BASE, "ScoreSdeVeScheduler", SONG_KEYS),
+            (SMALL_DDPM, "DDPMScheduler", KEYS),
+            (SMALL_NCSNPP, "ScoreSdeVeScheduler", SONG_KEYS),
         )
         for key, both in keys.items()
         for right, values in zip((True, False), both, strict=True)

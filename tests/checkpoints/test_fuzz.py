@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 import zipfile
-import zlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -27,13 +26,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
-from typer.testing import CliRunner
 
+# for `python tests/checkpoints/test_fuzz.py`; pytest has the folder already
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+from command import ggf
 from fuzzing import NUMBER, TEXT, VALUE, as_json, edited_bytes, edited_json, kept_promise
 from ggf_cli.checkpoints import native, score_sde, tensors
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.checkpoints.manifest import find_manifest, find_model, read_manifest
-from ggf_cli.cli.app import app
 from ggf_cli.compare import pieces
 from ggf_cli.compare.folder import read_document
 from ggf_cli.metrics.reference_files import ImageFolder, read_statistics
@@ -42,6 +42,7 @@ from ggf_cli.networks.unet import UNet
 from ggf_cli.runs.load import find_record
 from ggf_cli.runs.summary import run_facts
 from ggf_cli.sde import VPSDE
+from png_files import png_chunk
 
 EXIT_CODES = {0, 2, 3, 4, 5}
 UNET = {"image_channels": 1, "channels": [4], "attention_down": [True], "attention_up": [False], "blocks": 1, "groups": 2}  # fmt: skip
@@ -110,7 +111,7 @@ def with_pickle(content, change):
 def run_folder():
     folder = Path(tempfile.mkdtemp(prefix="ggf-fuzz-")) / "run"
     arguments = ["sample", "--model", "mixture", "--n", "2", "--eps-rel", "0.9", "--out", folder]
-    assert CliRunner().invoke(app, [*map(str, arguments)]).exit_code == 0
+    assert ggf(*arguments).exit_code == 0
     return folder
 
 
@@ -124,7 +125,7 @@ def journal_lines():
 
     folder = Path(tempfile.mkdtemp(prefix="ggf-fuzz-")) / "run"
     with Faults(folder, at=("open", ".run.json.part")):
-        CliRunner().invoke(app, [*UNENDED, "--out", str(folder)])
+        ggf(*UNENDED, "--out", folder)
     lines = (folder / "journal-0.jsonl").read_text().splitlines()
     assert len(lines) == 5  # the run, a session, two samples, the session's end
     return [json.loads(line) for line in lines]
@@ -143,11 +144,7 @@ def comparison():
 
 
 def png(chunks):
-    parts = [b"\x89PNG\r\n\x1a\n"]
-    for kind, data in chunks:
-        check = zlib.crc32(kind + data).to_bytes(4)
-        parts.append(len(data).to_bytes(4) + kind + data + check)
-    return b"".join(parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, data) for kind, data in chunks)
 
 
 @cache
@@ -298,7 +295,7 @@ def read_images(content, folder):
 
 def command_line(words, folder):
     """The program, in this process: its exit codes are those that are documented, and nothing else gets out."""
-    done = CliRunner().invoke(app, [str(word) for word in words])
+    done = ggf(*words)
     if not isinstance(done.exception, SystemExit | None):
         raise done.exception
     assert done.exit_code in EXIT_CODES

@@ -6,18 +6,17 @@ import zipfile
 
 import numpy as np
 import pytest
-from test_manifest import GOOD
-from typer.testing import CliRunner
 
+from command import ggf
 from comparisons import single
 from fuzzing import kept_promise
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.cli.app import app
 from ggf_cli.compare import pieces
 from ggf_cli.compare.folder import read_document
 from ggf_cli.errors import ConfigError, OutputError, UsageError
 from ggf_cli.metrics.reference_files import read_statistics
 from ggf_cli.runs.load import find_record
+from manifests import GOOD_MANIFEST
 
 
 def test_a_comparison_that_is_whole_is_read(tmp_path):
@@ -47,16 +46,16 @@ def test_a_comparison_that_was_edited_is_refused(tmp_path, change):
 
 @pytest.mark.parametrize("name", ["[/b]", "\\u001b[2J"])
 def test_a_model_is_not_called_anything(tmp_path, monkeypatch, name):
-    (tmp_path / "c.toml").write_text(GOOD.replace("[one]", f'["{name}"]'))
+    (tmp_path / "c.toml").write_text(GOOD_MANIFEST.replace("[one]", f'["{name}"]'))
     monkeypatch.setenv("GGF_MANIFEST", str(tmp_path / "c.toml"))
-    done = CliRunner().invoke(app, ["list-models"])
+    done = ggf("list-models")
     assert done.exit_code == 2
     assert "is no name of a model" in done.stderr
     assert "\x1b" not in done.stderr
 
 
 def test_control_characters_of_a_command_line_are_not_repeated():
-    done = CliRunner().invoke(app, ["compare", "em:steps=2", "\x1b[2J"])
+    done = ggf("compare", "em:steps=2", "\x1b[2J")
     assert done.exit_code == 2
     assert "\x1b" not in done.stderr
 

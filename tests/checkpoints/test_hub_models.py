@@ -12,12 +12,12 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save
-from test_ncsnpp import NCSNPP_256, RECORDED, VE_2022, published, song_file
-from test_unet import FASHION, SCHEDULER
 
+from diffusers_configs import FASHION, NCSNPP_256, SCHEDULER, VE_2022, published
 from ggf_cli.checkpoints.hashes import data_folder
 from hub_server import Hub
 from patience import PATIENCE
+from song_recordings import RECORDED, song_file, weights
 
 CHURCH = "google/ncsnpp-church-256"
 
@@ -70,8 +70,6 @@ def program(tmp_path, hub):
 def ncsnpp():
     """A repository like google/ncsnpp-church-256, narrower."""
     import warnings
-
-    from song import weights
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

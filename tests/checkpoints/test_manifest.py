@@ -11,20 +11,8 @@ from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import find_model, read_manifest
 from ggf_cli.errors import CheckpointError, ConfigError
 from ggf_cli.sde import sde_from_dict
+from manifests import GOOD_MANIFEST
 from paths import ROOT
-
-GOOD = """\
-# a comment
-[one]
-summary = "s"
-dataset = "d"
-sde = { name = "vp", beta_min = 0.1, beta_max = 20, t_eps = 1e-3 }
-shape = [1, 2, 2]
-parameters = 3
-source = "embedded:one.safetensors"
-sha256 = ""
-license = "MIT"
-"""
 
 
 def write(tmp_path, text):
@@ -34,7 +22,7 @@ def write(tmp_path, text):
 
 
 def test_a_good_file_is_read(tmp_path):
-    entry = read_manifest(write(tmp_path, GOOD))["one"]
+    entry = read_manifest(write(tmp_path, GOOD_MANIFEST))["one"]
     assert entry.shape == (1, 2, 2)
     assert entry.citation == ""
 
@@ -64,12 +52,12 @@ def test_a_good_file_is_read(tmp_path):
 )
 def test_a_broken_file_is_told_by_line_and_key(tmp_path, old, new, named):
     with pytest.raises(ConfigError, match=named):
-        read_manifest(write(tmp_path, GOOD.replace(old, new)))
+        read_manifest(write(tmp_path, GOOD_MANIFEST.replace(old, new)))
 
 
 def test_a_misspelt_key_gets_a_suggestion(tmp_path):
     with pytest.raises(ConfigError) as caught:
-        read_manifest(write(tmp_path, GOOD.replace("license", "licence")))
+        read_manifest(write(tmp_path, GOOD_MANIFEST.replace("license", "licence")))
     assert "'license'" in caught.value.hint
 
 
@@ -84,7 +72,7 @@ def test_an_unreadable_file_is_a_config_error(tmp_path, content, monkeypatch):
 
 
 def test_the_environment_names_another_file(tmp_path, monkeypatch):
-    monkeypatch.setenv("GGF_MANIFEST", str(write(tmp_path, GOOD)))
+    monkeypatch.setenv("GGF_MANIFEST", str(write(tmp_path, GOOD_MANIFEST)))
     assert list(read_manifest()) == ["one"]
 
 

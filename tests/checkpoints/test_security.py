@@ -14,17 +14,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from test_manifest import GOOD
-from typer.testing import CliRunner
 
+from command import ggf
 from ggf_cli.checkpoints import archive, diffusers, native, tensors
 from ggf_cli.checkpoints.fetch import _check_address
 from ggf_cli.checkpoints.load import load_model, read_checkpoint
 from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.cli.app import app
 from ggf_cli.errors import CheckpointError, ConfigError, UsageError
 from ggf_cli.metrics.reference_files import ImageFolder, read_statistics
+from manifests import GOOD_MANIFEST
 from paths import ROOT
 
 MIXTURE = local_path(read_manifest()["mixture"])
@@ -263,7 +262,7 @@ def test_a_configuration_that_is_a_pipe_is_not_waited_for(tmp_path):
     ],
 )
 def test_a_registry_cannot_leave_its_bounds(tmp_path, old, new):
-    (tmp_path / "checkpoints.toml").write_text(GOOD.replace(old, new))
+    (tmp_path / "checkpoints.toml").write_text(GOOD_MANIFEST.replace(old, new))
     with pytest.raises(ConfigError) as caught:
         read_manifest(tmp_path / "checkpoints.toml")
     assert caught.value.message.isprintable()
@@ -271,10 +270,10 @@ def test_a_registry_cannot_leave_its_bounds(tmp_path, old, new):
 
 
 def test_brackets_in_a_registry_are_no_markup(tmp_path, monkeypatch):
-    text = GOOD.replace('summary = "s"', 'summary = "[/b] [link=http://x]s"')
+    text = GOOD_MANIFEST.replace('summary = "s"', 'summary = "[/b] [link=http://x]s"')
     (tmp_path / "checkpoints.toml").write_text(text)
     monkeypatch.setenv("GGF_MANIFEST", str(tmp_path / "checkpoints.toml"))
-    done = CliRunner().invoke(app, ["list-models"])
+    done = ggf("list-models")
     assert done.exit_code == 0
     assert "[/b] [link=http://x]s" in done.stdout
 
@@ -283,7 +282,7 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path):
     checkpoint = native.read(MIXTURE)
     checkpoint.tensors["\x1b[2Jgone"] = torch.zeros(1)
     (tmp_path / "m.safetensors").write_bytes(native.to_bytes(checkpoint))
-    done = CliRunner().invoke(app, ["sample", "--model", str(tmp_path / "m.safetensors")])
+    done = ggf("sample", "--model", tmp_path / "m.safetensors")
     assert done.exit_code == 3
     assert "gone" in done.stderr
     assert "\x1b" not in done.stderr
@@ -337,14 +336,14 @@ def test_a_reference_image_of_another_format_is_given_to_no_other_program(tmp_pa
 def test_the_check_of_a_run_stays_in_its_folder(tmp_path):
     run = tmp_path / "run"
     arguments = ["sample", "--model", "mixture", "--n", "2", "--eps-rel", "0.9", "--out", str(run)]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert ggf(*arguments).exit_code == 0
     log = json.loads((run / "run.json").read_text())
     (tmp_path / "other").write_text("x")
     (run / "link").symlink_to("/proc/kcore")
     names = ["../other", "/etc/passwd", "link"]
     log["files"] = [{"path": name, "sha256": "0" * 64} for name in names]
     (run / "run.json").write_text(json.dumps(log))
-    done = CliRunner().invoke(app, ["show", str(run), "--check", "--json"])
+    done = ggf("show", run, "--check", "--json")
     assert json.loads(done.stdout)["files"] == dict.fromkeys(names, "outside")
     assert done.exit_code == 5
 

@@ -9,33 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.resources import files
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
+from command import ggf, read_log
 from faults import Faults
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.cli.app import app
 from ggf_cli.solvers.catalog import flag, read_catalog
 from patience import PATIENCE
 
-SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
 FAST = ["--model", "mixture", "--n", "4", "--eps-rel", "0.5"]
-
-
-def ggf(*args):
-    return CliRunner().invoke(app, [str(a) for a in args])
-
-
-def read_log(folder):
-    log = json.loads((folder / "run.json").read_text())
-    jsonschema.validate(log, SCHEMA)
-    return log
 
 
 def test_sample_writes_images_grid_and_log(tmp_path):

@@ -6,19 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.resources import files
 
-import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from ggf_cli.cli.app import app
+from command import ggf, read_comparison
 from ggf_cli.compare.presets import PRESETS
 from patience import PATIENCE
 
-SCHEMA = json.loads((files("ggf_cli") / "schemas/compare-1.json").read_text())
 # on an exact model of few dimensions a comparison takes seconds
 QUICK = [
     "--model",
@@ -37,19 +33,13 @@ QUICK = [
 
 
 def compare(*args):
-    return CliRunner().invoke(app, ["compare", *(str(a) for a in args)])
-
-
-def read(folder):
-    document = json.loads((folder / "compare.json").read_text())
-    jsonschema.validate(document, SCHEMA)
-    return document
+    return ggf("compare", *args)
 
 
 def test_compare_writes_table_figures_and_report(tmp_path):
     done = compare("adaptive", "em", *QUICK[:-2], "--out", tmp_path / "a")
     assert done.exit_code == 0, done.output
-    document = read(tmp_path / "a")
+    document = read_comparison(tmp_path / "a")
     assert document["status"] == "completed"
     assert [cell["id"] for cell in document["cells"]] == ["adaptive-eps_rel=0.5", "em-nfe=10", "em-nfe=20"]  # fmt: skip
     assert [m["name"] for m in document["metrics"]] == ["frechet", "swd"]
@@ -62,7 +52,7 @@ def test_compare_writes_table_figures_and_report(tmp_path):
     words = document["command"].split()[2:]
     again = compare(*words, "--out", tmp_path / "b", "--json")
     other = json.loads(again.stdout)
-    assert other == read(tmp_path / "b")
+    assert other == read_comparison(tmp_path / "b")
     for one, two in zip(document["cells"], other["cells"], strict=True):
         assert one["quality"] == two["quality"]
         assert one["command"] == two["command"]
@@ -93,7 +83,7 @@ def test_a_budget_decides_how_many_samples_and_holds_when_it_goes_on(tmp_path):
     ]
     done = compare(*words, "--budget", "4s", "--metric", "swd", "--out", tmp_path / "a")
     assert done.exit_code == 0, done.output
-    document = read(tmp_path / "a")
+    document = read_comparison(tmp_path / "a")
     assert document["budget_s"] == 4
     assert document["n"] >= 2
     assert document["repeats"] == 1
@@ -119,7 +109,7 @@ def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
     monkeypatch.setattr("ggf_cli.compare.lineup.EPS_REL", (0.2, 0.5))
     done = compare("--preset", preset, "--model", "mixture", "--n", 4, "--repeats", 1, "--metric", "swd", "--out", tmp_path)  # fmt: skip
     assert done.exit_code == 0, done.output
-    document = read(tmp_path)
+    document = read_comparison(tmp_path)
     assert document["preset"] == preset
     assert all(cell["published"] is None for cell in document["cells"])
     assert {cell["solver"] for cell in document["cells"]} == {"adaptive", "em", "ode-rk45", "pc"}
@@ -190,7 +180,7 @@ def test_fid_against_a_folder_of_images(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(tmp_path / "real" / f"{i}.png")
     done = compare("em", *QUICK[:2], "--n", 24, "--repeats", 1, "--nfe", "5,10", "--reference", tmp_path / "real", "--metric", "fid,kid", "--out", tmp_path / "out")  # fmt: skip
     assert done.exit_code == 0, done.output
-    document = read(tmp_path / "out")
+    document = read_comparison(tmp_path / "out")
     assert [m["name"] for m in document["metrics"]] == ["fid", "kid"]
     assert "24 samples" in " ".join(document["metrics"][0]["notes"])
     assert all(len(cell["quality"]["fid"]["values"]) == 1 for cell in document["cells"])
@@ -210,6 +200,6 @@ def test_ctrl_c_keeps_what_is_drawn_and_the_same_command_goes_on(tmp_path):
     _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     assert "the same command goes on" in stderr
-    document = read(tmp_path)
+    document = read_comparison(tmp_path)
     assert [cell["status"] for cell in document["cells"]] == ["done", "pending"]
     assert (tmp_path / "report.html").exists()

@@ -4,13 +4,13 @@ import builtins
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
-from test_fetch import Client
-from typer.testing import CliRunner
 
+from command import ggf
+from fetch_client import Client
 from ggf_cli.checkpoints.manifest import find_manifest
-from ggf_cli.cli.app import app
 from ggf_cli.health import (
     CHECKS,
     FAILED,
@@ -25,7 +25,6 @@ from ggf_cli.health import (
     weights,
 )
 from ggf_cli.health import hub as health_hub
-from ggf_cli.registry import Entry
 from hub_server import Hub
 from paths import DATA
 
@@ -42,7 +41,17 @@ def home(tmp_path, monkeypatch):
 
 
 def doctor(*options):
-    return CliRunner().invoke(app, ["doctor", *options])
+    return ggf("doctor", *options)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A check that finds this."""
+
+    finding: Finding
+
+    def load(self):
+        return lambda: self.finding
 
 
 def only(monkeypatch, **checks):
@@ -50,9 +59,7 @@ def only(monkeypatch, **checks):
     from ggf_cli import health
 
     found = {name.replace("_", "-"): finding for name, finding in checks.items()}
-    monkeypatch.setattr(health, "CHECKS", {name: Entry("", "") for name in found})
-    waiting = iter(found.values())
-    monkeypatch.setattr(health, "_find", lambda check: next(waiting))
+    monkeypatch.setattr(health, "CHECKS", {name: Found(f) for name, f in found.items()})
 
 
 def test_a_sound_installation_passes():
@@ -244,8 +251,10 @@ def test_the_noise_is_the_pinned_one():
 
 HUB_ALONE = """
 import dataclasses, json
-from ggf_cli.health import CHECKS, _find
-print(json.dumps(dataclasses.asdict(_find(CHECKS["hub"]))))
+from ggf_cli import health
+health.CHECKS = {"hub": health.CHECKS["hub"]}
+[(_, finding)] = health.examine(hub=True)
+print(json.dumps(dataclasses.asdict(finding)))
 """
 
 

@@ -4,10 +4,9 @@ import re
 import shlex
 
 import pytest
-from typer.testing import CliRunner
 
+from command import ggf
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.cli.app import app
 from ggf_cli.solvers import SOLVERS
 from paths import ROOT
 
@@ -27,7 +26,7 @@ def test_there_are_commands():
 @pytest.mark.parametrize(("command", "output"), CONSOLE, ids=[command for command, _ in CONSOLE])
 def test_console_blocks_run_and_print_what_they_say(command, output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, shlex.split(command))
+    done = ggf(*shlex.split(command))
     assert done.exit_code == 0, done.output
     if output:
         assert [masked(line) for line in done.stdout.splitlines()] == [

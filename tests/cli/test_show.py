@@ -6,8 +6,6 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
-import zlib
-from importlib.resources import files
 
 import jsonschema
 import pytest
@@ -15,24 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from typer.testing import CliRunner
 
 import comparisons
-from ggf_cli.cli.app import app
+from command import RUN_SCHEMA, ggf
 from ggf_cli.compare.report import write_outputs
-from ggf_cli.runs.documents import RUN_SCHEMA, RunLog, json_schema
+from ggf_cli.runs import documents
 from ggf_cli.runs.histogram import histogram
 from ggf_cli.runs.load import MAX_LOG, MAX_TEXT, find_record
 from ggf_cli.runs.summary import run_facts
+from png_files import png_chunk
 
-SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
-
-
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-
-
-def ggf(*args):
-    return CliRunner().invoke(app, [str(a) for a in args])
+VALIDATOR = jsonschema.Draft202012Validator(RUN_SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -415,17 +406,13 @@ def peak_of(function):
         tracemalloc.stop()
 
 
-def chunk(kind, data):
-    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
-
-
 def test_an_image_of_any_size_takes_no_memory(tmp_path):
     """100 MB of pixels before its text."""
     image, size = tmp_path / "grid.png", 100_000_000
     with image.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n" + size.to_bytes(4) + b"IDAT")
         file.seek(size + 4, os.SEEK_CUR)  # a hole
-        file.write(chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
+        file.write(png_chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
     found = []
     assert peak_of(lambda: found.append(find_record(image))) < 5_000_000
     assert found[0].command == "ggf sample --n 3"
@@ -433,10 +420,10 @@ def test_an_image_of_any_size_takes_no_memory(tmp_path):
 
 def test_long_texts_of_an_image_are_not_read(tmp_path):
     image = tmp_path / "grid.png"
-    long = chunk(b"tEXt", b"ggf\0" + b"x" * MAX_TEXT)
-    image.write_bytes(b"\x89PNG\r\n\x1a\n" + long + chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
+    long = png_chunk(b"tEXt", b"ggf\0" + b"x" * MAX_TEXT)
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + long + png_chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
     assert find_record(image).command == "ggf sample --n 3"
-    short = chunk(b"tEXt", b"ggf\0" + b"x" * 1000)
+    short = png_chunk(b"tEXt", b"ggf\0" + b"x" * 1000)
     image.write_bytes(b"\x89PNG\r\n\x1a\n" + short * 5000 + long)
     assert peak_of(lambda: find_record(image)) < 5_000_000
 
@@ -538,5 +525,5 @@ def test_a_histogram_counts_everything_once_in_few_even_lines(values, plain, max
 
 
 def test_the_schema_is_generated_from_the_types_that_are_checked():
-    assert json_schema(RunLog, RUN_SCHEMA) == SCHEMA
-    assert SCHEMA["$defs"]["RunLog"]["additionalProperties"] is False
+    assert documents.json_schema(documents.RunLog, documents.RUN_SCHEMA) == RUN_SCHEMA
+    assert RUN_SCHEMA["$defs"]["RunLog"]["additionalProperties"] is False

@@ -7,13 +7,14 @@ import pytest
 import torch
 from filelock import FileLock
 
+from comparison_requests import cells_of, request
 from ggf_cli.compare import pieces
 from ggf_cli.compare.analysis import T_975, Verdict, apart, difference, summarise
 from ggf_cli.compare.budget import afford, parse_duration
 from ggf_cli.compare.folder import read_document
 from ggf_cli.compare.lineup import Contender, make_cells, parse_contender, spell
 from ggf_cli.compare.presets import PRESETS
-from ggf_cli.compare.runner import Comparison, Request, Watcher
+from ggf_cli.compare.runner import Comparison, Watcher
 from ggf_cli.compare.speed import expected_nfe
 from ggf_cli.compare.step_sizes import summary
 from ggf_cli.engine import Engine
@@ -56,10 +57,6 @@ def test_a_contender_that_makes_no_sense_is_refused(text, says):
     with pytest.raises(UsageError, match=says) as error:
         parse_contender(text)
     assert text.split(":")[0] in error.value.message
-
-
-def cells_of(*texts, **more):
-    return make_cells([parse_contender(text) for text in texts], **more)
 
 
 def test_fixed_steps_are_matched_to_each_tolerance_beside_the_reference():
@@ -164,40 +161,6 @@ def test_durations():
 
 
 # --- drawing ---------------------------------------------------------------------------------------------
-
-
-class MeanError:
-    """An evaluator: how far the mean of the samples is from that of the data."""
-
-    name, title, summary = "mean", "Mean", "distance of the means"
-    lower_is_better, digits, min_samples, sample_form = True, 3, 2, "x"
-
-    def groups(self, x):
-        return [float((x.double().mean() - 0.3).abs())]
-
-    def floor(self, n, draws):
-        return None
-
-    def notes(self, n):
-        return []
-
-
-def request(folder, *contenders, model=None, **changes):
-    wanted = Request(
-        model=model or gaussian_model(VP, dtype=torch.float32),
-        cells=cells_of(
-            *contenders or ("adaptive", "em"), eps_rel=(0.1, 0.5), reference=("em", {"steps": 60})
-        ),
-        evaluators=[MeanError()],
-        n=12,
-        repeats=2,
-        seed=0,
-        batch_size=8,
-        folder=folder,
-        command="ggf compare ...",
-        model_argument="gaussian",
-    )
-    return replace(wanted, **changes)
 
 
 def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing_else(tmp_path):

@@ -11,9 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_cli_compare import read
-from test_distributed import workers
 
+from command import read_comparison
 from ggf_cli.compare import pieces
 from ggf_cli.compare.team import Team, follow
 from ggf_cli.engine import Engine
@@ -22,7 +21,7 @@ from ggf_cli.runs.distributed import Job
 from ggf_cli.solvers import make_solver
 from patience import PATIENCE
 from problems import VE, VP, gaussian_model
-from program import Program, job, until
+from program import Program, job, until, workers
 
 WORDS = ["adaptive", "em", "--eps-rel", "0.5", "--nfe", "10,20", "--model", "mixture", "-n", "24", "--repeats", "2",
          "--batch-size", "4", "--metric", "swd,frechet"]  # fmt: skip
@@ -39,7 +38,7 @@ def whole(tmp_path_factory):
 
 def figures(folder):
     """What must not depend on who drew what."""
-    document = read(folder)
+    document = read_comparison(folder)
     names = ("id", "given", "options", "label", "status", "quality", "nfe", "nfe_counts", "steps", "lost",
              "step_sizes", "best", "tied", "pieces", "error")  # fmt: skip
     cells = [{name: cell[name] for name in names} for cell in document["cells"]]

@@ -7,7 +7,6 @@ import io
 import json
 import re
 from html.parser import HTMLParser
-from importlib.resources import files
 
 import jsonschema
 import matplotlib
@@ -18,6 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 import comparisons
+from command import COMPARE_SCHEMA
 from ggf_cli.compare.report import distributions, quality, table, write_outputs
 from ggf_cli.compare.report.csv_export import csv_text
 from ggf_cli.compare.report.distributions import nfe_histogram, step_sizes
@@ -28,9 +28,8 @@ from ggf_cli.compare.report.series import columns, lines, ordered
 from ggf_cli.errors import OutputError
 from ggf_cli.runs.schema import LIMITS, misfits
 
-SCHEMA = json.loads((files("ggf_cli") / "schemas/compare-1.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(
-    SCHEMA, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    COMPARE_SCHEMA, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
 )
 PLOTS = (quality_vs_nfe, nfe_histogram, step_sizes)
 HOSTILE = "<script>alert(1)</script> \"'><img src=x onerror=x> $x_{$ [bold] \x1b[31m {{ 7 * 7 }}"
@@ -60,7 +59,7 @@ def hostile():
 
 def test_the_schema_takes_them_all(comparison):
     VALIDATOR.validate(comparison)
-    assert not list(misfits(comparison, SCHEMA, "it"))
+    assert not list(misfits(comparison, COMPARE_SCHEMA, "it"))
 
 
 def objects(schema):
@@ -74,7 +73,7 @@ def objects(schema):
 def test_the_schema_is_closed_demands_every_key_and_uses_only_words_that_are_checked():
     known = {"type", "enum", "pattern", "minItems", "items", "required", "properties", "additionalProperties", "$schema",
              "$id", "title", "description", "format", "const", "maxItems", *LIMITS}  # fmt: skip
-    for schema in objects(SCHEMA):
+    for schema in objects(COMPARE_SCHEMA):
         if set(schema["properties"]) != {
             "name",
             "t_eps",
@@ -106,7 +105,7 @@ def test_the_schema_refuses_what_is_out_of_shape(spoil):
     document = comparisons.fashion()
     spoil(document)
     assert not VALIDATOR.is_valid(document)
-    assert list(misfits(document, SCHEMA, "it"))
+    assert list(misfits(document, COMPARE_SCHEMA, "it"))
 
 
 # --- table -----------------------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 from torch._dynamo.utils import counters
-from typer.testing import CliRunner
 
+from command import ggf
 from ggf_cli.checkpoints.load import load_model
-from ggf_cli.cli.app import app
 from ggf_cli.engine import Engine
 from ggf_cli.errors import SolveError
 from ggf_cli.networks.ncsnpp import NCSNpp
@@ -176,6 +175,6 @@ def test_the_program_says_that_it_compiles(tmp_path, monkeypatch, quiet):
     monkeypatch.setattr(compilation.torch, "compile", lambda score, **options: score)
     words = ["sample", "--compile", "--solver", "em", "--steps", "1", "--n", "2", "--format", "none"]  # fmt: skip
     words += ["--out", str(tmp_path), *(["--quiet"] if quiet else [])]
-    done = CliRunner().invoke(app, words)
+    done = ggf(*words)
     assert done.exit_code == 0, done.stderr
     assert ("compiling the network" in done.stderr) != quiet

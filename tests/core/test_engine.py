@@ -10,7 +10,16 @@ from ggf_cli.errors import UsageError
 from ggf_cli.noise import Noise
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import SOLVERS, make_solver
-from problems import SUBVP, VE, VP, each_sde, gaussian_model, gaussian_score, quick_options
+from problems import (
+    SUBVP,
+    VE,
+    VP,
+    each_sde,
+    every_sde,
+    gaussian_model,
+    gaussian_score,
+    quick_options,
+)
 
 VARIANTS = {"heun-churn": make_solver("heun", {"steps": 6, "s_churn": 4.0})}
 
@@ -19,7 +28,6 @@ every_solver = pytest.mark.parametrize(
     [*(make_solver(name, quick_options(name)) for name in SOLVERS), *VARIANTS.values()],
     ids=[*SOLVERS, *VARIANTS],
 )
-every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
 
 
 def draw(model, indices, solver, batch_size, seed=5):

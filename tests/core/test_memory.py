@@ -9,12 +9,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import ggf_cli
+from command import ggf
 from ggf_cli import engine as engine_module
 from ggf_cli import sampling
-from ggf_cli.cli.app import app
 from ggf_cli.engine import Engine
 from ggf_cli.errors import SolveError
 from ggf_cli.runs.history import batch_size_of
@@ -252,10 +251,10 @@ def test_a_resumed_run_keeps_the_batch_size_that_auto_had(tmp_path, monkeypatch)
     """A measurement may come out otherwise the second time."""
     words = ["sample", "--model", "mixture", "--n", "12", "--eps-rel", "0.5", "--format", "none", "--out", str(tmp_path / "run")]  # fmt: skip
     monkeypatch.setattr(sampling, "choose_batch_size", lambda model, n: 6)
-    assert CliRunner().invoke(app, words).exit_code == 0
+    assert ggf(*words).exit_code == 0
     assert batch_size_of(tmp_path / "run") == 6
     monkeypatch.setattr(sampling, "choose_batch_size", lambda model, n: 4)
-    done = CliRunner().invoke(app, [*words, "--resume"])
+    done = ggf(*words, "--resume")
     assert done.exit_code == 0
     assert "there is nothing left to draw" in done.stderr
     assert batch_size_of(tmp_path) is None

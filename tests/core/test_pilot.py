@@ -7,14 +7,13 @@ import torch
 from PIL import Image
 
 import ggf_cli
+from command import ggf
 from ggf_cli.engine import Engine
 from ggf_cli.errors import SolveError, UsageError
 from ggf_cli.pilot import FIRST, freeze_schedule, mean_schedule
 from ggf_cli.solvers import make_solver
 from ggf_cli.trace import Trace
-from problems import SUBVP, VE, VP, gaussian_model
-
-every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
+from problems import VP, every_sde, gaussian_model
 
 
 @every_sde
@@ -80,9 +79,6 @@ def test_what_cannot_be_frozen_says_so(mixture):
 
 
 def test_the_command_of_a_pilot_run_names_its_steps(tmp_path):
-    from typer.testing import CliRunner
-
-    from ggf_cli.cli.app import app
 
     words = [
         "sample",
@@ -94,37 +90,22 @@ def test_the_command_of_a_pilot_run_names_its_steps(tmp_path):
         "adaptive-multistep",
         "--quiet",
     ]
-    done = CliRunner().invoke(app, [*words, "--pilot", "4", "--out", str(tmp_path / "a")])
+    done = ggf(*words, "--pilot", "4", "--out", tmp_path / "a")
     assert done.exit_code == 0, done.output
     log = json.loads((tmp_path / "a" / "run.json").read_text())
     times = log["solver"]["options"]["times"]
     assert f"--times {times}" in log["command"]
     assert log["nfe"]["min"] == log["nfe"]["max"] == len(times.split(","))
-    again = CliRunner().invoke(
-        app, [*log["command"].split()[1:], "--out", str(tmp_path / "b"), "--quiet"]
-    )
+    again = ggf(*log["command"].split()[1:], "--out", tmp_path / "b", "--quiet")
     assert again.exit_code == 0, again.output
     images = sorted((tmp_path / "a").rglob("*.png"))
     assert len(images) == 4  # the grid is one of them
     for image in images:
         other = tmp_path / "b" / image.relative_to(tmp_path / "a")
         assert Image.open(image).tobytes() == Image.open(other).tobytes()
-    both = CliRunner().invoke(
-        app, [*log["command"].split()[1:], "--pilot", "4", "--out", str(tmp_path / "c")]
-    )
+    both = ggf(*log["command"].split()[1:], "--pilot", "4", "--out", tmp_path / "c")
     assert both.exit_code == 2
-    other = CliRunner().invoke(
-        app,
-        [
-            "sample",
-            "--model",
-            "mixture",
-            "--solver",
-            "em",
-            "--pilot",
-            "4",
-            "--out",
-            str(tmp_path / "d"),
-        ],
+    other = ggf(
+        "sample", "--model", "mixture", "--solver", "em", "--pilot", "4", "--out", tmp_path / "d"
     )
     assert other.exit_code == 2

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
+from command import ggf
 from ggf_cli.checkpoints.load import load_model
-from ggf_cli.cli.app import app
 from ggf_cli.errors import UsageError
 from ggf_cli.runtime import precision
 from ggf_cli.runtime.devices import full_precision
@@ -80,7 +79,7 @@ def test_the_commands_tell_how_closely_their_solvers_look(words, finest, monkeyp
         return model
 
     monkeypatch.setattr("ggf_cli.cli.model.in_precision", listen)
-    done = CliRunner().invoke(app, [*words, "--model", "mixture", "--out", str(tmp_path / "a")])
+    done = ggf(*words, "--model", "mixture", "--out", tmp_path / "a")
     assert done.exit_code == 0, done.output
     assert asked == [("auto", finest)]
 

@@ -4,7 +4,6 @@ Faults of the network are given by a stand-in: a line of Python that wraps the s
 """
 
 import fcntl
-import json
 import os
 import pty
 import re
@@ -14,13 +13,10 @@ import subprocess
 import sys
 import termios
 import time
-from importlib.resources import files
 
-import jsonschema
 import pytest
-from typer.testing import CliRunner
 
-from ggf_cli.cli.app import app
+from command import ggf, read_log
 from patience import PATIENCE
 
 
@@ -29,7 +25,6 @@ def nightly(*values):
     return pytest.param(*values, marks=pytest.mark.nightly)
 
 
-SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
 RUN = ["sample", "--model", "mixture", "--n", "6", "--eps-rel", "0.5", "--batch-size", "3"]
 BEFORE = """
 import sys, torch
@@ -61,24 +56,18 @@ def start(*words, before=None, **options):
     return subprocess.Popen([sys.executable, *program, *map(str, words)], **options)
 
 
-def ggf(*words, **options):
+def start_and_wait(*words, **options):
     process = start(*words, **options)
     process.stdout, process.stderr = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in (process.stderr or "")
     return process
 
 
-def log_of(folder):
-    log = json.loads((folder / "run.json").read_text())
-    jsonschema.validate(log, SCHEMA)
-    return log
-
-
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     """The run that nothing happens to."""
     out = tmp_path_factory.mktemp("sound") / "run"
-    assert CliRunner().invoke(app, [*RUN, "--out", str(out)]).exit_code == 0
+    assert ggf(*RUN, "--out", out).exit_code == 0
     return out
 
 
@@ -91,9 +80,9 @@ HIT = "hit = (t > 0.999) & (x.flatten(1)[:, 0] > 0)"
 @pytest.mark.parametrize("number", ["nan", nightly("inf")])
 def test_rows_that_turn_nan_are_reported_and_the_others_unharmed(tmp_path, sound, number):
     fault = f"{HIT}; value = torch.where(hit[:, None, None, None], float('{number}'), value)"
-    done = ggf(*RUN, "--out", tmp_path / "run", before=fault)
+    done = start_and_wait(*RUN, "--out", tmp_path / "run", before=fault)
     assert done.returncode == 4
-    log = log_of(tmp_path / "run")
+    log = read_log(tmp_path / "run")
     lost = [s["index"] for s in log["samples"] if s["status"] == "non_finite"]
     assert 0 < len(lost) < 6
     assert f"{len(lost)} of 6 samples met a score or a state that is not finite" in done.stderr
@@ -110,20 +99,22 @@ OUT_OF_MEMORY = "raise torch.OutOfMemoryError('CUDA out of memory. Tried to allo
 def test_a_network_that_is_out_of_memory_goes_on_with_fewer_rows(tmp_path, sound):
     # the first three samples take some 40 calls
     fault = f"\n        if calls >= 60 and len(x) > 2: {OUT_OF_MEMORY}"
-    done = ggf(*RUN, "--out", tmp_path / "run", before=fault)
+    done = start_and_wait(*RUN, "--out", tmp_path / "run", before=fault)
     assert done.returncode == 0, done.stderr
     assert "out of memory at batch size 3: going on with 2" in done.stderr.splitlines()
-    log, expected = log_of(tmp_path / "run"), log_of(sound)
+    log, expected = read_log(tmp_path / "run"), read_log(sound)
     for key in ("status", "samples", "files", "nfe", "steps", "command"):
         assert log[key] == expected[key], key
 
 
 def test_a_network_without_memory_for_one_row_is_told_and_what_is_finished_is_kept(tmp_path, sound):
-    done = ggf(*RUN, "--out", tmp_path / "run", before=f"\n        if calls >= 60: {OUT_OF_MEMORY}")
+    done = start_and_wait(
+        *RUN, "--out", tmp_path / "run", before=f"\n        if calls >= 60: {OUT_OF_MEMORY}"
+    )
     assert done.returncode == 4
     assert "out of memory (mixture, batch size 1): CUDA out of memory" in done.stderr
     assert "one row alone does not fit" in done.stderr
-    log = log_of(tmp_path / "run")
+    log = read_log(tmp_path / "run")
     assert log["status"] == "failed"
     kept = [s for s in log["samples"] if s["status"] == "done"]
     assert 0 < len(kept) < 6
@@ -133,10 +124,10 @@ def test_a_network_without_memory_for_one_row_is_told_and_what_is_finished_is_ke
 
 
 def test_a_score_of_more_precision_is_taken_as_it_is_needed(tmp_path, sound):
-    done = ggf(*RUN, "--out", tmp_path / "run", before="value = value.double()")
+    done = start_and_wait(*RUN, "--out", tmp_path / "run", before="value = value.double()")
     assert done.returncode == 0
-    assert [s["nfe"] for s in log_of(tmp_path / "run")["samples"]] == [
-        s["nfe"] for s in log_of(sound)["samples"]
+    assert [s["nfe"] for s in read_log(tmp_path / "run")["samples"]] == [
+        s["nfe"] for s in read_log(sound)["samples"]
     ]
     for path in (sound / "samples").iterdir():
         assert path.read_bytes() == (tmp_path / "run/samples" / path.name).read_bytes()
@@ -151,10 +142,10 @@ def test_a_score_of_more_precision_is_taken_as_it_is_needed(tmp_path, sound):
     ],
 )
 def test_a_score_of_the_wrong_kind_is_told(tmp_path, fault, message):
-    done = ggf(*RUN, "--out", tmp_path / "run", before=fault)
+    done = start_and_wait(*RUN, "--out", tmp_path / "run", before=fault)
     assert done.returncode == 2
     assert message in done.stderr
-    assert log_of(tmp_path / "run")["status"] == "failed"
+    assert read_log(tmp_path / "run")["status"] == "failed"
 
 
 # --- where it writes -------------------------------------------------------------------------------------
@@ -172,14 +163,14 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path, words):
     assert process.returncode == 0, stderr
     assert "Traceback" not in stderr
     assert "Exception ignored" not in stderr
-    assert not extra or log_of(tmp_path / "run")["status"] == "completed"
+    assert not extra or read_log(tmp_path / "run")["status"] == "completed"
 
 
 def test_without_stdout_and_stderr_the_run_is_written(tmp_path):
     words = [sys.executable, "-m", "ggf_cli", *RUN, "--out", tmp_path / "run"]
     shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *map(str, words)]
     assert subprocess.run(shell, timeout=PATIENCE, check=False).returncode == 0
-    assert log_of(tmp_path / "run")["status"] == "completed"
+    assert read_log(tmp_path / "run")["status"] == "completed"
 
 
 def test_nothing_of_an_environment_is_needed(tmp_path):
@@ -187,7 +178,9 @@ def test_nothing_of_an_environment_is_needed(tmp_path):
     environment = {
         key: os.environ[key] for key in ("PYTHONPATH", "OMP_NUM_THREADS") if key in os.environ
     }
-    done = ggf(*RUN, "--out", tmp_path / "run", env=environment, stdin=subprocess.DEVNULL)
+    done = start_and_wait(
+        *RUN, "--out", tmp_path / "run", env=environment, stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "run/grid.png")
 
@@ -206,7 +199,7 @@ def test_a_world_of_ascii_is_enough(tmp_path, sound, words):
         "PYTHONIOENCODING": "ascii",
     }
     words = [str(sound) if word == "SOUND" else word for word in words]
-    done = ggf(*words, env={**os.environ, **ascii_only}, cwd=tmp_path)
+    done = start_and_wait(*words, env={**os.environ, **ascii_only}, cwd=tmp_path)
     assert done.returncode == (2 if words[-1] == "Müller" else 0), done.stderr
     assert (done.stdout + done.stderr).isascii()
     assert done.stdout or done.stderr
@@ -258,13 +251,13 @@ def test_a_wall_clock_that_jumps_does_no_harm(tmp_path, sound, jump):
                     return datetime.datetime.fromtimestamp(now() + jump, tz)
             runlog.datetime = Clock
 """
-    done = ggf(*RUN, "--out", tmp_path / "run", before=fault)
+    done = start_and_wait(*RUN, "--out", tmp_path / "run", before=fault)
     assert done.returncode == 0, done.stderr
-    log = log_of(tmp_path / "run")
+    log = read_log(tmp_path / "run")
     days = (int(log["finished_at"][:4]) - int(log["started_at"][:4])) * 365
     assert abs(days) >= 365  # it did jump
     assert 0 <= log["timing"]["sample_s"] < 86_400
-    assert CliRunner().invoke(app, ["show", str(tmp_path / "run"), "--check"]).exit_code == 0
+    assert ggf("show", tmp_path / "run", "--check").exit_code == 0
     assert [f["sha256"] for f in log["files"] if "samples" in f["path"]] == [
-        f["sha256"] for f in log_of(sound)["files"] if "samples" in f["path"]
+        f["sha256"] for f in read_log(sound)["files"] if "samples" in f["path"]
     ]

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import ggf_cli
+from command import ggf
 from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
 from ggf_cli.metrics.evaluator import make_evaluators
@@ -489,13 +490,9 @@ def test_tensors_on_a_gpu_are_the_numbers_that_they_hold():
 
 
 def test_the_command_line_takes_the_indices_that_python_takes(tmp_path, mixture):
-    from typer.testing import CliRunner
-
-    from ggf_cli.cli.app import app
-
     words = ["sample", "-m", "mixture", "--solver", "em", "--steps", "2", "--format", "npz", "--quiet", "--batch-size", "2"]  # fmt: skip
     words += ["--indices", f"{MAX_INT - 1}-{MAX_INT},3", "--seed", str(MAX_INT)]
-    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "run")])
+    done = ggf(*words, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     with np.load(tmp_path / "run/samples.npz") as file:
         index, images = file["index"], file["images"]
@@ -539,11 +536,8 @@ def test_leading_zeros_are_of_no_meaning():
 
 
 def test_a_pilot_and_the_samples_that_it_decides_about_are_different_ones(tmp_path):
-    from typer.testing import CliRunner
-
-    from ggf_cli.cli.app import app
 
     words = ["sample", "-m", "mixture", "--solver", "adaptive-multistep", "--pilot", "2", "--quiet"]
     for index, code in ((2**62 - 1, 0), (2**62, 2), (2**62 + 1, 2), (2**62 + 2, 0)):
         arguments = [*words, "--indices", str(index), "--out", str(tmp_path / str(index))]
-        assert CliRunner().invoke(app, arguments).exit_code == code, index
+        assert ggf(*arguments).exit_code == code, index

@@ -8,11 +8,7 @@ from ggf_cli.metrics.evaluator import GROUPS, make_evaluators
 from ggf_cli.metrics.frechet import frechet, frechet_distance, influence, moments
 from ggf_cli.metrics.sliced import sliced_wasserstein
 from ggf_cli.networks.mixture import two_dimensional
-
-
-def normal(n, size, *, mean=0.0, std=1.0, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return mean + std * torch.randn(n, size, generator=generator, dtype=torch.float64)
+from problems import normal
 
 
 def test_exact_samples_are_at_distance_zero_and_others_at_theirs():
@@ -39,8 +35,8 @@ def test_the_standard_error_of_a_frechet_distance_is_that_of_its_groups(mean, sc
 
 def test_the_influence_of_a_sample_is_what_it_changes():
     """A sample of weight 1 + e: the derivative of the distance of the weighted moments."""
-    x = normal(60, 4) * torch.tensor([1.0, 2.0, 0.5, 1.5])
-    reference = moments(normal(500, 4, mean=0.3, seed=1))
+    x = normal(60, 4, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5, 1.5])
+    reference = moments(normal(500, 4, mean=0.3, seed=1, dtype=torch.float64))
     weights = torch.full((60,), 1 / 60, dtype=torch.float64)
 
     def distance(w):
@@ -83,18 +79,18 @@ def test_judges_of_an_exact_model_take_samples_as_they_are(mixture):
 
 def test_sliced_wasserstein_of_gaussians_has_a_closed_form():
     """A shift by m in every coordinate moves a random projection by |m| / sqrt(D) in the mean square."""
-    x = normal(4000, 30)
+    x = normal(4000, 30, dtype=torch.float64)
     assert sliced_wasserstein(x, x) == 0
     shifted = sliced_wasserstein(x, x + 0.7)
     assert shifted == pytest.approx(0.7, rel=0.05)
     wider = sliced_wasserstein(x, 1.5 * x)
     assert wider == pytest.approx(0.5, rel=0.05)
-    assert sliced_wasserstein(x, normal(4000, 30, seed=1)) < 0.05
+    assert sliced_wasserstein(x, normal(4000, 30, seed=1, dtype=torch.float64)) < 0.05
 
 
 def test_sliced_wasserstein_sees_what_moments_do_not():
     """Two points and a Gaussian, both of mean 0 and variance 1."""
-    x = normal(5000, 1)
+    x = normal(5000, 1, dtype=torch.float64)
     points = torch.where(x > 0, 1.0, -1.0)
     # W2^2 = E (|z| - 1)^2 = 2 - 2 sqrt(2 / pi)
     expected = math.sqrt(2 - 2 * math.sqrt(2 / math.pi))
@@ -102,7 +98,7 @@ def test_sliced_wasserstein_sees_what_moments_do_not():
 
 
 def test_what_cannot_be_compared_is_refused(mixture):
-    x = normal(10, 2)
+    x = normal(10, 2, dtype=torch.float64)
     with pytest.raises(UsageError, match="cannot be compared"):
         sliced_wasserstein(x, x[:5])
     x[3] = math.nan

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from ggf_cli.errors import UsageError
 from ggf_cli.metrics.image_files import FORMATS, OTHERS, find_images, read_levels, upright_size
 from ggf_cli.metrics.reference_files import ImageFolder
+from png_files import png_chunk
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -32,10 +33,6 @@ def three(grey):
 # --- PNG files by hand: Pillow writes few of the kinds that there are --------------------------------------
 
 GREYS, COLOURS, PALETTE, GREYS_ALPHA, COLOURS_ALPHA = 0, 2, 3, 4, 6
-
-
-def chunk(name, data):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def packed(rows, depth):
@@ -58,8 +55,8 @@ def png(levels, depth, kind, *, before=b"", after=b"", adam7=False):
     height, width = levels.shape[:2]
     pixels = (interlaced if adam7 else packed)(levels, depth)
     head = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, int(adam7))
-    data = chunk(b"IHDR", head) + before + chunk(b"IDAT", zlib.compress(pixels)) + after
-    return b"\x89PNG\r\n\x1a\n" + data + chunk(b"IEND", b"")
+    data = png_chunk(b"IHDR", head) + before + png_chunk(b"IDAT", zlib.compress(pixels)) + after
+    return b"\x89PNG\r\n\x1a\n" + data + png_chunk(b"IEND", b"")
 
 
 def saved(image, format="PNG", **options):
@@ -83,7 +80,7 @@ ALL_16 = np.arange(2**16).reshape(256, 256)
 
 
 def indexed(depth, **options):
-    return png(low(depth), depth, PALETTE, before=chunk(b"PLTE", PLTE[: 2**depth].tobytes()), **options)  # fmt: skip
+    return png(low(depth), depth, PALETTE, before=png_chunk(b"PLTE", PLTE[: 2**depth].tobytes()), **options)  # fmt: skip
 
 
 def profile(swap=False):
@@ -138,14 +135,14 @@ RIGHT = {
     "JPEG, progressive": ((j := saved(Image.fromarray(RGB), "JPEG", quality=100, progressive=True)), decoded(j)),
     "JPEG, YCbCr": ((j := saved(Image.fromarray(RGB).convert("YCbCr"), "JPEG", quality=100)), decoded(j)),
     "JPEG of several pictures": ((j := saved(Image.fromarray(RGB), "MPO", save_all=True, append_images=[Image.fromarray(RGB[::-1])])), decoded(j)),
-    "PNG of one frame, animated": (png(RGB, 8, COLOURS, before=chunk(b"acTL", struct.pack(">II", 1, 0)) + chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 7, 5, 0, 0, 1, 1, 0, 0))), RGB),
+    "PNG of one frame, animated": (png(RGB, 8, COLOURS, before=png_chunk(b"acTL", struct.pack(">II", 1, 0)) + png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 7, 5, 0, 0, 1, 1, 0, 0))), RGB),
     "sRGB profile": (saved(Image.fromarray(RGB), icc_profile=profile()), RGB),
     "sRGB profile, palette": (saved(Image.fromarray(GREY).convert("P"), icc_profile=profile()), three(GREY)),
     "sRGB profile in a grey image": (saved(Image.fromarray(GREY), icc_profile=profile()), three(GREY)),
     "grey profile with the curve of sRGB": (saved(Image.fromarray(GREY), icc_profile=grey_profile(srgb_curve())), three(GREY)),
-    "sRGB chunk": (png(RGB, 8, COLOURS, before=chunk(b"sRGB", b"\0")), RGB),
-    "gamma of sRGB": (png(RGB, 8, COLOURS, before=chunk(b"gAMA", struct.pack(">I", 45455))), RGB),
-    "sRGB chunk, before any gamma": (png(RGB, 8, COLOURS, before=chunk(b"sRGB", b"\0") + chunk(b"gAMA", struct.pack(">I", 10**5))), RGB),
+    "sRGB chunk": (png(RGB, 8, COLOURS, before=png_chunk(b"sRGB", b"\0")), RGB),
+    "gamma of sRGB": (png(RGB, 8, COLOURS, before=png_chunk(b"gAMA", struct.pack(">I", 45455))), RGB),
+    "sRGB chunk, before any gamma": (png(RGB, 8, COLOURS, before=png_chunk(b"sRGB", b"\0") + png_chunk(b"gAMA", struct.pack(">I", 10**5))), RGB),
 }  # fmt: skip
 
 ONE_CLEAR = OPAQUE.copy()
@@ -158,8 +155,8 @@ REFUSED = {
     "RGBA": (png(channels(RGB, ONE_CLEAR), 8, COLOURS_ALPHA), "transparent in places"),
     "LA": (png(channels(GREY, ONE_CLEAR), 8, GREYS_ALPHA), "transparent in places"),
     "palette with transparency": (paletted(254), "transparent in places"),
-    **{f"grey of {d} bits, a transparent one": (png(low(d), d, GREYS, before=chunk(b"tRNS", struct.pack(">H", low(d)[0, 0]))), "a transparent colour") for d in (1, 2, 4, 8, 16)},
-    "RGB, a transparent colour": (png(RGB, 8, COLOURS, before=chunk(b"tRNS", struct.pack(">3H", *RGB[0, 0]))), "a transparent colour"),
+    **{f"grey of {d} bits, a transparent one": (png(low(d), d, GREYS, before=png_chunk(b"tRNS", struct.pack(">H", low(d)[0, 0]))), "a transparent colour") for d in (1, 2, 4, 8, 16)},
+    "RGB, a transparent colour": (png(RGB, 8, COLOURS, before=png_chunk(b"tRNS", struct.pack(">3H", *RGB[0, 0]))), "a transparent colour"),
     "CMYK": (saved(Image.fromarray(RGB).convert("CMYK"), "JPEG"), "is CMYK"),
     "animated": (saved(Image.fromarray(RGB), save_all=True, append_images=[Image.fromarray(RGB[::-1])]), "animated, 2 frames"),
     "another profile": (saved(Image.fromarray(RGB), icc_profile=profile(swap=True)), "colour profile other than sRGB"),
@@ -167,12 +164,12 @@ REFUSED = {
     "another profile, grey": (saved(Image.fromarray(GREY), icc_profile=grey_profile([1.8])), "colour profile other than sRGB"),
     "a profile of no images": (saved(Image.fromarray(RGB), icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()), "colour profile other than sRGB"),
     "a damaged profile": (saved(Image.fromarray(RGB), "JPEG", icc_profile=b"profile"), "cannot be read"),
-    "a linear gamma": (png(RGB, 8, COLOURS, before=chunk(b"gAMA", struct.pack(">I", 10**5))), "a gamma of 1"),
+    "a linear gamma": (png(RGB, 8, COLOURS, before=png_chunk(b"gAMA", struct.pack(">I", 10**5))), "a gamma of 1"),
     "damaged EXIF data": (saved(Image.fromarray(RGB), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff"), "cannot be read"),
     "of no size": (png(np.zeros((0, 4)), 8, GREYS), "cannot be read"),
     "of no bytes": (b"", "cannot be read"),
     "a bomb": (png(np.zeros((1, 1)), 8, GREYS).replace(struct.pack(">II", 1, 1), struct.pack(">II", 30_000, 30_000)), "cannot be read"),
-    "a small bomb": (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)) + chunk(b"IDAT", b""), "cannot be read"),
+    "a small bomb": (b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)) + png_chunk(b"IDAT", b""), "cannot be read"),
     **{f"{format} by the name of PNG": (saved(Image.fromarray(RGB), format), "cannot be read") for format in ("GIF", "BMP", "TIFF", "WEBP", "PPM")},
 }  # fmt: skip
 
@@ -247,7 +244,7 @@ def exif(orientation):
 def lying(kind, orientation):
     """(file, levels as stored)"""
     data = exif(orientation)
-    bare = chunk(b"eXIf", data.removeprefix(b"Exif\0\0"))
+    bare = png_chunk(b"eXIf", data.removeprefix(b"Exif\0\0"))
     if kind == "JPEG":
         return saved(Image.fromarray(RGB), "JPEG", exif=data), decoded(JPEG_STORED)
     if kind == "PNG by Pillow":
@@ -255,9 +252,9 @@ def lying(kind, orientation):
     if kind == "grey of 16 bits":
         return png(GREY.astype(int) * 257, 16, GREYS, before=bare), three(GREY)
     if kind == "palette":
-        return png(GREY, 8, PALETTE, before=chunk(b"PLTE", PLTE.tobytes()) + bare), PLTE[GREY]
+        return png(GREY, 8, PALETTE, before=png_chunk(b"PLTE", PLTE.tobytes()) + bare), PLTE[GREY]
     if kind == "palette, opaque":
-        return png(GREY, 8, PALETTE, before=chunk(b"PLTE", PLTE.tobytes()) + chunk(b"tRNS", b"\xff") + bare), PLTE[GREY]  # fmt: skip
+        return png(GREY, 8, PALETTE, before=png_chunk(b"PLTE", PLTE.tobytes()) + png_chunk(b"tRNS", b"\xff") + bare), PLTE[GREY]  # fmt: skip
     if kind == "one bit":
         return png(GREY % 2, 1, GREYS, before=bare), three(GREY % 2 * 255)
     return png(RGB, 8, COLOURS, after=bare), RGB

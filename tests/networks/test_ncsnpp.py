@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffusers_configs import NCSNPP_256, VE_2022, published
 from ggf_cli.checkpoints import score_sde
 from ggf_cli.checkpoints.load import build, load_model
 from ggf_cli.checkpoints.manifest import read_manifest
@@ -20,33 +20,10 @@ from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.networks.ncsnpp import NCSNpp
 from ggf_cli.noise import Noise
 from ggf_cli.sde import VESDE, VPSDE, SubVPSDE, sde_from_dict
-from paths import DATA, ROOT
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from song import weights
 from song_files import SongConfig, shapes
+from song_recordings import RECORDED, song_file, weights
 
-RECORDED = json.loads((DATA / "song_outputs.json").read_text())
 CPU = torch.device("cpu")
-
-
-def song_file(name, path, *, change=lambda content: content):
-    """A .pth file as score_sde_pytorch saves it, with the weights of the recording as moving average."""
-    case = RECORDED[name]
-    average = weights(case["shapes"])
-    trained = [t for n, t in average.items() if n != "all_modules.0.W"]
-    model = {f"module.{n}": t if n == "all_modules.0.W" else t + 1 for n, t in average.items()}
-    first, last = case["sigmas"]
-    length = case["shapes"]["sigmas"][0]
-    sigmas = torch.linspace(math.log(first), math.log(last), length, dtype=torch.float64).exp()
-    content = {
-        "optimizer": {"state": {0: {"exp_avg": trained[0] + 2}}, "param_groups": [{"lr": 1e-4}]},
-        "model": {"module.sigmas": sigmas, **model},
-        "ema": {"decay": 0.999, "num_updates": 5, "shadow_params": trained},
-        "step": 400005,
-    }
-    torch.save(change(content), path)
-    return path
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -292,48 +269,6 @@ def test_scaled_input_is_divided_by_the_total_noise():
 
 # --- diffusers -------------------------------------------------------------------------------------------
 
-NCSNPP_256 = {
-    "act_fn": "silu",
-    "attention_head_dim": None,
-    "block_out_channels": (64, 64, 128, 128),
-    "center_input_sample": True,
-    "down_block_types": (
-        "SkipDownBlock2D",
-        "SkipDownBlock2D",
-        "AttnSkipDownBlock2D",
-        "SkipDownBlock2D",
-    ),
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "in_channels": 3,
-    "layers_per_block": 1,
-    "mid_block_scale_factor": 1.41421356237,
-    "norm_eps": 1e-6,
-    "norm_num_groups": None,
-    "out_channels": 3,
-    "sample_size": 32,
-    "time_embedding_type": "fourier",
-    "up_block_types": ("SkipUpBlock2D", "AttnSkipUpBlock2D", "SkipUpBlock2D", "SkipUpBlock2D"),
-}  # google/ncsnpp-church-256, narrower and with fewer levels
-VE_2022 = {
-    "_class_name": "VeSdeScheduler",
-    "sampling_eps": 1e-5,
-    "sigma_max": 380,
-    "sigma_min": 0.01,
-    "snr": 0.075,
-}
-
-
-def spelling_of_2022(name):
-    for now, then in [
-        ("to_q", "query"),
-        ("to_k", "key"),
-        ("to_v", "value"),
-        ("to_out.0", "proj_attn"),
-    ]:
-        name = name.replace(now, then)
-    return name
-
 
 def hub_folder(path, *, config, tensors, scheduler):
     """A repository as it was published in 2022."""
@@ -353,12 +288,6 @@ def diffusers_ncsnpp():
     network.load_state_dict(weights({n: t.shape for n, t in network.state_dict().items()}))
     network.time_proj.weight.data.mul_(16)
     return network
-
-
-def published(network):
-    """Its tensors under the names of 2022, the frequencies twice."""
-    tensors = {spelling_of_2022(n): t for n, t in network.state_dict().items()}
-    return {**tensors, "time_proj.W": tensors["time_proj.weight"]}
 
 
 @pytest.mark.parametrize("spelling", ["2022", "today"])

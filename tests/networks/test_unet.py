@@ -6,25 +6,13 @@ import warnings
 import pytest
 import torch
 
+from diffusers_configs import FASHION, SCHEDULER, spelling_of_2022
 from ggf_cli.checkpoints import diffusers as reader
 from ggf_cli.checkpoints import native
 from ggf_cli.checkpoints.load import build, load_model
 from ggf_cli.errors import AssumptionWarning
 from ggf_cli.sde import expand_as_batch
 
-FASHION = {
-    "sample_size": 28,
-    "in_channels": 1,
-    "out_channels": 1,
-    "freq_shift": 0,
-    "flip_sin_to_cos": True,
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
-    "block_out_channels": [32, 64, 64],
-    "layers_per_block": 1,
-    "attention_head_dim": None,
-    "norm_num_groups": 8,
-}
 VARIANTS = {
     "fashion": FASHION,
     "ho": {
@@ -42,12 +30,6 @@ VARIANTS = {
         "block_out_channels": [16, 32],
     },
     "heads": {**FASHION, "attention_head_dim": 16, "add_attention": False},
-}
-SCHEDULER = {
-    "_class_name": "ScoreSdeVpScheduler",
-    "beta_min": 0.1,
-    "beta_max": 20,
-    "sampling_eps": 1e-3,
 }
 
 
@@ -100,19 +82,9 @@ def test_random_weights_give_the_same_score(variant, unet2d, tmp_path):
 
 
 def test_the_spelling_of_2022_and_pickled_weights_are_read(unet2d, tmp_path):
-    def old(name):
-        for new, before in [
-            ("to_q", "query"),
-            ("to_k", "key"),
-            ("to_v", "value"),
-            ("to_out.0", "proj_attn"),
-        ]:
-            name = name.replace(new, before)
-        return name
-
     theirs = unet2d(**FASHION)
     with pytest.warns(AssumptionWarning, match="999 t"):
-        ours = load_model(folder_of(theirs, tmp_path, old, weights="bin"))
+        ours = load_model(folder_of(theirs, tmp_path, spelling_of_2022, weights="bin"))
     assert_same_score(ours, theirs)
 
 

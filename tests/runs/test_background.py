@@ -7,19 +7,14 @@ import threading
 import time
 
 import pytest
-from typer.testing import CliRunner
 
-from ggf_cli.cli.app import app
+from command import ggf
 from ggf_cli.errors import OutputError
 from ggf_cli.runs.background import Background, background
 from ggf_cli.runs.writer import RunWriter
 from patience import PATIENCE
 
 RUN = ["sample", "--model", "mixture", "--eps-rel", "0.5", "--batch-size", "4"]
-
-
-def ggf(*words):
-    return CliRunner().invoke(app, [*RUN, *map(str, words)])
 
 
 def test_work_is_done_in_order_and_all_of_it_before_the_end():
@@ -131,14 +126,14 @@ def slow(monkeypatch, at, what):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_what_is_drawn_be_written(tmp_path, monkeypatch, number):
     asked = slow(monkeypatch, 3, lambda: os.kill(os.getpid(), number))
-    done = ggf("--n", 60, "--out", tmp_path / "run")
+    done = ggf(*RUN, "--n", 60, "--out", tmp_path / "run")
     assert done.exit_code == 130
     log = json.loads((tmp_path / "run/run.json").read_text())
     assert len(asked) < 60
     assert sorted(sample["index"] for sample in log["samples"]) == sorted(asked)
     assert len(list((tmp_path / "run/samples").iterdir())) == len(asked)
     monkeypatch.undo()
-    assert ggf("--n", 60, "--out", tmp_path / "run", "--resume").exit_code == 0
+    assert ggf(*RUN, "--n", 60, "--out", tmp_path / "run", "--resume").exit_code == 0
 
 
 def test_an_error_of_the_writer_stops_the_sampling_at_once(tmp_path, monkeypatch):
@@ -146,7 +141,7 @@ def test_an_error_of_the_writer_stops_the_sampling_at_once(tmp_path, monkeypatch
         raise OutputError("no space left while writing it", hint="free some space")
 
     asked = slow(monkeypatch, 2, full)
-    done = ggf("--n", 100, "--out", tmp_path / "run")
+    done = ggf(*RUN, "--n", 100, "--out", tmp_path / "run")
     assert done.exit_code == 5
     assert "no space left while writing it" in done.stderr
     log = json.loads((tmp_path / "run/run.json").read_text())

@@ -5,15 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import jsonschema
 import pytest
-from test_resume import RUN, SCHEMA, ggf
 
+from command import RUN_SCHEMA, ggf
 from ggf_cli.runs.distributed import LARGEST_PORTION, Job, find_job
 from patience import PATIENCE
-from program import content, job, lines, until
+from program import RUN, content, job, lines, until, workers
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def test_files_do_not_depend_on_the_number_of_processes(whole, tmp_path, world, 
     assert codes(programs) == [0] * world, [p.stderr for p in programs]
     assert content(folder) == content(whole / kind)
     log = json.loads((folder / "run.json").read_text())
-    jsonschema.validate(log, SCHEMA)
+    jsonschema.validate(log, RUN_SCHEMA)
     assert sorted(session["rank"] for session in log["sessions"]) == list(range(world))
     assert all(session["samples"] for session in log["sessions"])
     assert sum(session["samples"] for session in log["sessions"]) == 36
@@ -92,21 +91,6 @@ def test_sigterm_to_all_is_resumable_by_another_number_of_processes(whole, tmp_p
     ended = job(2, [*words, "--resume"], tmp_path / "ended")
     assert codes(ended) == [0, 0]
     assert "nothing left to draw" in ended[0].stderr
-
-
-def workers(agent):
-    """{rank: process id} of the processes of torchrun."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-            words = (process / "environ").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            continue
-        rank = [word for word in words if word.startswith(b"RANK=")]
-        if parent == agent and rank:
-            found[int(rank[0][5:])] = int(process.name)
-    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")

@@ -8,85 +8,37 @@ error, with that call failing: once, or it and all later ones of its function. A
 
 import errno
 import itertools
-import json
 import shutil
 import signal
 import sys
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
+from fault_scenes import (
+    MODEL,
+    RUN,
+    compare,
+    comparing,
+    comparison_content,
+    ended,
+    outcome_of,
+    run_content,
+    unended,
+)
 from faults import ERRNOS, Faults
 from fuzzing import Hang
-from ggf_cli.cli.app import app
-from ggf_cli.compare.lineup import Cell
-from ggf_cli.compare.report import write_outputs
-from ggf_cli.compare.runner import Comparison, Request
-from ggf_cli.errors import GGFError
-from ggf_cli.runs import sample_files as pixels
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds files by /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="finds files by /proc"),
+    pytest.mark.usefixtures("small_files"),
+]
 
 LONGEST_S = 60  # a machine that is busy with other things takes some; a run takes 0.04
-MODEL = ["sample", "--model", "mixture", "--solver", "em", "--batch-size", "2"]
-RUN = [*MODEL, "--n", "3", "--steps", "2"]
 EARLIER = [*MODEL, "--n", "5", "--steps", "1", "--seed", "1"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended: its exit code, 1 for a traceback, and what it said."""
-
-    code: int
-    said: str
-
-
-def ggf(*words):
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    if not isinstance(done.exception, SystemExit | None):
-        return Outcome(1, repr(done.exception))
-    return Outcome(done.exit_code, done.stderr)
-
-
-def compare(folder):
-    """A comparison without metrics, whose pictures are not drawn."""
-    import ggf_cli
-
-    cells = [Cell(id=f"em-{k}", series="em", solver="em", given={"steps": k}) for k in (1, 2)]
-    request = Request(
-        model=_mixture(ggf_cli), cells=cells, evaluators=[], n=2, repeats=2, seed=0, batch_size=2, folder=folder,
-        command="ggf compare", model_argument="mixture",
-    )  # fmt: skip
-    try:
-        comparison = Comparison(request)
-        write_outputs(comparison.run(), comparison.pictures(), folder)
-    except GGFError as error:
-        return Outcome(error.exit_code, f"error: {error.message}")
-    except Exception as error:  # noqa: BLE001 - a traceback, for the user
-        return Outcome(1, repr(error))
-    return Outcome(0, "")
-
-
-@cache
-def _mixture(ggf_cli):
-    return ggf_cli.load_model("mixture")
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch):
-    """Two .npz files in a run; plots are not what is tried here."""
-    from ggf_cli.compare.report import distributions, grids, quality
-
-    monkeypatch.setattr(pixels, "SHARD_SAMPLES", 2)
-    for module, name in (
-        (distributions, "nfe_histogram"), (distributions, "step_sizes"), (grids, "grids"), (quality, "quality_vs_nfe"),
-    ):  # fmt: skip
-        monkeypatch.setattr(module, name, lambda *_: b"a picture")
 
 
 # --- what is done ----------------------------------------------------------------------------------------
@@ -111,60 +63,22 @@ class Scene:
 
 def sampling(format, prepare=lambda folder: None, *extra):
     words = [*RUN, "--format", format]
-    resume = [lambda folder: ggf(*words, "--resume", "--out", folder / "run")]
+    resume = [lambda folder: outcome_of(*words, "--resume", "--out", folder / "run")]
     if "--force" in extra:
-        resume.append(lambda folder: ggf(*words, "--force", "--out", folder / "run"))
+        resume.append(lambda folder: outcome_of(*words, "--force", "--out", folder / "run"))
     return Scene(
-        prepare, lambda folder: ggf(*words, *extra, "--out", folder / "run"), resume, run_content
+        prepare,
+        lambda folder: outcome_of(*words, *extra, "--out", folder / "run"),
+        resume,
+        run_content,
     )
 
 
-def unended(format):
-    """A run whose third sample could not be written, nor anything after it."""
-
-    def prepare(folder):
-        part = {
-            "png": "samples/.000002.png",
-            "npz": ".parts/.000002.npy",
-            "none": ".parts/.000002.npy",
-        }
-        with Faults(
-            folder / "run", at=("write", f"{part[format]}.part"), error=errno.ENOSPC, again=True
-        ):
-            done = ggf(*RUN, "--format", format, "--out", folder / "run")
-        assert done.code == 5
-        assert "no space left" in done.said
-        assert len(list(folder.glob("run/journal-0.jsonl"))) == 1
-
-    return prepare
-
-
-def ended(words):
-    def prepare(folder):
-        assert ggf(*words, "--out", folder / "run").code == 0
-
-    return prepare
-
-
-def run_content(folder):
-    """The account of a run, and the content of the files that it lists."""
-    log = json.loads((folder / "run/run.json").read_text())
-    keys = ("status", "seed", "indices", "samples", "files", "nfe", "steps")
-    listed = [(folder / "run" / file["path"]).read_bytes() for file in log["files"]]
-    return {key: log[key] for key in keys}, listed
-
-
 def shown(*words):
-    act = lambda folder: ggf("show", *(str(word).replace("RUN", f"{folder}/run") for word in words))
+    act = lambda folder: outcome_of(
+        "show", *(str(word).replace("RUN", f"{folder}/run") for word in words)
+    )
     return Scene(ended(RUN), act, [act], run_content)
-
-
-def comparison_content(folder):
-    document = json.loads((folder / "run/compare.json").read_text())
-    cells = [
-        (cell["id"], cell["nfe"], cell["status"], cell["pieces"]) for cell in document["cells"]
-    ]
-    return document["status"], cells, sorted(path.name for path in (folder / "run").rglob("[!.]*"))
 
 
 def half_compared(folder):
@@ -173,7 +87,9 @@ def half_compared(folder):
 
 
 def converting(folder):
-    return ggf("convert", folder / "model.safetensors", folder / "out.safetensors", "--force")
+    return outcome_of(
+        "convert", folder / "model.safetensors", folder / "out.safetensors", "--force"
+    )
 
 
 def copy_model(folder):
@@ -181,10 +97,6 @@ def copy_model(folder):
 
     shutil.copy(PACKAGE / "assets/mixture.safetensors", folder / "model.safetensors")
     shutil.copy(PACKAGE / "assets/mixture.safetensors", folder / "out.safetensors")
-
-
-def comparing(folder):
-    return compare(folder / "run")
 
 
 SCENES = {
@@ -198,7 +110,7 @@ SCENES = {
     "show --check": shown("RUN", "--check"),
     "compare": Scene(lambda folder: None, comparing, [comparing], comparison_content),
     "go on comparing": Scene(half_compared, comparing, [comparing], comparison_content),
-    "show a comparison": Scene(comparing, lambda folder: ggf("show", folder / "run"), [comparing], comparison_content),
+    "show a comparison": Scene(comparing, lambda folder: outcome_of("show", folder / "run"), [comparing], comparison_content),
     "convert": Scene(copy_model, converting, [converting], lambda folder: (folder / "out.safetensors").read_bytes()),
 }  # fmt: skip
 

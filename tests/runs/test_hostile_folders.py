@@ -11,15 +11,14 @@ import socket
 import sys
 
 import pytest
-import test_faults
-from test_faults import RUN, comparing, ended, ggf, unended
 
+from fault_scenes import RUN, comparing, comparison_content, ended, outcome_of, unended
 from fuzzing import kept_promise
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="needs pipes, devices and sparse files"
-)
-_small = test_faults._small
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs pipes, devices and sparse files"),
+    pytest.mark.usefixtures("small_files"),
+]
 
 PRECIOUS = "keep this\n"
 
@@ -94,10 +93,10 @@ def act(command, folder, state):
         case "compare":
             return comparing(folder)
         case "show image":
-            return ggf("show", run / "samples/000001.png")
+            return outcome_of("show", run / "samples/000001.png")
         case "show" | "show --check":
-            return ggf(*command.replace("show", f"show {run}").split())
-    return ggf(*RUN, *(FORMAT if "npz" in state else []), command, "--out", run)
+            return outcome_of(*command.replace("show", f"show {run}").split())
+    return outcome_of(*RUN, *(FORMAT if "npz" in state else []), command, "--out", run)
 
 
 @pytest.fixture(scope="module")
@@ -144,17 +143,17 @@ def test_what_stands_in_a_place_is_no_trap(tmp_path, prepared, state, place, thi
         if done.code == 0 and drawn:
             log = json.loads((folder / "run/run.json").read_text())
             assert log["status"] == "completed"
-            assert ggf("show", folder / "run", "--check").code == 0
+            assert outcome_of("show", folder / "run", "--check").code == 0
 
 
 def test_a_comparison_is_drawn_again_where_a_piece_is_no_file(tmp_path, prepared):
     """The result is that of the comparison that nothing happened to."""
     folder = shutil.copytree(prepared("comparison"), tmp_path / "c")
-    before = test_faults.comparison_content(folder)
+    before = comparison_content(folder)
     (folder / "run/samples/em-1-0.npz").unlink()
     os.mkfifo(folder / "run/samples/em-1-0.npz")
     assert comparing(folder).code == 0
-    assert test_faults.comparison_content(folder) == before
+    assert comparison_content(folder) == before
 
 
 def test_all_things_and_places_are_tried():

@@ -6,15 +6,14 @@ import shutil
 from contextlib import suppress
 
 import pytest
-import test_faults
-from test_faults import RUN, ended, ggf, run_content, unended
 
+from fault_scenes import RUN, ended, outcome_of, run_content, unended
 from ggf_cli.errors import OutputError
 from ggf_cli.runs import history
 from ggf_cli.runs.history import read_history
 from ggf_cli.runs.resume import find_earlier_run
 
-_small = test_faults._small
+pytestmark = pytest.mark.usefixtures("small_files")
 
 DEEP = json.loads("[" * 200 + "]" * 200)
 WRONG = {
@@ -103,7 +102,7 @@ def test_a_run_with_all_of_these_lines_ends_as_if_they_were_not_there(begun, tmp
     lines = entries(folder)
     wrong = [v[2] for kind in ("index", "shard") for v in variants(line_of(lines, kind), kind)]
     write(folder, [*lines, *wrong])
-    done = ggf(*RUN, "--format", "npz", "--resume", "--out", folder / "run")
+    done = outcome_of(*RUN, "--format", "npz", "--resume", "--out", folder / "run")
     assert done.code == 0, done
     assert f"left out of the journal: {journal(folder)}, line {len(lines) + 1}: " in done.said
     assert f", and {len(wrong) - 1} more" in done.said
@@ -121,7 +120,7 @@ def test_a_session_with_a_wrong_value_is_refused_with_its_line(begun, tmp_path):
             read_history(folder / "run")
         assert f"{journal(folder)}, line {number + 1}: " in caught.value.message, (key, name)
         assert key in caught.value.message
-    done = ggf(*RUN, "--resume", "--out", folder / "run")
+    done = outcome_of(*RUN, "--resume", "--out", folder / "run")
     assert done.code == 5
     assert f"line {number + 1}: " in done.said
     for value in WRONG.values():
@@ -186,7 +185,7 @@ def test_the_last_line_of_a_sample_counts(begun, tmp_path):
     lines = entries(folder)
     again = {**line_of(lines, "index"), "sha256": "0" * 64}
     write(folder, [*lines, again])
-    done = ggf(*RUN, "--resume", "--out", folder / "run")
+    done = outcome_of(*RUN, "--resume", "--out", folder / "run")
     assert done.code == 0
     assert "resuming: 1 of 3 samples are finished and kept" in done.said
     assert "1 more were finished, but their files are not as they were: drawn again" in done.said
@@ -204,7 +203,7 @@ def test_more_lines_than_a_run_has_are_refused(begun, tmp_path, monkeypatch, kin
     good = line_of(lines, kind)
     more = [{**good, key: value(i) if value else good[key]} for i in range(10)]
     write(folder, [*lines, *more])
-    done = ggf(*RUN, "--format", "npz", "--resume", "--out", folder / "run")
+    done = outcome_of(*RUN, "--format", "npz", "--resume", "--out", folder / "run")
     assert done.code == 5
     assert f": more {kind} lines than a run has" in done.said
 
@@ -224,7 +223,7 @@ def test_a_line_of_any_length_is_passed_over(begun, tmp_path, between):
 def test_a_journal_of_more_than_its_limit_is_not_read(begun, tmp_path, monkeypatch):
     folder = shutil.copytree(begun["png"], tmp_path / "f")
     monkeypatch.setattr(history, "MAX_JOURNAL", 1000)
-    done = ggf(*RUN, "--resume", "--out", folder / "run")
+    done = outcome_of(*RUN, "--resume", "--out", folder / "run")
     assert done.code == 5
     assert f"cannot read {journal(folder)}: it has " in done.said
     assert "more than 1,000 bytes" in done.said

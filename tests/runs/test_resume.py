@@ -7,25 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from importlib.resources import files
 
 import jsonschema
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from ggf_cli.cli.app import app
+from command import RUN_SCHEMA, ggf
 from ggf_cli.runs.resume import reproducibility_warnings
 from ggf_cli.runs.run_log import as_ranges
-from program import Program, content, kill_after, lines, until
-
-SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
-# six samples at a time that take different numbers of steps, so that they end in another order than they start
-RUN = ["sample", "--model", "mixture", "--eps-rel", "0.5", "--n", "36", "--batch-size", "6"]
-
-
-def ggf(*args):
-    return CliRunner().invoke(app, [str(a) for a in args])
+from program import RUN, Program, content, kill_after, lines, until
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +73,7 @@ def test_a_run_that_is_killed_ends_like_one_that_is_not(whole, tmp_path, kind, k
     assert kept == sorted(kept)  # nothing that was finished is drawn again
     assert content(tmp_path / "run") == content(whole / kind)
     log = json.loads((tmp_path / "run/run.json").read_text())
-    jsonschema.validate(log, SCHEMA)
+    jsonschema.validate(log, RUN_SCHEMA)
     assert sum(session["samples"] for session in log["sessions"]) == 36
     assert len({session["launch"] for session in log["sessions"]}) >= kills
 
@@ -217,7 +207,7 @@ def test_a_signal_ends_the_run_in_good_order(whole, tmp_path, number):
     program.signal(number)
     assert program.wait() == 130, program.stderr
     log = json.loads((folder / "run.json").read_text())
-    jsonschema.validate(log, SCHEMA)
+    jsonschema.validate(log, RUN_SCHEMA)
     assert log["status"] == "interrupted"
     with np.load(folder / "samples.npz") as arrays:
         assert arrays["index"].tolist() == [s["index"] for s in log["samples"]]
@@ -229,13 +219,13 @@ def test_a_signal_ends_the_run_in_good_order(whole, tmp_path, number):
 
 
 def test_an_interrupted_run_without_a_name_says_where_it_is(tmp_path, monkeypatch):
-    from ggf_cli.runs import execute
+    from ggf_cli.engine import Engine
 
     def at_once(engine, left, *rest):
-        return None  # as if Ctrl-C had come before the first sample
+        return iter(())  # as if Ctrl-C had come before the first sample
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(execute, "_draw", at_once)
+    monkeypatch.setattr(Engine, "run", at_once)
     done = ggf(*RUN)
     assert done.exit_code == 130
     (folder,) = (tmp_path / "runs").iterdir()

@@ -13,9 +13,8 @@ from ggf_cli.noise import Noise
 from ggf_cli.sde import expand_as_batch
 from ggf_cli.solvers.adaptive_multistep import GROWTH, H_FIRST, AdaptiveMultistep, missed_share
 from orders import SDES, flow, prior, rms
-from problems import MEAN, STD, SUBVP, VE, VP, gaussian_model, gaussian_score
+from problems import MEAN, STD, VP, every_sde, gaussian_model, gaussian_score
 
-every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
 short_sde = pytest.mark.parametrize("sde", SDES, ids=lambda sde: sde.name)
 
 

@@ -9,17 +9,11 @@ from ggf_cli.noise import Noise
 from ggf_cli.solvers.dpm_adaptive import DPMAdaptive
 from orders import flow, rms
 from paths import DATA
-from problems import SUBVP, VE, VP, each_sde, gaussian_model, gaussian_score
+from problems import SUBVP, VE, VP, each_sde, every_sde, gaussian_model, gaussian_score, prior
 
 TRACE = json.loads((DATA / "k_diffusion.json").read_text())
 
-every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
 every_order = pytest.mark.parametrize("order", [2, 3])
-
-
-def prior(sde, rows=1, size=16):
-    generator = torch.Generator().manual_seed(0)
-    return sde.prior_std * torch.randn(rows, size, generator=generator, dtype=torch.float64)
 
 
 def solve(solver, sde, noise=None):

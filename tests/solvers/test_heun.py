@@ -14,9 +14,7 @@ from ggf_cli.sde import expand_as_batch
 from ggf_cli.solvers.heun import Heun
 from ggf_cli.solvers.restart import Restart
 from ggf_cli.solvers.schedule import time_grid
-from problems import SUBVP, VE, VP, gaussian_model, gaussian_score
-
-every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
+from problems import VE, VP, every_sde, gaussian_model, gaussian_score
 
 
 def ratio(sde, t):

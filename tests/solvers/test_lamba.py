@@ -12,11 +12,9 @@ from ggf_cli.noise import Noise
 from ggf_cli.solvers.adaptive import Adaptive
 from ggf_cli.solvers.lamba import Lamba
 from paths import DATA
-from problems import SUBVP, VE, VP, gaussian_model, gaussian_score
+from problems import VE, VP, every_sde, gaussian_model, gaussian_score
 
 TRACE = json.loads((DATA / "lamba.json").read_text())
-
-every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,7 @@ import ggf_cli
 from ggf_cli.engine import Engine
 from ggf_cli.solvers.ode_rk45 import OdeRK45
 from orders import flow, rms
-from problems import SUBVP, VE, VP, gaussian_model, gaussian_score
-
-every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
-
-
-def prior(sde, seed=0, rows=1, size=16):
-    generator = torch.Generator().manual_seed(seed)
-    return sde.prior_std * torch.randn(rows, size, generator=generator, dtype=torch.float64)
+from problems import VE, VP, every_sde, gaussian_model, gaussian_score, prior
 
 
 @every_sde

@@ -21,7 +21,7 @@ from ggf_cli.solvers.base import forward_kernel
 from ggf_cli.solvers.predictor_corrector import PredictorCorrector
 from ggf_cli.solvers.reverse_diffusion import ReverseDiffusion
 from paths import DATA
-from problems import MEAN, STD, SUBVP, VE, VP, gaussian_model, gaussian_score
+from problems import MEAN, STD, SUBVP, VE, VP, gaussian_model, gaussian_score, rms
 
 SONG = json.loads((DATA / "song_samplers.json").read_text())
 LEVELS = SONG["levels"]
@@ -174,10 +174,6 @@ def linear_solution(sde, path):
         k2 = sde.diffusion(s) * dw - h * sde.reverse_drift(x + k1, s, score(x + k1, s))
         x = x + (k1 + k2) / 2
     return x
-
-
-def rms(x):
-    return float(x.square().mean().sqrt())
 
 
 @pytest.fixture(scope="module")

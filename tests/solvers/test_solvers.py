@@ -12,14 +12,13 @@ from ggf_cli.solvers import SOLVERS, make_solver
 from ggf_cli.solvers.catalog import FILE, catalog_text, read_catalog
 from ggf_cli.solvers.fixed import FixedStep
 from ggf_cli.solvers.schedule import SCHEDULES, time_grid
-from problems import SUBVP, VE, VP, gaussian_model
+from problems import VP, every_sde, gaussian_model
 
 FIXED = [name for name, entry in SOLVERS.items() if issubclass(entry.load(), FixedStep)]
 CPU = torch.device("cpu")
 
 every_solver = pytest.mark.parametrize("name", SOLVERS)
 every_fixed = pytest.mark.parametrize("name", FIXED)
-every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
 
 
 def test_the_catalog_is_what_the_classes_say():

@@ -13,9 +13,8 @@ from ggf_cli.sde import VESDE
 from ggf_cli.solvers.brownian import Span, extend
 from ggf_cli.solvers.sra import SRA1, SRA3
 from orders import ROWS, SIZE, Path, prior, randn, rms, solve
-from problems import SUBVP, VE, VP, each_sde, gaussian_model, gaussian_score
+from problems import VP, each_sde, every_sde, gaussian_model, gaussian_score
 
-every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
 every_scheme = pytest.mark.parametrize("scheme", [SRA1, SRA3])
 
 

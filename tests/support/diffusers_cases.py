@@ -62,6 +62,26 @@ SUITE = {  # diffusers' own tests
     "sample_size": 8,
     "up_block_types": (V, U),
 }
+# a network of each family with few parameters
+SMALL_DDPM = {
+    "block_out_channels": (8, 16),
+    "down_block_types": (D, A),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "sample_size": 8,
+    "up_block_types": (V, U),
+}
+SMALL_NCSNPP = {
+    "attention_head_dim": None,
+    "block_out_channels": (64, 64),
+    "down_block_types": (SA, SD),
+    "layers_per_block": 1,
+    "mid_block_scale_factor": 1.41421356237,
+    "norm_num_groups": None,
+    "sample_size": 8,
+    "time_embedding_type": "fourier",
+    "up_block_types": (SU, SV),
+}
 COSINE = {"beta_schedule": "squaredcos_cap_v2"}
 DDPM = "DDPMScheduler"
 

@@ -13,7 +13,7 @@ import scipy.stats
 import torch
 
 from ggf_cli.solvers import SOLVERS, make_solver
-from problems import MEAN, STD, SUBVP, VE, VP, gaussian_score
+from problems import MEAN, STD, SUBVP, VE, VP, gaussian_score, rms
 
 FINEST = 2**10
 ROWS, SIZE = 8, 16
@@ -100,10 +100,6 @@ def flow(sde, x):
 def solution(kind, sde):
     """Where x belongs at t_eps."""
     return flow(sde, prior(sde)) if kind == "ode" else solve("sra3", sde, FINEST)
-
-
-def rms(x):
-    return float(x.square().mean().sqrt())
 
 
 def errors(name, sde, **options):

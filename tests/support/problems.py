@@ -16,6 +16,8 @@ VP = VPSDE()
 VE = VESDE(sigma_min=0.01, sigma_max=50.0)
 SUBVP = SubVPSDE()
 
+every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
+
 
 def each_sde(vp: SDE = VP, ve: SDE = VE, subvp: SDE = SUBVP) -> pytest.MarkDecorator:
     """Parametrize a test that takes long: sub-VP, which is VP with less noise, is marked slow."""
@@ -48,3 +50,27 @@ def quick_options(name: str) -> dict[str, object]:
         return {"steps": 7}
     tolerance = 0.6 if name.startswith("sra") else 0.25
     return {"eps_rel": tolerance, "eps_abs": tolerance}
+
+
+def prior(sde: SDE, *, seed: int = 0, rows: int = 1, size: int = 16) -> Tensor:
+    """Draw float64 rows of pure noise, where sampling starts."""
+    return sde.prior_std * normal(rows, size, seed=seed, dtype=torch.float64)
+
+
+def normal(
+    n: int,
+    size: int,
+    *,
+    mean: float = 0.0,
+    std: float = 1.0,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Draw n rows from a normal distribution, with a generator of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    return mean + std * torch.randn(n, size, generator=generator, dtype=dtype)
+
+
+def rms(x: Tensor) -> float:
+    """Compute the root mean square of all elements."""
+    return float(x.square().mean().sqrt())

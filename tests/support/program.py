@@ -18,6 +18,9 @@ CONTEXT.set_forkserver_preload(["program_warm"])
 # Python 3.11's server does not take over sys.path.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)  # fmt: skip
 
+# Six samples at a time that take different numbers of steps: they end in another order than they start.
+RUN = ["sample", "--model", "mixture", "--eps-rel", "0.5", "--n", "36", "--batch-size", "6"]
+
 
 def _run(words, environment, stdout, stderr):
     for path, number in ((stdout, 1), (stderr, 2)):
@@ -175,3 +178,18 @@ def kill_after(program, folder, samples):
     time.sleep(random.uniform(0, 0.03))
     program.process.kill()
     return program.wait() < 0
+
+
+def workers(agent):
+    """Find the worker processes that a torchrun agent has started: {rank: process id}."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (process / "environ").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        rank = [word for word in words if word.startswith(b"RANK=")]
+        if parent == agent and rank:
+            found[int(rank[0][5:])] = int(process.name)
+    return found

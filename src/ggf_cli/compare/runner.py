@@ -35,8 +35,14 @@ from ggf_cli.solvers.catalog import as_words, read_catalog
 PICTURES = 16  # samples of each cell that are drawn side by side
 FLOOR_DRAWS = 5
 LONG = 24  # characters of a value in a label
-# What makes it another comparison if it differs.
-IDENTITY = ("model", "precision", "compiled", "seed", "n", "repeats")
+IDENTITY = (
+    "model",
+    "precision",
+    "compiled",
+    "seed",
+    "n",
+    "repeats",
+)  # another comparison if one differs
 
 
 @dataclass(frozen=True, kw_only=True)

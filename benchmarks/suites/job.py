@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli import load_model
-from ggf_cli.compare.lineup import parse_contender
+from ggf_cli.comparison.lineup import parse_contender
 from ggf_cli.engine import Engine
 from ggf_cli.runtime.precision import in_precision
 from ggf_cli.score import ScoreModel

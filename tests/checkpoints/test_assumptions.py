@@ -11,10 +11,10 @@ from command import ggf, read_log
 from comparison_requests import request
 from ggf_cli.checkpoints import native, score_sde
 from ggf_cli.checkpoints.load import load_model
-from ggf_cli.compare.lineup import EPS_REL, parse_contender
-from ggf_cli.compare.pieces import settings_of as settings_of_piece
-from ggf_cli.compare.request import Wish, decide
-from ggf_cli.compare.runner import Comparison
+from ggf_cli.comparison.lineup import EPS_REL, parse_contender
+from ggf_cli.comparison.pieces import settings_of as settings_of_piece
+from ggf_cli.comparison.request import Wish, decide
+from ggf_cli.comparison.runner import Comparison
 from ggf_cli.engine import Engine
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.sde import VPSDE

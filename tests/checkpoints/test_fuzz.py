@@ -34,8 +34,8 @@ from fuzzing import NUMBER, TEXT, VALUE, as_json, edited_bytes, edited_json, kep
 from ggf_cli.checkpoints import native, score_sde, tensors
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.checkpoints.manifest import find_manifest, find_model, read_manifest
-from ggf_cli.compare import pieces
-from ggf_cli.compare.folder import read_document
+from ggf_cli.comparison import pieces
+from ggf_cli.comparison.folder import read_document
 from ggf_cli.metrics.reference_files import ImageFolder, read_statistics
 from ggf_cli.networks.mixture import two_dimensional
 from ggf_cli.networks.unet import UNet

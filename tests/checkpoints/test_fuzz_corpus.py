@@ -11,8 +11,8 @@ from command import ggf
 from comparisons import single
 from fuzzing import kept_promise
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.compare import pieces
-from ggf_cli.compare.folder import read_document
+from ggf_cli.comparison import pieces
+from ggf_cli.comparison.folder import read_document
 from ggf_cli.errors import ConfigError, OutputError, UsageError
 from ggf_cli.metrics.reference_files import read_statistics
 from ggf_cli.runs.load import find_record

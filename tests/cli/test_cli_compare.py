@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from command import ggf, read_comparison
-from ggf_cli.compare.presets import PRESETS
+from ggf_cli.comparison.presets import PRESETS
 from patience import PATIENCE
 
 # on an exact model of few dimensions a comparison takes seconds
@@ -101,12 +101,12 @@ def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
     """The line-up of the paper, with steps that a test can pay."""
     from dataclasses import replace
 
-    from ggf_cli.compare import presets
+    from ggf_cli.comparison import presets
 
     small = [c if "nfe" not in c.given and "steps" not in c.given else replace(c, given={"nfe": 21}) for c in PRESETS[preset].contenders]  # fmt: skip
     table = replace(PRESETS[preset], contenders=tuple(small), reference=("em", {"nfe": 30}))
     monkeypatch.setitem(presets.PRESETS, preset, table)
-    monkeypatch.setattr("ggf_cli.compare.lineup.EPS_REL", (0.2, 0.5))
+    monkeypatch.setattr("ggf_cli.comparison.lineup.EPS_REL", (0.2, 0.5))
     done = compare("--preset", preset, "--model", "mixture", "--n", 4, "--repeats", 1, "--metric", "swd", "--out", tmp_path)  # fmt: skip
     assert done.exit_code == 0, done.output
     document = read_comparison(tmp_path)

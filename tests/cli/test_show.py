@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import comparisons
 from command import RUN_SCHEMA, ggf
-from ggf_cli.compare.report import write_outputs
+from ggf_cli.comparison.report import write_outputs
 from ggf_cli.runs import documents
 from ggf_cli.runs.histogram import histogram
 from ggf_cli.runs.load import MAX_LOG, MAX_TEXT, find_record

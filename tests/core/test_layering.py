@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src/ggf_cli"
 # Each layer may import those after it, and itself.
 LAYERS = [
     ("cli", "__main__"),
-    ("compare", "health"),
+    ("comparison", "health"),
     ("runs",),
     ("sampling", "pilot"),
     ("engine", "checkpoints", "trace"),

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from ggf_cli.compare.lineup import make_cells, parse_contender
-from ggf_cli.compare.runner import Request
+from ggf_cli.comparison.lineup import make_cells, parse_contender
+from ggf_cli.comparison.runner import Request
 from problems import VP, gaussian_model
 
 

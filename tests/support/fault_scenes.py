@@ -8,9 +8,9 @@ from functools import cache
 import ggf_cli
 from command import ggf
 from faults import Faults
-from ggf_cli.compare.lineup import Cell
-from ggf_cli.compare.report import write_outputs
-from ggf_cli.compare.runner import Comparison, Request
+from ggf_cli.comparison.lineup import Cell
+from ggf_cli.comparison.report import write_outputs
+from ggf_cli.comparison.runner import Comparison, Request
 from ggf_cli.errors import GGFError
 
 MODEL = ["sample", "--model", "mixture", "--solver", "em", "--batch-size", "2"]

@@ -12,17 +12,17 @@ from ggf_cli.checkpoints.manifest import ModelEntry, find_model
 from ggf_cli.cli import compare_options as own
 from ggf_cli.cli import console, options
 from ggf_cli.cli.comparison_summary import tell_comparison
-from ggf_cli.compare.budget import parse_duration
-from ggf_cli.compare.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
-from ggf_cli.compare.presets import find_preset
-from ggf_cli.compare.request import MAX_SAMPLES, Wish, decide
+from ggf_cli.comparison.budget import parse_duration
+from ggf_cli.comparison.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
+from ggf_cli.comparison.presets import find_preset
+from ggf_cli.comparison.request import MAX_SAMPLES, Wish, decide
 from ggf_cli.errors import UsageError
 from ggf_cli.files import sha256_of
 from ggf_cli.runs.distributed import find_job
 from ggf_cli.runtime.interrupt import graceful_interrupt
 
 if TYPE_CHECKING:
-    from ggf_cli.compare.runner import Comparison, Request
+    from ggf_cli.comparison.runner import Comparison, Request
 
 T = TypeVar("T")
 
@@ -84,9 +84,9 @@ def compare(
     device = job.device(device) if job else device
     with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
         from ggf_cli.cli.model import prepare, warm_up
-        from ggf_cli.compare.report import write_outputs
-        from ggf_cli.compare.runner import Comparison
-        from ggf_cli.compare.team import Team, follow
+        from ggf_cli.comparison.report import write_outputs
+        from ggf_cli.comparison.runner import Comparison
+        from ggf_cli.comparison.team import Team, follow
         from ggf_cli.metrics.evaluator import make_evaluators
         from ggf_cli.metrics.registry import default_metrics
         from ggf_cli.runtime.compilation import compiled

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ggf_cli.compare.lineup import DEFAULT, EPS_REL
-from ggf_cli.compare.presets import PRESETS
-from ggf_cli.compare.request import REPEATS
+from ggf_cli.comparison.lineup import DEFAULT, EPS_REL
+from ggf_cli.comparison.presets import PRESETS
+from ggf_cli.comparison.request import REPEATS
 from ggf_cli.metrics.registry import METRICS
 
 BUDGET = "10m"

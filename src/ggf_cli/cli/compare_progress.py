@@ -12,11 +12,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ggf_cli.cli import console
 from ggf_cli.cli.progress import LIVE_EVERY_S, PLAIN_EVERY_S
-from ggf_cli.compare.runner import Watcher
+from ggf_cli.comparison.runner import Watcher
 
 if TYPE_CHECKING:
-    from ggf_cli.compare.lineup import Cell
-    from ggf_cli.compare.runner import Request
+    from ggf_cli.comparison.lineup import Cell
+    from ggf_cli.comparison.runner import Request
     from ggf_cli.engine import Progress as EngineProgress
 
 

@@ -16,8 +16,8 @@ def find_comparison(path: Path) -> tuple[Path, dict[str, Any]] | None:
     Raises:
         OutputError: It is damaged.
     """
-    from ggf_cli.compare.folder import read_document
-    from ggf_cli.compare.report import COMPARISON
+    from ggf_cli.comparison.folder import read_document
+    from ggf_cli.comparison.report import COMPARISON
     from ggf_cli.runs.history import is_there
 
     folder = path.parent if path.name == COMPARISON else path
@@ -34,7 +34,7 @@ def tell_comparison(comparison: Mapping[str, Any]) -> None:
     Args:
         comparison: The content of a `compare.json`.
     """
-    from ggf_cli.compare.report import table
+    from ggf_cli.comparison.report import table
 
     console.show(table(comparison))
     for line in [*comparison["notes"], *comparison["findings"]]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from ggf_cli.compare.analysis import Verdict
-from ggf_cli.compare.lineup import Cell
-from ggf_cli.compare.pieces import Piece
-from ggf_cli.compare.step_sizes import summary
+from ggf_cli.comparison.analysis import Verdict
+from ggf_cli.comparison.lineup import Cell
+from ggf_cli.comparison.pieces import Piece
+from ggf_cli.comparison.step_sizes import summary
 from ggf_cli.runs.run_log import describe_device, describe_model, nfe_statistics, versions
 from ggf_cli.score import ScoreModel
 

@@ -18,13 +18,13 @@ from rich.console import Console
 
 import comparisons
 from command import COMPARE_SCHEMA
-from ggf_cli.compare.report import distributions, quality, table, write_outputs
-from ggf_cli.compare.report.csv_export import csv_text
-from ggf_cli.compare.report.distributions import nfe_histogram, step_sizes
-from ggf_cli.compare.report.grids import grids
-from ggf_cli.compare.report.html import CAPTIONS, report
-from ggf_cli.compare.report.quality import quality_vs_nfe
-from ggf_cli.compare.report.series import columns, lines, ordered
+from ggf_cli.comparison.report import distributions, quality, table, write_outputs
+from ggf_cli.comparison.report.csv_export import csv_text
+from ggf_cli.comparison.report.distributions import nfe_histogram, step_sizes
+from ggf_cli.comparison.report.grids import grids
+from ggf_cli.comparison.report.html import CAPTIONS, report
+from ggf_cli.comparison.report.quality import quality_vs_nfe
+from ggf_cli.comparison.report.series import columns, lines, ordered
 from ggf_cli.errors import OutputError
 from ggf_cli.runs.schema import LIMITS, misfits
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ggf_cli.compare.report import COMPARISON
+from ggf_cli.comparison.report import COMPARISON
 from ggf_cli.errors import OutputError
 from ggf_cli.files import read_file
 from ggf_cli.runs.layout import lock_folder

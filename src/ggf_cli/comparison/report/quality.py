@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ggf_cli.compare.report.figure import (
+from ggf_cli.comparison.report.figure import (
     GREY,
     MANY,
     WIDTH,
@@ -21,7 +21,7 @@ from ggf_cli.compare.report.figure import (
     styled,
     to_png,
 )
-from ggf_cli.compare.report.series import (
+from ggf_cli.comparison.report.series import (
     Cell,
     Comparison,
     has_errors,

@@ -16,9 +16,9 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
-from ggf_cli.compare import pieces
-from ggf_cli.compare.pieces import Piece, Share
-from ggf_cli.compare.report import COMPARISON
+from ggf_cli.comparison import pieces
+from ggf_cli.comparison.pieces import Piece, Share
+from ggf_cli.comparison.report import COMPARISON
 from ggf_cli.engine import Engine, Progress
 from ggf_cli.errors import JobError, OutputError, SolveError
 from ggf_cli.runs.distributed import Job

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from ggf_cli.compare.report.series import (
+from ggf_cli.comparison.report.series import (
     Comparison,
     columns,
     failures,
@@ -54,7 +54,7 @@ def report(comparison: Comparison, images: Mapping[str, bytes]) -> str:
         images: {file name: content of a PNG file}; those that `CAPTIONS` knows are shown, in its order.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = (files("ggf_cli.compare.report") / "report.html").read_text(encoding="utf-8")
+    page = (files("ggf_cli.comparison.report") / "report.html").read_text(encoding="utf-8")
     shown = columns(comparison)
     blank = dict.fromkeys((column.key for column in shown), "")
     return environment.from_string(page).render(

@@ -10,7 +10,7 @@ from textwrap import wrap
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from ggf_cli.compare.report.figure import (
+from ggf_cli.comparison.report.figure import (
     GREY,
     MANY,
     WIDTH,
@@ -22,7 +22,7 @@ from ggf_cli.compare.report.figure import (
     styled,
     to_png,
 )
-from ggf_cli.compare.report.series import Comparison
+from ggf_cli.comparison.report.series import Comparison
 
 _BINS = 60
 _FEW = 6  # lines whose bands can be told apart

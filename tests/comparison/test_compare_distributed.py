@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from command import read_comparison
-from ggf_cli.compare import pieces
-from ggf_cli.compare.team import Team, follow
+from ggf_cli.comparison import pieces
+from ggf_cli.comparison.team import Team, follow
 from ggf_cli.engine import Engine
 from ggf_cli.errors import OutputError, SolveError
 from ggf_cli.runs.distributed import Job

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ggf_cli.compare.report.series import (  # fmt: skip
+from ggf_cli.comparison.report.series import (  # fmt: skip
     Column,
     Comparison,
     Line,

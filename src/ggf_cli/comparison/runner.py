@@ -18,13 +18,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ggf_cli.compare import document, pieces
-from ggf_cli.compare.analysis import summarise
-from ggf_cli.compare.folder import SCHEMA, claimed, holds_other_files, read_document
-from ggf_cli.compare.lineup import Cell
-from ggf_cli.compare.pieces import Piece
-from ggf_cli.compare.report import COMPARISON
-from ggf_cli.compare.team import SAMPLES, Team
+from ggf_cli.comparison import document, pieces
+from ggf_cli.comparison.analysis import summarise
+from ggf_cli.comparison.folder import SCHEMA, claimed, holds_other_files, read_document
+from ggf_cli.comparison.lineup import Cell
+from ggf_cli.comparison.pieces import Piece
+from ggf_cli.comparison.report import COMPARISON
+from ggf_cli.comparison.team import SAMPLES, Team
 from ggf_cli.engine import Engine, Progress
 from ggf_cli.errors import GGFError, JobError, OutputError, SolveError
 from ggf_cli.runs.layout import write_atomically

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggf_cli.compare.step_sizes import steps_of
+from ggf_cli.comparison.step_sizes import steps_of
 from ggf_cli.engine import Engine, FinishedSample, Outcome, Progress
 from ggf_cli.files import open_file
 from ggf_cli.noise import STREAM

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ggf_cli.compare.report.csv_export import csv_text
-from ggf_cli.compare.report.series import Comparison
-from ggf_cli.compare.report.table import table as table
+from ggf_cli.comparison.report.csv_export import csv_text
+from ggf_cli.comparison.report.series import Comparison
+from ggf_cli.comparison.report.table import table as table
 from ggf_cli.files import sha256_of
 from ggf_cli.runs.layout import write_atomically
 
@@ -41,10 +41,10 @@ def write_outputs(
     Raises:
         OutputError: Disk full, or not writable.
     """
-    from ggf_cli.compare.report.distributions import nfe_histogram, step_sizes
-    from ggf_cli.compare.report.grids import grids
-    from ggf_cli.compare.report.html import report
-    from ggf_cli.compare.report.quality import quality_vs_nfe
+    from ggf_cli.comparison.report.distributions import nfe_histogram, step_sizes
+    from ggf_cli.comparison.report.grids import grids
+    from ggf_cli.comparison.report.html import report
+    from ggf_cli.comparison.report.quality import quality_vs_nfe
 
     drawn = {
         "quality-vs-nfe.png": quality_vs_nfe(comparison),

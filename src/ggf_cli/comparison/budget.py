@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ggf_cli.compare.lineup import Cell
+from ggf_cli.comparison.lineup import Cell
 
 DRAWING = 0.9  # of the time; the rest goes into judging and plots
 FEWEST_REPEATS = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import perf_counter
 
-from ggf_cli.compare.lineup import Cell
+from ggf_cli.comparison.lineup import Cell
 from ggf_cli.engine import Engine
 from ggf_cli.errors import GGFError
 from ggf_cli.score import ScoreModel

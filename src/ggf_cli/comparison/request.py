@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ggf_cli.compare.budget import afford
-from ggf_cli.compare.lineup import EPS_REL, MATCH, REFERENCE, Cell, Contender, make_cells
-from ggf_cli.compare.presets import Preset, find_preset
+from ggf_cli.comparison.budget import afford
+from ggf_cli.comparison.lineup import EPS_REL, MATCH, REFERENCE, Cell, Contender, make_cells
+from ggf_cli.comparison.presets import Preset, find_preset
 from ggf_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from ggf_cli.compare.runner import Request
+    from ggf_cli.comparison.runner import Request
     from ggf_cli.score import ScoreModel
 
 REPEATS = 1
@@ -125,9 +125,9 @@ def decide(
         summary: One line about the model.
         processes: How many draw it, each as fast as this one.
     """
-    from ggf_cli.compare.folder import read_document
-    from ggf_cli.compare.runner import Request
-    from ggf_cli.compare.speed import expected_nfe, measure_rate
+    from ggf_cli.comparison.folder import read_document
+    from ggf_cli.comparison.runner import Request
+    from ggf_cli.comparison.speed import expected_nfe, measure_rate
     from ggf_cli.sampling import choose_batch_size
 
     cells, n, repeats, notes = wish.cells(), wish.n, wish.repeats, list[str]()

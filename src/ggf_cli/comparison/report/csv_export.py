@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from ggf_cli.compare.report.series import Cell, Comparison, ordered
+from ggf_cli.comparison.report.series import Cell, Comparison, ordered
 
 _COSTS = (
     "lost", "utilisation", "rows_evaluated", "network_calls", "seconds", "images_per_s", "evaluations_per_s",

@@ -1,4 +1,4 @@
-"""`ggf_cli.compare`: which cells, how many samples, drawing and keeping them, and what follows."""
+"""`ggf_cli.comparison`: which cells, how many samples, drawing and keeping them, and what follows."""
 
 import json
 from dataclasses import replace
@@ -8,15 +8,15 @@ import torch
 from filelock import FileLock
 
 from comparison_requests import cells_of, request
-from ggf_cli.compare import pieces
-from ggf_cli.compare.analysis import T_975, Verdict, apart, difference, summarise
-from ggf_cli.compare.budget import afford, parse_duration
-from ggf_cli.compare.folder import read_document
-from ggf_cli.compare.lineup import Contender, make_cells, parse_contender, spell
-from ggf_cli.compare.presets import PRESETS
-from ggf_cli.compare.runner import Comparison, Watcher
-from ggf_cli.compare.speed import expected_nfe
-from ggf_cli.compare.step_sizes import summary
+from ggf_cli.comparison import pieces
+from ggf_cli.comparison.analysis import T_975, Verdict, apart, difference, summarise
+from ggf_cli.comparison.budget import afford, parse_duration
+from ggf_cli.comparison.folder import read_document
+from ggf_cli.comparison.lineup import Contender, make_cells, parse_contender, spell
+from ggf_cli.comparison.presets import PRESETS
+from ggf_cli.comparison.runner import Comparison, Watcher
+from ggf_cli.comparison.speed import expected_nfe
+from ggf_cli.comparison.step_sizes import summary
 from ggf_cli.engine import Engine
 from ggf_cli.errors import OutputError, UsageError
 from ggf_cli.solvers import SOLVERS, make_solver

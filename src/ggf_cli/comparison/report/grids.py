@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ggf_cli.compare.report.figure import DPI, GREY, styled, to_png
-from ggf_cli.compare.report.series import Cell, Comparison, ordered, plus_minus
+from ggf_cli.comparison.report.figure import DPI, GREY, styled, to_png
+from ggf_cli.comparison.report.series import Cell, Comparison, ordered, plus_minus
 from ggf_cli.runs.images import grid, to_uint8
 from ggf_cli.runs.writer import are_images
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ggf_cli.compare.lineup import EPS_REL, Cell, Contender
+from ggf_cli.comparison.lineup import EPS_REL, Cell, Contender
 from ggf_cli.registry import lookup
 
 Numbers = Mapping[str, float]

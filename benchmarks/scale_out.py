@@ -271,18 +271,18 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
     from ggf_cli import load_model
     from ggf_cli.engine import Engine, FinishedSample, Outcome
     from ggf_cli.runs.history import read_history
-    from ggf_cli.runs.run_log import as_json, run_frame, run_log
+    from ggf_cli.runs.run_log import as_json, run_log, run_settings
     from ggf_cli.runs.writer import RunWriter
     from ggf_cli.solvers import make_solver
 
     engine = Engine(load_model("fashion-mixture"), make_solver("adaptive"))
     more = {"command": "", "started_at": datetime.now().astimezone(), "grid": (1, 1)}
-    frame = run_frame(engine, range(samples), format=format, **more)
+    settings = run_settings(engine, range(samples), format=format, **more)
     image = torch.rand(engine.model.shape)
     account = {"nfe": 240, "accepted": 119, "rejected": 1, "t": 1e-3, "outcome": Outcome.DONE}
     with tempfile.TemporaryDirectory() as folder:
         writer = RunWriter(
-            Path(folder), range(samples), frame, spent=lambda: (1, 1, 1.0), alone=False
+            Path(folder), range(samples), settings, spent=lambda: (1, 1, 1.0), alone=False
         )
         start = perf_counter()
         for index in range(samples):
@@ -291,7 +291,7 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
         middle = perf_counter()
         writer.collect(read_history(Path(folder)))
         files = writer.close({})
-        log = run_log(frame, status="completed", sessions=writer.sessions(), running_nfe=0, load_s=0.0,
+        log = run_log(settings, status="completed", sessions=writer.sessions(), running_nfe=0, load_s=0.0,
                       samples=writer.samples, files=files, device=torch.device("cpu"))  # fmt: skip
         (Path(folder) / "run.json").write_bytes(as_json(log))
         end = perf_counter()

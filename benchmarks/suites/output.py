@@ -36,10 +36,10 @@ def waiting(shape: tuple[int, ...], pause: float, *, queued: bool) -> float:
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(1, *shape, generator=generator)
     image = torch.nn.functional.avg_pool2d(noise, 5, 1, 2)[0]  # smooth, as pictures are
-    frame = {"model": {"shape": shape}, "grid": [1, 1], "format": "png", "device": "cpu"}
+    settings = {"model": {"shape": shape}, "grid": [1, 1], "format": "png", "device": "cpu"}
     times = []
     with TemporaryDirectory() as folder:
-        writer = RunWriter(Path(folder), range(SAMPLES), frame, spent=lambda: (0, 0, 0.0))
+        writer = RunWriter(Path(folder), range(SAMPLES), settings, spent=lambda: (0, 0, 0.0))
         with background(writer.add, writer.room) if queued else nullcontext() as queue:
             put = queue.put if queue else writer.add
             for index in range(SAMPLES):

@@ -9,6 +9,9 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "load_model": "ggf_cli.checkpoints.load",
+    "compare": "ggf_cli.comparison.compare",
+    "ComparisonObserver": "ggf_cli.comparison.observer",
+    "ComparisonResult": "ggf_cli.comparison.compare",
     "run": "ggf_cli.runs.run",
     "RunObserver": "ggf_cli.runs.observer",
     "RunResult": "ggf_cli.runs.execute",
@@ -28,6 +31,9 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from ggf_cli import solvers as solvers
     from ggf_cli.checkpoints.load import load_model as load_model
+    from ggf_cli.comparison.compare import ComparisonResult as ComparisonResult
+    from ggf_cli.comparison.compare import compare as compare
+    from ggf_cli.comparison.observer import ComparisonObserver as ComparisonObserver
     from ggf_cli.engine import FinishedSample as FinishedSample
     from ggf_cli.engine import Outcome as Outcome
     from ggf_cli.errors import AssumptionWarning as AssumptionWarning
@@ -47,6 +53,8 @@ __all__ = [
     "VESDE",
     "VPSDE",
     "AssumptionWarning",
+    "ComparisonObserver",
+    "ComparisonResult",
     "FinishedSample",
     "GGFError",
     "Outcome",
@@ -56,6 +64,7 @@ __all__ = [
     "ScoreModel",
     "SubVPSDE",
     "__version__",
+    "compare",
     "load_model",
     "run",
     "sample",

@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ggf_cli.comparison.team import Team, follow
 
 from command import read_comparison
 from ggf_cli.comparison import pieces
-from ggf_cli.comparison.team import Team, follow
 from ggf_cli.engine import Engine
 from ggf_cli.errors import OutputError, SolveError
 from ggf_cli.runs.distributed import Job

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from ggf_cli.runs.schema import LIMITS, misfits
 from PIL import Image
 from rich.console import Console
 
@@ -26,7 +27,6 @@ from ggf_cli.comparison.report.html import CAPTIONS, report
 from ggf_cli.comparison.report.quality import quality_vs_nfe
 from ggf_cli.comparison.report.series import columns, lines, ordered
 from ggf_cli.errors import OutputError
-from ggf_cli.runs.schema import LIMITS, misfits
 
 VALIDATOR = jsonschema.Draft202012Validator(
     COMPARE_SCHEMA, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER

@@ -151,10 +151,10 @@ def test_an_error_of_the_writer_stops_the_sampling_at_once(tmp_path, monkeypatch
 
 def test_the_queue_is_bounded_in_bytes_too(tmp_path):
     def room(side):
-        frame = {"model": {"shape": [3, side, side]}, "grid": [1, 1], "format": "png", "device": "cpu", "versions": {}}  # fmt: skip
+        settings = {"model": {"shape": [3, side, side]}, "grid": [1, 1], "format": "png", "device": "cpu", "versions": {}}  # fmt: skip
         folder = tmp_path / str(side)
         folder.mkdir()
-        writer = RunWriter(folder, range(2), frame, spent=lambda: (0, 0, 0.0))
+        writer = RunWriter(folder, range(2), settings, spent=lambda: (0, 0, 0.0))
         writer.end()
         return writer.room
 

@@ -458,8 +458,8 @@ def test_a_journal_that_does_not_fit_keeps_whole_lines(tmp_path):
     from ggf_cli.runs.history import read_history
     from ggf_cli.runs.journal import Journal
 
-    frame = {"model": {}}
-    log = Journal(tmp_path, frame)
+    settings = {"model": {}}
+    log = Journal(tmp_path, settings)
     record = {"nfe": 1, "accepted": 1, "rejected": 0, "status": "done", "sha256": None}
     log.append({"index": 0, **record})
     size = journal(tmp_path).stat().st_size

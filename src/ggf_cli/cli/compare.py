@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from ggf_cli.checkpoints.manifest import ModelEntry, find_model
 from ggf_cli.cli import compare_options as own
 from ggf_cli.cli import console, options
-from ggf_cli.cli.comparison_summary import tell_comparison
+from ggf_cli.cli.comparison_summary import print_comparison
 from ggf_cli.comparison.budget import parse_duration
 from ggf_cli.comparison.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
 from ggf_cli.comparison.presets import find_preset
-from ggf_cli.comparison.request import MAX_SAMPLES, Wish, decide
+from ggf_cli.comparison.request import MAX_SAMPLES, CompareRequest, plan_comparison
 from ggf_cli.errors import UsageError
 from ggf_cli.files import sha256_of
 from ggf_cli.runs.distributed import find_job
 from ggf_cli.runtime.interrupt import graceful_interrupt
 
 if TYPE_CHECKING:
-    from ggf_cli.comparison.runner import Comparison, Request
+    from ggf_cli.comparison.compare import ComparisonResult
 
 T = TypeVar("T")
 
@@ -58,12 +58,13 @@ def compare(
 
     ggf compare --preset paper-cifar10 --model cifar10-vp --reference cifar10-train/
     """
-    # Cheap checks first: none of these needs torch.
+    # Checks that need no torch come first.
     if n is not None and budget is not None:
         raise UsageError("--n and --budget exclude each other")
     if preset and n is None and budget is None and model in find_preset(preset).published:
-        n, repeats = find_preset(preset).n, repeats or 1  # as published
-    wish = Wish(
+        # As published.
+        n, repeats = find_preset(preset).n, repeats or 1
+    request = CompareRequest(
         contenders=tuple(map(parse_contender, solvers or (() if preset else DEFAULT))),
         model=model,
         config=config,
@@ -79,79 +80,70 @@ def compare(
     )
     rows = options.parse_batch_size(batch_size)
     entry = find_model(model)
-    folder = out or Path("runs") / _folder_name(wish)
+    folder = out or Path("runs") / _folder_name(request)
     job = find_job()
     device = job.device(device) if job else device
-    with graceful_interrupt() as interrupted:  # an import that is cut short stays broken
+    # An import that is cut short leaves modules broken.
+    with graceful_interrupt() as interrupted:
+        from ggf_cli.cli.compare_progress import progress_observer
         from ggf_cli.cli.model import prepare, warm_up
-        from ggf_cli.comparison.report import write_outputs
+        from ggf_cli.comparison.compare import draw_and_report, evaluators_of
         from ggf_cli.comparison.runner import Comparison
-        from ggf_cli.comparison.team import Team, follow
-        from ggf_cli.metrics.evaluator import make_evaluators
-        from ggf_cli.metrics.registry import default_metrics
+        from ggf_cli.comparison.workers import WorkerGroup, work_on_comparison
         from ggf_cli.runtime.compilation import compiled
         from ggf_cli.sampling import choose_batch_size
     if interrupted():
         raise typer.Exit(130)
 
-    what = prepare(
+    network = prepare(
         model,
         device=device,
         precision=precision,
-        tolerance=wish.tolerance(),
+        tolerance=request.tolerance(),
         quiet=quiet or (job is not None and not job.is_rank_0),
         config=config,
     )
     if job and not job.is_rank_0:
+        network = compiled(network) if compile else network
         with graceful_interrupt(insist=False) as interrupted:
-            code = follow(job, compiled(what) if compile else what, folder, interrupted)
+            code = work_on_comparison(job, network, folder, interrupted)
         raise typer.Exit(code)
-    rows = rows or choose_batch_size(what, n or MAX_SAMPLES)
-    what = compiled(what) if compile else what
-    names = wish.metrics or default_metrics(what, reference)
-    if not names:
-        raise UsageError(
-            f"there is nothing to compare samples of {model} with",
-            hint="give a folder of real images with --reference (it takes ggf-cli[fid])",
-        )
-    evaluators = make_evaluators(names, what, reference=reference, device=what.device)
+    rows = rows or choose_batch_size(network, n or MAX_SAMPLES)
+    network = compiled(network) if compile else network
+    evaluators = evaluators_of(request, network)
     if n is None and not quiet:
         console.note("measuring evaluations and speed for a few seconds, to plan the time")
-    request = decide(
-        wish,
-        what,
+    plan = plan_comparison(
+        request,
+        network,
         evaluators,
         folder,
         batch_size=rows,
         summary=entry.summary if isinstance(entry, ModelEntry) else None,
         processes=job.world if job else 1,
     )
-    comparison = Comparison(request, Team(job, folder) if job else None)
-    warm_up(what, request.batch_size, quiet=quiet)
-    result = _run(comparison, request, quiet=quiet, insist=job is None)
-    result = write_outputs(result, comparison.pictures(), folder)
-
-    if json:
-        console.result_json(result)
-    elif quiet:
-        console.result(str(folder))
-    else:
-        tell_comparison(result)
-        console.result(str(folder / "report.html"))
-    if result["status"] == "interrupted":
+    comparison = Comparison(plan, WorkerGroup(job, folder) if job else None)
+    warm_up(network, plan.batch_size, quiet=quiet)
+    with (
+        graceful_interrupt(insist=job is None) as interrupted,
+        progress_observer(plan, quiet=quiet) as observer,
+    ):
+        result = draw_and_report(comparison, observer=observer, stop=interrupted)
+    _print(result, json=json, quiet=quiet)
+    if result.interrupted:
         console.note(f"interrupted: the same command goes on from {folder}")
         raise typer.Exit(130)
 
 
-def _run(comparison: Comparison, request: Request, *, quiet: bool, insist: bool) -> dict[str, Any]:
-    """Draw, until the end or Ctrl-C."""
-    from ggf_cli.cli.compare_progress import watcher
-
-    with graceful_interrupt(insist=insist) as interrupted, watcher(request, quiet=quiet) as watch:
-        try:
-            return comparison.run(watch, stop=interrupted)
-        except KeyboardInterrupt:
-            return comparison.result()
+def _print(result: ComparisonResult, *, json: bool, quiet: bool) -> None:
+    """Print compare.json, the folder alone, or the table and the recommendation."""
+    if json:
+        console.result_json(result.document)
+    elif quiet:
+        console.result(str(result.folder))
+    else:
+        print_comparison(result.document)
+        console.result(str(result.folder / "report.html"))
 
 
 def _list(name: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...]:
@@ -169,7 +161,7 @@ def _seconds(text: str) -> float:
         raise UsageError(f"--budget is {text!r}, it must be a time like 90s, 10m or 2h") from error
 
 
-def _folder_name(wish: Wish) -> str:
-    """The same for the same wish, so that its command continues it."""
-    digest = sha256_of(wish.words().encode())
-    return f"compare-{Path(wish.model).stem}-{digest[:8]}"
+def _folder_name(request: CompareRequest) -> str:
+    """The name of the folder of a request. Equal requests have one name, so they continue."""
+    digest = sha256_of(request.key().encode())
+    return f"compare-{Path(request.model).stem}-{digest[:8]}"

@@ -1,7 +1,8 @@
-"""Progress of a comparison on stderr: what is drawn now, what is left, and when it ends."""
+"""The progress of a comparison on stderr: the current run, the remaining time, the expected end."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -12,22 +13,22 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ggf_cli.cli import console
 from ggf_cli.cli.progress import LIVE_EVERY_S, PLAIN_EVERY_S
-from ggf_cli.comparison.runner import Watcher
+from ggf_cli.comparison.observer import ComparisonObserver
 
 if TYPE_CHECKING:
     from ggf_cli.comparison.lineup import Cell
-    from ggf_cli.comparison.runner import Request
+    from ggf_cli.comparison.plan import ComparisonPlan
     from ggf_cli.engine import Progress as EngineProgress
 
 
 class Forecast:
-    """How much of a comparison is done, counted in evaluations.
+    """The remaining work of a comparison, counted in network evaluations.
 
     Args:
         cells: All cells.
-        nfe: Expected evaluations a sample of each, by id; becomes what was measured as pieces end.
-        n: Samples a piece.
-        repeats: Pieces a cell.
+        nfe: Expected evaluations of a sample, by cell id; measured values replace them.
+        n: Samples of a repeat.
+        repeats: Repeats.
     """
 
     def __init__(
@@ -35,66 +36,75 @@ class Forecast:
     ) -> None:
         self._nfe, self._n = dict(nfe), n
         self._left = {cell.id: repeats for cell in cells}
-        self._followers = {c.id: [d.id for d in cells if d.matches == c.id] for c in cells}
+        self._matched = {c.id: [d.id for d in cells if d.matches == c.id] for c in cells}
         self.total, self._ended = len(cells) * repeats, 0
-        self._spent = self._current = 0.0  # evaluations, of what was drawn in this run
+        # Evaluations that this process made: in all, in the current run, and with those of
+        # earlier launches of the current run.
+        self._spent = self._current = self._finished = 0.0
         self._time, self._since = 0.0, monotonic()
         self._measured: set[str] = set()
         self._cell = ""
         self._drawing = False
 
     def begin(self, cell: str, kept: bool) -> None:
-        """A piece of this cell begins."""
+        """A repeat of a cell begins; `kept`: its run has ended earlier."""
         self._cell = cell
-        self._since, self._current, self._drawing = monotonic(), 0.0, not kept
+        self._since, self._drawing = monotonic(), not kept
+        self._current = self._finished = 0.0
 
-    def tick(self, rows_evaluated: int) -> None:
-        """It has taken so many evaluations."""
+    def tick(self, rows_evaluated: int, finished: int | None = None) -> None:
+        """Update the evaluations of the current run.
+
+        Args:
+            rows_evaluated: Evaluations of this launch.
+            finished: Evaluations of all launches; None: the same.
+        """
         self._current = float(rows_evaluated)
+        self._finished = self._current if finished is None else float(finished)
 
     def end(self, cell: str, nfe: float | None) -> None:
-        """The piece has ended; None: the cell is given up."""
+        """The repeat has ended with this mean NFE; None: the cell has failed."""
         if self._drawing:
             self._spent += self._current
             self._time += monotonic() - self._since
-        self._current, self._drawing = 0.0, False
+        self._current, self._finished, self._drawing = 0.0, 0.0, False
         self._ended += 1 if nfe is not None else self._left[cell]
         self._left[cell] = self._left[cell] - 1 if nfe is not None else 0
         if nfe is not None and cell not in self._measured:
             self._measured.add(cell)
-            for name in (cell, *self._followers[cell]):
+            for name in (cell, *self._matched[cell]):
                 self._nfe[name] = nfe
 
     @property
     def ended(self) -> int:
-        """Pieces that have ended."""
+        """Number of runs that have ended."""
         return self._ended
 
     @property
     def remaining(self) -> float:
-        """Evaluations that are still to be made."""
+        """Evaluations that are left."""
         whole = sum(left * self._n * self._nfe[cell] for cell, left in self._left.items())
-        return max(0.0, whole - self._current)
+        return max(0.0, whole - self._finished)
 
     @property
-    def piece(self) -> float:
-        """How much of the present piece is done, about."""
-        return min(1.0, self._current / max(1.0, self._n * self._nfe.get(self._cell, 1.0)))
+    def current(self) -> float:
+        """The finished share of the current run."""
+        return min(1.0, self._finished / max(1.0, self._n * self._nfe.get(self._cell, 1.0)))
 
     @property
     def fraction(self) -> float:
-        """Of the evaluations of this run."""
+        """The finished share of the evaluations of this process."""
         done = self._spent + self._current
         return done / max(1.0, done + self.remaining)
 
     @property
     def rate(self) -> float:
-        """Evaluations a second of this run so far; 0 before the first."""
+        """Evaluations a second; 0 before the first."""
         running = monotonic() - self._since if self._drawing else 0.0
         return (self._spent + self._current) / max(self._time + running, 1e-6)
 
     def left(self) -> str:
-        """ "3:20 left, until 14:05"."""
+        """The remaining time as text: "3:20 left, until 14:05"."""
         if not self._spent + self._current:
             return ""
         seconds = self.remaining / self.rate
@@ -103,89 +113,99 @@ class Forecast:
 
 
 @contextmanager
-def watcher(request: Request, *, quiet: bool) -> Iterator[Watcher]:
-    """Yield what a `Comparison` tells how it goes on."""
-    n, repeats = request.n, request.repeats
-    forecast = Forecast(request.cells, request.expected_nfe, n, repeats)
+def progress_observer(plan: ComparisonPlan, *, quiet: bool) -> Iterator[ComparisonObserver]:
+    """The observer of a comparison on this terminal: bars, or lines if stderr is no terminal."""
+    n, repeats = plan.n, plan.repeats
+    forecast = Forecast(plan.cells, plan.expected_nfe, n, repeats)
     target = console.stderr()
     if quiet:
-        yield _Quiet()
+        yield QuietObserver()
     elif not target.is_terminal:
-        yield _Lines(forecast, n, repeats)
+        yield LineObserver(forecast, n, repeats)
     else:
-        with Progress(
+        columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[left]}"),
-            console=target, expand=True, transient=True,
-        ) as bar:  # fmt: skip
+        )
+        with Progress(*columns, console=target, expand=True, transient=True) as bar:
             whole = bar.add_task("comparing", total=1.0, left="")
-            part = bar.add_task("", total=1.0, left="")
-            yield _Bars(forecast, n, repeats, bar, whole, part)
+            run = bar.add_task("", total=1.0, left="")
+            yield BarObserver(forecast, n, repeats, bar, whole, run)
 
 
-class _Quiet(Watcher):
-    """Tells what changes the comparison, and nothing else."""
+class QuietObserver(ComparisonObserver):
+    """Prints changes of the comparison alone."""
 
-    def memory(self, batch_size: int) -> None:
+    def out_of_memory(self, batch_size: int) -> None:
         console.note(f"out of memory: going on with batch size {batch_size}")
 
+    def warn(self, text: str) -> None:
+        console.note(text)
 
-class _Told(_Quiet):
-    """Keeps the forecast, and calls `show` now and then."""
 
-    every = PLAIN_EVERY_S
+class ForecastObserver(QuietObserver):
+    """Updates a forecast, and calls `show` at intervals."""
+
+    interval_s = PLAIN_EVERY_S
 
     def __init__(self, forecast: Forecast, n: int, repeats: int) -> None:
         self.forecast, self.n, self.repeats = forecast, n, repeats
-        self.what, self.finished, self._told = "", 0, monotonic()
+        self.description, self.finished, self._shown = "", 0, monotonic()
 
-    def piece(self, cell: Cell, label: str, repeat: int, kept: bool) -> None:
-        self.what, self.finished = f"repeat {repeat + 1}/{self.repeats} · {label}", 0
+    def begin(self, cell: Cell, label: str, repeat: int, kept: bool) -> None:
+        self.description = f"repeat {repeat + 1}/{self.repeats} · {label}"
+        self.finished = 0
         self.forecast.begin(cell.id, kept)
 
     def tick(self, progress: EngineProgress) -> None:
         self.finished = progress.finished
-        self.forecast.tick(progress.rows_evaluated)
-        if monotonic() - self._told >= self.every:
-            self._told = monotonic()
+        evaluations = progress.nfe_finished + sum(progress.running_nfe)
+        self.forecast.tick(progress.rows_evaluated, evaluations)
+        if monotonic() - self._shown >= self.interval_s:
+            self._shown = monotonic()
             self.show()
 
-    def ended(self, cell: Cell, nfe: float | None) -> None:
+    def end(self, cell: Cell, nfe: float | None) -> None:
         self.forecast.end(cell.id, nfe)
 
+    @abstractmethod
     def show(self) -> None:
-        raise NotImplementedError
+        """Print the forecast."""
 
 
-class _Lines(_Told):
+class LineObserver(ForecastObserver):
+    """Prints a line at intervals."""
+
     def show(self) -> None:
-        cells = f"{self.forecast.ended}/{self.forecast.total} pieces"
+        runs = f"{self.forecast.ended}/{self.forecast.total} runs"
         speed = f"{console.per_second(self.forecast.rate)} evaluations/s"
         count = f"{self.finished}/{self.n} samples"
-        console.note(f"{cells} · {self.what}: {count} · {speed} · {self.forecast.left()}")
+        console.note(f"{runs} · {self.description}: {count} · {speed} · {self.forecast.left()}")
 
 
-class _Bars(_Told):
-    every = LIVE_EVERY_S
+class BarObserver(ForecastObserver):
+    """Updates two progress bars: the comparison, and the current run."""
+
+    interval_s = LIVE_EVERY_S
 
     def __init__(
-        self, forecast: Forecast, n: int, repeats: int, bar: Progress, whole: TaskID, part: TaskID
+        self, forecast: Forecast, n: int, repeats: int, bar: Progress, whole: TaskID, run: TaskID
     ) -> None:
         super().__init__(forecast, n, repeats)
-        self._bar, self._whole, self._part = bar, whole, part
+        self._bar, self._whole, self._run = bar, whole, run
 
     def show(self) -> None:
         forecast = self.forecast
         self._bar.update(
             self._whole,
             completed=forecast.fraction,
-            description=f"comparing, {forecast.ended}/{forecast.total} pieces",
+            description=f"comparing, {forecast.ended}/{forecast.total} runs",
             left=forecast.left(),
         )
         self._bar.update(
-            self._part,
-            completed=forecast.piece,
-            description=self.what,
+            self._run,
+            completed=forecast.current,
+            description=self.description,
             left=f"{self.finished}/{self.n} · {console.per_second(forecast.rate)} evaluations/s",
         )

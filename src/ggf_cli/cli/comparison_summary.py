@@ -1,4 +1,4 @@
-"""What `ggf compare` found, in the terminal: at its end, and again by `ggf show`."""
+"""Print the results of a comparison, for `ggf compare` and `ggf show`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ggf_cli.text import plain
 
 
 def find_comparison(path: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The folder and content of a comparison: of the `compare.json` at a path or in the folder there, if there is one.
+    """Find the `compare.json` at a path or in a folder; its folder and content, None if none.
 
     Raises:
-        OutputError: It is damaged.
+        OutputError: The document is damaged.
     """
     from ggf_cli.comparison.folder import read_document
     from ggf_cli.comparison.report import COMPARISON
@@ -23,13 +23,14 @@ def find_comparison(path: Path) -> tuple[Path, dict[str, Any]] | None:
     folder = path.parent if path.name == COMPARISON else path
     try:
         document = read_document(folder) if is_there(folder / COMPARISON) else None
-    except (OSError, ValueError):  # no name of a file: too long, a null character
+    # The path is too long, or has a null character.
+    except (OSError, ValueError):
         return None
     return None if document is None else (folder, document)
 
 
-def tell_comparison(comparison: Mapping[str, Any]) -> None:
-    """Table, notes, findings and recommendation.
+def print_comparison(comparison: Mapping[str, Any]) -> None:
+    """Print table, notes, findings and recommendation.
 
     Args:
         comparison: The content of a `compare.json`.

@@ -164,7 +164,7 @@ def _decided_batch_size(resumed: Path | None, job: Job | None) -> int | None:
     from ggf_cli.runs.history import batch_size_of
 
     if job and not job.is_rank_0:
-        batch_size: int | None = job.receive().get("frame", {}).get("batch_size")
+        batch_size: int | None = job.receive().get("settings", {}).get("batch_size")
         return batch_size
     return batch_size_of(resumed) if resumed else None
 

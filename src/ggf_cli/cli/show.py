@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ggf_cli.cli import console
-from ggf_cli.cli.comparison_summary import find_comparison, tell_comparison
+from ggf_cli.cli.comparison_summary import find_comparison, print_comparison
 from ggf_cli.errors import OutputError, UsageError
 from ggf_cli.files import NotAFile, sha256
 from ggf_cli.runs.histogram import histogram
@@ -182,7 +182,7 @@ def _show_comparison(
     elif as_json:
         console.result_json(comparison)
     else:
-        tell_comparison(comparison)
+        print_comparison(comparison)
         console.result(f"\n{command}")
 
 

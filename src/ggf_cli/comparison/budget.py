@@ -1,4 +1,4 @@
-"""What a time budget affords: so many samples a repeat, and if it must be, fewer settings."""
+"""Choose samples, repeats and cells that fit a time budget."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 
 from ggf_cli.comparison.lineup import Cell
 
-DRAWING = 0.9  # of the time; the rest goes into judging and plots
+# The share of the time for drawing; the rest is for evaluation and plots.
+DRAWING = 0.9
 FEWEST_REPEATS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is affordable.
+class Allocation:
+    """The part of a comparison that fits a time budget.
 
     Attributes:
-        n: Samples a repeat.
+        n: Samples of a repeat.
         repeats: Repeats.
-        cells: The cells that are left.
-        seconds: Expected time of the drawing.
-        notes: What was decided, for people.
+        cells: The cells that are kept.
+        seconds: Expected time of drawing.
+        notes: Decisions, a sentence each.
     """
 
     n: int
@@ -38,16 +39,19 @@ def afford(
     seconds: float,
     repeats: int,
     min_samples: int,
-) -> Plan:
+) -> Allocation:
     """Spend the budget on as many samples as possible.
 
+    If the budget is too small for `min_samples`, the most expensive cells are left out first, then
+    repeats.
+
     Args:
-        cells: What is wanted.
-        nfe: Expected evaluations a sample of each cell, by id.
+        cells: The requested cells.
+        nfe: Expected evaluations of a sample, by cell id.
         rate: Network evaluations a second.
         seconds: The budget.
-        repeats: Wanted repeats.
-        min_samples: Fewer cannot be judged.
+        repeats: Requested repeats.
+        min_samples: The fewest samples of a repeat.
     """
     chosen, notes = list(cells), []
 
@@ -57,27 +61,31 @@ def afford(
 
     while affordable() < min_samples and (dearest := _dearest(chosen, nfe)):
         chosen = [cell for cell in chosen if dearest.id not in (cell.id, cell.matches)]
-        notes.append(f"{dearest.id} is left out: the time does not suffice for it")
+        notes.append(f"{dearest.id} is left out: the time budget is too small for it")
     while affordable() < min_samples and repeats > FEWEST_REPEATS:
         repeats -= 1
-        notes.append(f"{repeats} repeats only: the time does not suffice for more")
+        notes.append(f"only {repeats} repeats: the time budget is too small for more")
     n = affordable()
     if n < min_samples:
         n = min_samples
-        notes.append(f"{n} samples a repeat take longer than asked for, but fewer cannot be judged")
+        notes.append(f"{n} samples a repeat, the fewest for the metrics, exceed the time budget")
     needed = n * repeats * sum(nfe[cell.id] for cell in chosen) / rate
-    return Plan(n=n, repeats=repeats, cells=chosen, seconds=needed, notes=notes)
+    return Allocation(n=n, repeats=repeats, cells=chosen, seconds=needed, notes=notes)
 
 
 def _dearest(cells: Sequence[Cell], nfe: Mapping[str, float]) -> Cell | None:
-    """The most expensive setting of a series that has another; it takes the cells that match it along."""
+    """The most expensive cell of a series that has other cells."""
     contenders = [cell for cell in cells if cell.role == "contender"]
     spare = [c for c in contenders if sum(other.series == c.series for other in contenders) > 1]
     return max(spare, key=lambda cell: nfe[cell.id], default=None)
 
 
 def parse_duration(text: str) -> float:
-    """ "90s", "10m", "1.5h", "600" -> seconds. Raises ValueError."""
+    """Parse a duration, "90s", "10m", "1.5h" or "600", in seconds.
+
+    Raises:
+        ValueError: The text is no duration of 1 to 1e7 s.
+    """
     unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
     value = float(text[:-1]) * unit if unit else float(text)
     if not 1 <= value <= 1e7:

@@ -1,4 +1,4 @@
-"""What the user asks for, and how it becomes a `Request` in which everything is decided."""
+"""A requested comparison, and its plan."""
 
 from __future__ import annotations
 
@@ -6,80 +6,89 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ggf_cli.comparison.budget import afford
 from ggf_cli.comparison.lineup import EPS_REL, MATCH, REFERENCE, Cell, Contender, make_cells
 from ggf_cli.comparison.presets import Preset, find_preset
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OptionError
 
 if TYPE_CHECKING:
-    from ggf_cli.comparison.runner import Request
+    from ggf_cli.comparison.plan import ComparisonPlan
+    from ggf_cli.metrics.evaluator import Evaluator
     from ggf_cli.score import ScoreModel
 
 REPEATS = 1
+BUDGET_S = 600.0
 MAX_SAMPLES = 10_000_000
-WORTH = 3  # times the fewest samples that can be judged: with less, settings are left out first
+MAX_REPEATS = 1000
+# With fewer samples than this times the metrics' minimum, settings are left out first.
+SAMPLES_FACTOR = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What the user asks for; nothing has been loaded yet.
+class CompareRequest:
+    """A comparison as the caller asks for it. Nothing is loaded yet.
 
     Attributes:
-        contenders: Solvers, as `parse_contender` reads them; none with a preset.
-        model: What --model says.
-        config: What --config says.
+        contenders: Solvers, see `parse_contender`; none with a preset.
+        model: Name or path of the model, as `ggf sample --model` takes it.
+        config: The value of `--config`; None without one.
         eps_rel: Tolerances of adaptive stochastic solvers.
-        nfe: Budgets of fixed-step solvers, "match" or "default": as `make_cells`.
-        preset: The name of a table of the paper.
-        n: Samples a repeat; None leaves it to the budget.
-        budget_s: Seconds.
-        repeats: Repeats.
-        seed: Of the samples.
-        metrics: Names of metrics; none leaves them to the model.
-        reference: Real images or their statistics.
+        nfe: Budgets of fixed-step solvers, "match" or "default", see `make_cells`.
+        preset: The name of a table of the paper; None without one.
+        n: Samples of a repeat; None: chosen for the time budget.
+        budget_s: Time budget, seconds.
+        repeats: Repeats; None: chosen.
+        seed: Random seed.
+        metrics: Names of metrics; none: those of the model.
+        reference: Real images or their statistics; None without.
 
     Raises:
-        UsageError: Out of range, exclude each other, or nothing to compare.
+        UsageError: A value is out of range, options exclude each other, or nothing to compare.
     """
 
     contenders: tuple[Contender, ...]
     model: str
-    eps_rel: tuple[float, ...]
-    nfe: tuple[int, ...] | str
-    preset: str | None
-    n: int | None
-    budget_s: float
-    repeats: int | None
-    seed: int
-    metrics: tuple[str, ...]
-    reference: Path | None
+    eps_rel: tuple[float, ...] = EPS_REL
+    nfe: tuple[int, ...] | str = MATCH
+    preset: str | None = None
+    n: int | None = None
+    budget_s: float = BUDGET_S
+    repeats: int | None = None
+    seed: int = 0
+    metrics: tuple[str, ...] = ()
+    reference: Path | None = None
     config: str | None = None
 
     def __post_init__(self) -> None:
         if self.n is not None and not 2 <= self.n <= MAX_SAMPLES:
-            raise UsageError(f"--n is {self.n}, it must lie in 2..{MAX_SAMPLES:,}")
-        if self.repeats is not None and not 1 <= self.repeats <= 1000:
-            raise UsageError(f"--repeats is {self.repeats}, it must lie in 1..1000")
+            raise OptionError(f"n is {self.n}, it must lie in 2..{MAX_SAMPLES:,}", option="n")
+        if self.repeats is not None and not 1 <= self.repeats <= MAX_REPEATS:
+            raise OptionError(
+                f"repeats is {self.repeats}, it must lie in 1..{MAX_REPEATS}", option="repeats"
+            )
         if not isinstance(self.nfe, str) and min(self.nfe, default=0) < 1:
-            raise UsageError(
-                f"--nfe is {_budgets(self.nfe) or 'empty'}, a budget must be 1 at least"
+            raise OptionError(
+                f"nfe is {_nfe_text(self.nfe) or 'empty'}, a budget must be 1 at least",
+                option="nfe",
             )
         if self.preset and (self.contenders or self.eps_rel != EPS_REL or self.nfe != MATCH):
-            raise UsageError(
-                f"--preset {self.preset} brings its own solvers and settings",
-                hint="leave out the solvers, --eps-rel and --nfe",
+            raise OptionError(
+                f"preset {self.preset} has its own solvers and settings",
+                option="preset",
+                others=["eps_rel", "nfe"],
+                hint="leave out the solvers, eps_rel and nfe",
             )
         self.cells()
 
     @property
     def table(self) -> Preset | None:
-        """The preset itself."""
+        """The preset; None without one."""
         return find_preset(self.preset) if self.preset else None
 
     def cells(self) -> list[Cell]:
-        """All cells that are wanted."""
+        """All cells of the request."""
         table = self.table
         return make_cells(
             table.line_up(self.model) if table else self.contenders,
@@ -94,48 +103,49 @@ class Wish:
 
         return min(make_solver(cell.solver, cell.given).tolerance for cell in self.cells())
 
-    def words(self) -> str:
-        """The same for the same wish."""
-        said = asdict(self)
-        if self.config is None:  # folders of before --config keep their names
-            del said["config"]
-        return repr(said)
+    def key(self) -> str:
+        """A text that two requests share if they are equal."""
+        fields = asdict(self)
+        # Folders of comparisons without a config keep their names.
+        if self.config is None:
+            del fields["config"]
+        return repr(fields)
 
 
-def decide(
-    wish: Wish,
+def plan_comparison(
+    request: CompareRequest,
     model: ScoreModel,
-    evaluators: Sequence[Any],
+    evaluators: Sequence[Evaluator],
     folder: Path,
     *,
-    batch_size: int | None,
-    summary: str | None,
+    batch_size: int | None = None,
+    summary: str | None = None,
     processes: int = 1,
-) -> Request:
-    """Decide what the wish leaves open: samples, repeats, settings, batch size.
+) -> ComparisonPlan:
+    """Choose samples, repeats, cells and batch size, as far as the request leaves them open.
 
-    What a comparison in the folder had decided holds on.
+    The choices of a comparison in the folder are kept.
 
     Args:
-        wish: What the user asks for.
-        model: In its precision.
+        request: The request.
+        model: The model, in its precision.
         evaluators: The metrics.
-        folder: Where to.
-        batch_size: Rows per network call; None chooses.
+        folder: The folder of the comparison.
+        batch_size: Batch size; None: chosen.
         summary: One line about the model.
-        processes: How many draw it, each as fast as this one.
+        processes: Number of processes that draw, each as fast as this one.
     """
     from ggf_cli.comparison.folder import read_document
-    from ggf_cli.comparison.runner import Request
+    from ggf_cli.comparison.plan import ComparisonPlan
     from ggf_cli.comparison.speed import expected_nfe, measure_rate
     from ggf_cli.sampling import choose_batch_size
 
-    cells, n, repeats, notes = wish.cells(), wish.n, wish.repeats, list[str]()
-    table, before = wish.table, read_document(folder)
-    rows = batch_size or choose_batch_size(model, n or MAX_SAMPLES)
-    if table and wish.model in table.published:
+    cells, n, repeats, notes = request.cells(), request.n, request.repeats, list[str]()
+    table, before = request.table, read_document(folder)
+    batch_size = batch_size or choose_batch_size(model, n or MAX_SAMPLES)
+    if table and request.model in table.published:
         notes.append(f"published numbers: {table.summary}, on the authors' machines")
-    budget_s = wish.budget_s if n is None else None
+    budget_s = request.budget_s if n is None else None
     if before is not None and n is None:
         n, repeats, notes = before["n"], before["repeats"], before["notes"]
         kept = {cell["id"] for cell in before["cells"]}
@@ -143,72 +153,65 @@ def decide(
         budget_s = before["budget_s"]
     expected = expected_nfe(cells)
     if n is None:
-        expected = expected_nfe(cells, model, seed=wish.seed, batch_size=rows)
-        plan = afford(
+        expected = expected_nfe(cells, model, seed=request.seed, batch_size=batch_size)
+        fewest = max((evaluator.min_samples for evaluator in evaluators), default=2)
+        allocation = afford(
             cells,
             expected,
-            rate=processes * measure_rate(model, rows),
-            seconds=wish.budget_s,
+            rate=processes * measure_rate(model, batch_size),
+            seconds=request.budget_s,
             repeats=repeats or REPEATS,
-            min_samples=WORTH * max((evaluator.min_samples for evaluator in evaluators), default=2),
+            min_samples=SAMPLES_FACTOR * fewest,
         )
-        cells, n, repeats = plan.cells, plan.n, plan.repeats
-        notes += plan.notes
-    rows = min(rows, n)
-    return Request(
+        cells, n, repeats = allocation.cells, allocation.n, allocation.repeats
+        notes += allocation.notes
+    batch_size, repeats = min(batch_size, n), repeats or REPEATS
+    device = str(model.device)
+    return ComparisonPlan(
         model=model,
         cells=cells,
         evaluators=evaluators,
         n=n,
-        repeats=repeats or REPEATS,
-        seed=wish.seed,
-        batch_size=rows,
+        repeats=repeats,
+        seed=request.seed,
+        batch_size=batch_size,
         folder=folder,
         command=_command(
-            wish, cells, n, repeats or REPEATS, evaluators, rows, model, several=processes > 1
+            request,
+            cells,
+            ["--n", str(n), "--repeats", str(repeats), "--seed", str(request.seed)],
+            ["--metric", ",".join(evaluator.name for evaluator in evaluators)],
+            ["--reference", str(request.reference)] if request.reference else [],
+            ["--precision", model.precision, *(["--compile"] if model.compiled else [])],
+            ["--batch-size", str(batch_size)],
+            # Which of several GPUs a process of a job uses does not matter.
+            ["--device", device.split(":")[0] if processes > 1 else device],
         ),
-        model_argument=wish.model,
-        config=wish.config,
+        model_argument=request.model,
+        config=request.config,
         expected_nfe=expected,
         budget_s=budget_s,
-        preset=wish.preset,
-        published=table.numbers(wish.model, cells) if table else {},
+        preset=request.preset,
+        published=table.numbers(request.model, cells) if table else {},
         summary=summary,
         notes=notes,
     )
 
 
-def _budgets(nfe: tuple[int, ...] | str) -> str:
+def _nfe_text(nfe: tuple[int, ...] | str) -> str:
+    """Budgets as --nfe takes them."""
     return nfe if isinstance(nfe, str) else ",".join(map(str, nfe))
 
 
-def _command(
-    wish: Wish,
-    cells: Sequence[Cell],
-    n: int,
-    repeats: int,
-    evaluators: Sequence[Any],
-    rows: int,
-    model: ScoreModel,
-    *,
-    several: bool,
-) -> str:
-    """The command line that repeats the comparison, every default spelled out."""
-    words = ["ggf", "compare", *map(str, wish.contenders), "--model", wish.model]
-    words += ["--config", wish.config] if wish.config else []
-    if wish.preset:
-        words += ["--preset", wish.preset]
+def _command(request: CompareRequest, cells: Sequence[Cell], *more: list[str]) -> str:
+    """The `ggf compare` command that repeats a comparison, with every default written out."""
+    words = ["ggf", "compare", *map(str, request.contenders), "--model", request.model]
+    words += ["--config", request.config] if request.config else []
+    if request.preset:
+        words += ["--preset", request.preset]
     else:
         left = {cell.given.get("eps_rel") for cell in cells}
-        if tolerances := [f"{eps_rel:g}" for eps_rel in wish.eps_rel if eps_rel in left]:
+        if tolerances := [f"{eps_rel:g}" for eps_rel in request.eps_rel if eps_rel in left]:
             words += ["--eps-rel", ",".join(tolerances)]
-        words += ["--nfe", _budgets(wish.nfe)]
-    words += ["--n", str(n), "--repeats", str(repeats), "--seed", str(wish.seed)]
-    words += ["--metric", ",".join(evaluator.name for evaluator in evaluators)]
-    if wish.reference:
-        words += ["--reference", str(wish.reference)]
-    words += ["--precision", model.precision, *(["--compile"] if model.compiled else [])]
-    words += ["--batch-size", str(rows), "--device"]
-    # which of several GPUs a process of a job has does not matter
-    words += [str(model.device).split(":")[0] if several else str(model.device)]
-    return shlex.join(words)
+        words += ["--nfe", _nfe_text(request.nfe)]
+    return shlex.join(words + [word for part in more for word in part])

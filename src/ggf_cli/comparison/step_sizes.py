@@ -1,36 +1,38 @@
-"""Step sizes of some samples: at which t a step was made, and how long it was."""
+"""Percentiles of the step sizes of a solver, by time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor
-
-from ggf_cli.trace import Trace
 
 BINS = 40
-LEAST = 3  # steps in a bin that is shown
+# A bin with fewer steps is left out.
+MIN_STEPS = 3
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
 
-def steps_of(trace: Trace) -> tuple[Tensor, Tensor]:
-    """t at the start of each step and its size h, (K,) each; ways back up, as of restart, are no steps."""
-    pairs = [(t, t - after) for times in trace.times.values() for t, after in pairwise(times)]
-    down = [(t, h) for t, h in pairs if h > 0]
-    t, h = torch.tensor(down, dtype=torch.float32).reshape(-1, 2).T
-    return t, h
+def step_size_percentiles(step_times: Iterable[Sequence[float]]) -> dict[str, list[float]] | None:
+    """Percentiles of the step size in bins of t; None without steps.
 
+    Args:
+        step_times: The step times of some samples, from T to the end. Steps towards more noise, as
+            `restart` makes, are left out.
 
-def summary(t: Tensor, h: Tensor) -> dict[str, list[float]] | None:
-    """Quantiles of h in bins of t, both (K,): {"t": falling bin centres, "p10", "p50", "p90"}; None without steps."""
+    Returns:
+        {"t": bin centres, falling, "p10", "p50", "p90"}.
+    """
+    pairs = [(t, t - after) for times in step_times for t, after in pairwise(times)]
+    steps = torch.tensor([(t, h) for t, h in pairs if h > 0], dtype=torch.float32)
+    t, h = steps.reshape(-1, 2).T
     bins = (t * BINS).long().clamp(max=BINS - 1)
     result: dict[str, list[float]] = {"t": [], **{name: [] for name in QUANTILES}}
     for number in range(BINS - 1, -1, -1):
-        here = h[bins == number]
-        if len(here) < LEAST:
+        sizes = h[bins == number]
+        if len(sizes) < MIN_STEPS:
             continue
         result["t"].append((number + 0.5) / BINS)
         for name, q in QUANTILES.items():
-            result[name].append(float(here.quantile(q)))
+            result[name].append(float(sizes.quantile(q)))
     return result if result["t"] else None

@@ -103,8 +103,16 @@ class RunSettings(Struct, kw_only=True):
     precision: Annotated[str, _about("of the network's arithmetic")]
     compiled: bool
     format: Literal["png", "npz", "none"] | UnsetType = UNSET
+    arrays: Annotated[
+        list[Literal["x", "times"]] | UnsetType,
+        _about(
+            "stored beside the images of .npz files: x, the states; times, the step times of the "
+            "first samples"
+        ),
+    ] = UNSET
     grid: Annotated[
-        Annotated[list[Positive], Meta(min_length=2)] | UnsetType, _about("rows and columns")
+        Annotated[list[Positive], Meta(min_length=2)] | UnsetType,
+        _about("rows and columns; absent from runs without a grid"),
     ] = UNSET
     versions: dict[str, str]
 

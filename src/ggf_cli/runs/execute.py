@@ -13,7 +13,7 @@ import torch
 
 from ggf_cli import __version__
 from ggf_cli.engine import Engine, Progress
-from ggf_cli.errors import OutputError, SolveError
+from ggf_cli.errors import JobError, OutputError, SolveError, first_line
 from ggf_cli.runs.background import background
 from ggf_cli.runs.distributed import Job
 from ggf_cli.runs.folder import OutputFolder
@@ -27,6 +27,7 @@ from ggf_cli.runs.run_log import as_json, as_ranges, run_log
 from ggf_cli.runs.writer import RunWriter, Spent
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.memory import out_of_memory
+from ggf_cli.trace import Trace
 
 # Seconds that rank 0 waits for the other workers after an interruption.
 PATIENCE_S = 5.0
@@ -144,10 +145,10 @@ def _draw_and_conclude(
     )
     if earlier:
         _note_resumed(earlier, writer, plan, observer)
-    settings = earlier.frame if earlier else plan.settings
+    settings = earlier.settings if earlier else plan.settings
     left = [index for index in wanted if index not in writer.finished]
     if job:
-        job.broadcast({"frame": settings, "launch": launch, "left": as_ranges(left)})
+        job.broadcast({"settings": settings, "launch": launch, "left": as_ranges(left)})
     if engine.model.compiled:
         with observer.busy("compiling the network"):
             compilation.warm_up(engine.model, engine.batch_size)
@@ -166,6 +167,12 @@ def _draw_and_conclude(
             _wait_for_workers(job, engine, stop, show)
             if history := read_history(path):
                 writer.collect(history)
+            if reason := job.failure():
+                failure = SolveError(reason)
+        elif job and failure:
+            # Workers need not draw further samples.
+            with suppress(JobError):
+                job.fail(first_line(failure))
     return _conclude(plan, writer, settings, failure, load_s, observer)
 
 
@@ -180,14 +187,14 @@ def _draw(
 ) -> Exception | None:
     """Run the engine into the writer until the end or an interruption; the error that ended it."""
     batch_size = engine.batch_size
+    trace = Trace(writer.traced, engine.model.sde.T)
 
     def on_tick(progress: Progress) -> None:
         nonlocal batch_size
         if engine.batch_size < batch_size:
-            observer.warn(
-                f"out of memory at batch size {batch_size}: going on with {engine.batch_size}"
-            )
+            observer.out_of_memory(batch_size, engine.batch_size)
             batch_size = engine.batch_size
+        trace.update(progress)
         show(progress)
         queue.check()
         if stop() and progress.running:
@@ -197,7 +204,8 @@ def _draw(
     try:
         with background(writer.add, writer.room) as queue, suppress(KeyboardInterrupt):
             for finished in samples:
-                queue.put(finished, writer.spent())
+                trace.finish(finished)
+                queue.put(finished, writer.spent(), trace.times.get(finished.index, ()))
         writer.end()
         if job:
             job.done()
@@ -286,7 +294,7 @@ def _note_resumed(
     if earlier.left_out:
         more = f", and {len(earlier.left_out) - 1} more" if earlier.left_out[1:] else ""
         observer.note(f"left out of the journal: {earlier.left_out[0]}{more}")
-    for warning in reproducibility_warnings(earlier.frame, plan.settings):
+    for warning in reproducibility_warnings(earlier.settings, plan.settings):
         observer.note(warning)
 
 

@@ -22,7 +22,7 @@ from ggf_cli.runs.layout import JOURNALS, MAX_LOG, RUN_LOG
 SCHEMA = "ggf-journal/1"
 
 # Bytes. A line of a sample has some 250, ten million samples 2.5e9; the first line may list as many indices.
-MAX_JOURNAL, MAX_FRAME, MAX_LINE = 2**33, 2**29, 2**16
+MAX_JOURNAL, MAX_SETTINGS, MAX_LINE = 2**33, 2**29, 2**16
 MANY = 100_000  # sessions of a run, and lines that are told to be left out
 
 
@@ -31,7 +31,7 @@ class History:
     """What the journals of a run say.
 
     Attributes:
-        frame: What the run is.
+        settings: What the run is.
         records: {index: line} of the finished samples.
         shards: {name: sha256} of the .npz files that are complete.
         sessions: Of each process that worked on it: "started_at", "launch", "rank", "device", "versions", "samples" (how many it
@@ -39,7 +39,7 @@ class History:
         left_out: Where a line was left out and why, for each (of the first `MANY`) that is whole and of no use.
     """
 
-    frame: dict[str, Any]
+    settings: dict[str, Any]
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     shards: dict[str, str] = field(default_factory=dict)
     sessions: list[dict[str, Any]] = field(default_factory=list)
@@ -51,14 +51,14 @@ class History:
         return 1 + max((session.get("launch", 0) for session in self.sessions), default=-1)
 
 
-def read_frame(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """The first line of a journal: which run it is about.
 
     Raises:
         OutputError: It cannot be read, or does not say.
     """
     try:
-        return _frame(path, _entries(path))
+        return _settings(path, _entries(path))
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
 
@@ -74,8 +74,8 @@ def read_history(folder: Path) -> History | None:
     try:
         for path in journals(folder) if is_there(first) else ():
             entries = _entries(path)
-            frame = _frame(path, entries)
-            history = history or History(frame=frame)
+            settings = _settings(path, entries)
+            history = history or History(settings=settings)
             _take(path, entries, history)
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
@@ -86,10 +86,12 @@ def batch_size_of(folder: Path) -> int | None:
     """Rows per network call of the run in a folder; None if there is none, or no telling."""
     with suppress(OSError, ValueError, RecursionError, AttributeError, OutputError):
         path = journal_path(folder, 0)
-        frame = (
-            read_frame(path) if is_there(path) else json.loads(read_file(folder / RUN_LOG, MAX_LOG))
+        settings = (
+            read_settings(path)
+            if is_there(path)
+            else json.loads(read_file(folder / RUN_LOG, MAX_LOG))
         )
-        rows = frame.get("batch_size")
+        rows = settings.get("batch_size")
         return rows if type(rows) is int and 1 <= rows < 2**63 else None
     return None
 
@@ -135,7 +137,7 @@ def written_by(folder: Path) -> Iterator[str]:
 def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: History) -> None:
     """Read one journal to its end."""
     session: dict[str, Any] = {}
-    most = history.frame.get("num_samples", MAX_JOURNAL)
+    most = history.settings.get("num_samples", MAX_JOURNAL)
     most = most if type(most) is int else MAX_JOURNAL
     for number, entry in entries:
         kind = next((key for key in JOURNAL_LINES if key in entry), None)
@@ -163,7 +165,7 @@ def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: Hi
         session["spent"] = entry.get("spent", session.get("spent"))
 
 
-def _frame(path: Path, entries: Iterator[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+def _settings(path: Path, entries: Iterator[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
     """The first line of a journal, if it is one."""
     number, entry = next(entries, (1, {}))
     if number != 1 or entry.get("schema") != SCHEMA:
@@ -176,7 +178,7 @@ def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number, content) of the lines that are whole: the last may be cut short, and a power failure may leave zeros."""
     with open_file(path, MAX_JOURNAL) as file:
         number = 0
-        while line := file.readline(MAX_LINE if number else MAX_FRAME):
+        while line := file.readline(MAX_LINE if number else MAX_SETTINGS):
             number += 1
             while not line.endswith(b"\n") and (rest := file.readline(MAX_LINE)):
                 line = b"\n" * rest.endswith(b"\n")  # too long to be of ours

@@ -35,7 +35,7 @@ from ggf_cli.runs.history import (
     is_there,
     journal_path,
     journals,
-    read_frame,
+    read_settings,
 )
 from ggf_cli.runs.layout import PARTS, remove_tree, write_atomically, write_error
 from ggf_cli.runs.resume import setting_changes
@@ -49,20 +49,20 @@ class Journal:
 
     Args:
         folder: Of the run.
-        frame: What the run is; the first line of a journal that does not exist yet.
+        settings: What the run is; the first line of a journal that does not exist yet.
         rank: Which process of the run this is.
 
     Raises:
         OutputError: Disk full, or not writable; so do the methods.
     """
 
-    def __init__(self, folder: Path, frame: Mapping[str, Any], rank: int = 0) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], rank: int = 0) -> None:
         self._path = journal_path(folder, rank)
         try:
             if not is_there(self._path):
-                write_atomically(self._path, _line({"schema": SCHEMA, **frame}), durable=True)
+                write_atomically(self._path, _line({"schema": SCHEMA, **settings}), durable=True)
             else:
-                self._check(frame)
+                self._check(settings)
             self._file = open_to_append(self._path)
             try:
                 self._length = _whole_lines(self._path)
@@ -75,9 +75,9 @@ class Journal:
         self._unsynced: list[Path] = []
         self._next_sync = monotonic() + SYNC_EVERY_S
 
-    def _check(self, frame: Mapping[str, Any]) -> None:
+    def _check(self, settings: Mapping[str, Any]) -> None:
         """Refuse to go on with the journal of another run."""
-        if different := setting_changes(read_frame(self._path), frame):
+        if different := setting_changes(read_settings(self._path), settings):
             raise OutputError(
                 f"{self._path} is of a run with other settings: {'; '.join(different)}",
                 hint="remove it, or give another folder with --out",

@@ -22,6 +22,15 @@ class RunObserver:
     def warn(self, text: str) -> None:
         """A change of the run that a caller should see even if it wants no remarks, one sentence."""
 
+    def out_of_memory(self, before: int, batch_size: int) -> None:
+        """Memory ran out; the run continues with a smaller batch size.
+
+        Args:
+            before: The batch size at which memory ran out.
+            batch_size: The batch size from now on.
+        """
+        self.warn(f"out of memory at batch size {before}: going on with {batch_size}")
+
     def busy(self, activity: str) -> AbstractContextManager[None]:
         """A context around work before sampling, such as the compilation of the network."""
         return nullcontext()

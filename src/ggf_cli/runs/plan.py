@@ -14,8 +14,8 @@ from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import find_job
 from ggf_cli.runs.images import TILE
-from ggf_cli.runs.run_log import as_ranges, run_frame
-from ggf_cli.runs.sample_files import Format
+from ggf_cli.runs.run_log import as_ranges, run_settings
+from ggf_cli.runs.sample_files import ExtraArray, Format
 from ggf_cli.runs.writer import are_images
 from ggf_cli.solvers.catalog import as_words
 
@@ -44,6 +44,8 @@ def plan_run(
     *,
     format: Format = "png",
     grid: tuple[int, int] | None = None,
+    draw_grid: bool = True,
+    arrays: Sequence[ExtraArray] = (),
     started_at: datetime | None = None,
     model_argument: str | None = None,
     config: str | None = None,
@@ -56,6 +58,9 @@ def plan_run(
         indices: Sample indices, each once.
         format: How samples are stored.
         grid: Rows and columns of the grid; None: near-square, `MAX_GRID` samples at most.
+        draw_grid: Draw a grid.
+        arrays: Arrays to store beside the images in format "npz": "x", the states, and "times", the
+            step times of the first samples.
         started_at: Time of the start; None: now.
         model_argument: The value of `ggf sample --model` that loads the model; None: the model's name.
         config: The value of `ggf sample --config`, if the model was loaded with one.
@@ -70,13 +75,14 @@ def plan_run(
     samples = {"n": len(indices)} if counted else {"indices": selection or as_ranges(indices)}
     first = {"model": model_argument or engine.model.name, "config": config, **samples}
     last = {"grid": grid and "x".join(map(str, grid)), "format": format}
-    settings = run_frame(
+    settings = run_settings(
         engine,
         indices,
         command=_command(engine, first, last),
         started_at=started_at or datetime.now().astimezone(),
         format=format,
-        grid=grid or near_square(min(len(indices), MAX_GRID)),
+        grid=(grid or near_square(min(len(indices), MAX_GRID))) if draw_grid else None,
+        arrays=arrays,
     )
     return RunPlan(engine=engine, indices=indices, settings=settings)
 

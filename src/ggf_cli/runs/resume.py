@@ -10,7 +10,7 @@ from typing import Any
 
 from ggf_cli.errors import OutputError
 from ggf_cli.runs.documents import RunSettings, violation
-from ggf_cli.runs.history import History, is_there, journal_path, read_frame, read_history
+from ggf_cli.runs.history import History, is_there, journal_path, read_history, read_settings
 from ggf_cli.runs.layout import RUN_LOG
 from ggf_cli.runs.load import find_record
 from ggf_cli.solvers.catalog import flag
@@ -38,7 +38,7 @@ def find_earlier_run(folder: Path, settings: Mapping[str, Any]) -> History | dic
     if not unended:
         log = find_record(folder / RUN_LOG).log
     # Before all of the journal is read: the journal of another run may be of any length.
-    if different := setting_changes(log or read_frame(journal), settings):
+    if different := setting_changes(log or read_settings(journal), settings):
         raise OutputError(
             f"{folder} holds a run with other settings: {'; '.join(different)}",
             hint="resume with the settings that it had, or give another folder with --out",
@@ -55,11 +55,11 @@ def setting_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     """Settings that make two runs different ones, each as "--seed was 0, is 1".
 
     Args:
-        before: The frame of a run, from its journal or its `run.json`; what an earlier version did not write is let pass.
-        now: The frame of the other.
+        before: The settings of a run, from its journal or its `run.json`; what an earlier version did not write is let pass.
+        now: The settings of the other.
 
     Raises:
-        OutputError: The former is no frame of a run.
+        OutputError: The former is no settings of a run.
     """
     told = {key: value for key, value in before.items() if key != "schema"}
     if told == (now := json.loads(json.dumps(now))):
@@ -94,19 +94,20 @@ def reproducibility_warnings(before: Mapping[str, Any], now: Mapping[str, Any]) 
     ]
 
 
-def _identity(frame: Mapping[str, Any]) -> dict[str, Any]:
-    model, solver = frame["model"], frame["solver"]
+def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    model, solver = settings["model"], settings["solver"]
     sde = {key: value for key, value in model["sde"].items() if key != "t_eps"}
     return {
         "the model": model["sha256"] or model["name"],
         "--config": model.get("config"),
         "the SDE": json.dumps(sde, sort_keys=True),
         "--solver": solver["name"],
-        "--t-eps": frame["t_eps"],
-        "the device": re.split("[ :(]", frame["device"])[0],
-        "the dtype": frame["dtype"],
-        "--compile": frame["compiled"],
-        **{flag(key): frame[key] for key in _OPTIONS if key in frame},
+        "--t-eps": settings["t_eps"],
+        "the device": re.split("[ :(]", settings["device"])[0],
+        "the dtype": settings["dtype"],
+        "--compile": settings["compiled"],
+        **{flag(key): settings[key] for key in _OPTIONS if key in settings},
+        "the arrays": list(settings.get("arrays", ())),
         **{flag(name): value for name, value in solver["options"].items()},
     }
 

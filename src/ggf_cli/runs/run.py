@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -15,7 +13,7 @@ from ggf_cli.runs.history import batch_size_of
 from ggf_cli.runs.observer import RunObserver
 from ggf_cli.runs.plan import plan_run
 from ggf_cli.runs.sample_files import Format
-from ggf_cli.runtime.interrupt import graceful_interrupt
+from ggf_cli.runtime.interrupt import interruptible
 from ggf_cli.sampling import choose_batch_size, unique_indices
 from ggf_cli.scalars import as_indices, shown
 from ggf_cli.score import ScoreModel
@@ -83,20 +81,10 @@ def run(
         batch_size = choose_batch_size(model, len(wanted))
     engine = Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe)
     plan = plan_run(engine, wanted, format=format, grid=grid)
-    with _interruptible() as stop:
+    with interruptible() as stop:
         result = execute(plan, folder, resume=resume, force=force, observer=observer, stop=stop)
     if result.failure:
         raise result.failure
     if result.interrupted:
         raise KeyboardInterrupt
     return result
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """`graceful_interrupt` where signals can be handled: in the main thread."""
-    if threading.current_thread() is threading.main_thread():
-        with graceful_interrupt() as stop:
-            yield stop
-    else:
-        yield lambda: False

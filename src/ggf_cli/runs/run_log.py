@@ -23,16 +23,17 @@ from ggf_cli.runs.documents import RUN_SCHEMA
 from ggf_cli.score import ScoreModel
 
 
-def run_frame(
+def run_settings(
     engine: Engine,
     indices: Sequence[int],
     *,
     command: str,
     started_at: datetime,
     format: str,
-    grid: tuple[int, int],
+    grid: tuple[int, int] | None,
+    arrays: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The part of the document that is known at the start: what the run is."""
+    """The settings of a run: the part of `run.json` that is decided at the start."""
     model, solver = engine.model, engine.solver
     return {
         "command": command,
@@ -51,13 +52,14 @@ def run_frame(
         "precision": model.precision,
         "compiled": model.compiled,
         "format": format,
-        "grid": list(grid),
+        **({"grid": list(grid)} if grid else {}),
+        **({"arrays": list(arrays)} if arrays else {}),
         "versions": versions("torch", "numpy", "pillow", "safetensors"),
     }
 
 
 def run_log(
-    frame: Mapping[str, Any],
+    settings: Mapping[str, Any],
     *,
     status: str,
     sessions: Sequence[Mapping[str, Any]],
@@ -70,7 +72,7 @@ def run_log(
     """Assemble the document; see the schema for what each key means.
 
     Args:
-        frame: What the run is.
+        settings: The settings of the run.
         status: How it ended.
         sessions: What each process did, as in `History`.
         running_nfe: Evaluations of the samples that were being drawn when it was interrupted.
@@ -87,7 +89,7 @@ def run_log(
     return {
         "schema": RUN_SCHEMA,
         "status": status,
-        **{key: value for key, value in frame.items() if key not in ("schema", "status")},
+        **{key: value for key, value in settings.items() if key not in ("schema", "status")},
         "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         "nfe": nfe_statistics(nfe),
         "steps": {

@@ -32,10 +32,13 @@ def work_on(plan: RunPlan, path: Path, job: Job, stop: Callable[[], bool]) -> in
         OutputError: The settings or the folder are not those of rank 0.
         GGFError: The worker could not continue.
     """
-    decision = job.receive()
+    try:
+        decision = job.receive(stop)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     if "exit" in decision:
         return int(decision["exit"])
-    settings, engine = decision["frame"], plan.engine
+    settings, engine = decision["settings"], plan.engine
     if different := setting_changes(settings, plan.settings):
         raise OutputError(
             f"its settings are not those of rank 0: {'; '.join(different)}",

@@ -7,7 +7,9 @@ caches compiled code on disk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -19,6 +21,8 @@ from ggf_cli.sde import expand_as_batch
 
 # The smaller batch size is the batch size divided by this.
 DRAIN = 4
+# The batch sizes that each compiled score has been called with by `warm_up`.
+_warm: WeakKeyDictionary[Callable[..., Tensor], set[int]] = WeakKeyDictionary()
 
 
 def compiled(model: ScoreModel) -> ScoreModel:
@@ -50,17 +54,21 @@ def batch_sizes(model: ScoreModel, batch_size: int) -> tuple[int, ...]:
 def warm_up(model: ScoreModel, batch_size: int) -> None:
     """Compile the network for the batch sizes of a run now, instead of in the first calls.
 
-    If memory runs out, this returns early; the engine then reduces the batch size.
+    A batch size that was compiled before takes no time. If memory runs out, this returns early; the engine then reduces the batch size.
 
     Raises:
         SolveError: There is no compiler, or it failed.
     """
     sde, device = model.sde, torch.device(model.device)
+    done = _warm.setdefault(model.score, set())
     for rows in batch_sizes(model, batch_size) if model.compiled else ():
+        if rows in done:
+            continue
         t = torch.full((rows,), sde.T, dtype=torch.float64, device=device)
         x = torch.zeros(rows, *model.shape, dtype=model.dtype, device=device)
         try:
             model.score(expand_as_batch(sde.sigma(t), x) * x, t)
+            done.add(rows)
         except Exception as error:
             if out_of_memory(error):
                 return

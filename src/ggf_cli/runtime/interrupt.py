@@ -1,8 +1,9 @@
-"""Ctrl-C, and a scheduler's SIGTERM, at a safe moment."""
+"""Handle Ctrl-C and SIGTERM at a safe moment."""
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,11 +14,11 @@ def graceful_interrupt(*, insist: bool = True) -> Iterator[Callable[[], bool]]:
     """Within this context the first Ctrl-C or SIGTERM only sets a flag.
 
     Args:
-        insist: A second Ctrl-C interrupts at once. Not so under a launcher, which passes on the one that the terminal has sent to
-            all processes already.
+        insist: A second Ctrl-C interrupts at once. Under a launcher this must be False: it passes on
+            the signal that the terminal has sent to all processes already.
 
     Yields:
-        A function that tells whether either has come.
+        A function that returns whether a signal has arrived.
     """
     pressed = False
 
@@ -35,3 +36,13 @@ def graceful_interrupt(*, insist: bool = True) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """`graceful_interrupt` in the main thread, the only one that can handle signals."""
+    if threading.current_thread() is threading.main_thread():
+        with graceful_interrupt() as stop:
+            yield stop
+    else:
+        yield lambda: False

@@ -55,7 +55,7 @@ def _cell(comparison: Comparison, cell: Cell) -> Iterator[dict[str, Any]]:
     }.items():
         numbers |= {f"{group}.{key}": (cell[group] or {}).get(key) for key in keys}
     numbers |= {key: cell[key] for key in _COSTS}
-    for repeat in range(cell["pieces"]) or [None]:
+    for repeat in range(len(cell["runs"])) or [None]:
         values = {} if repeat is None else _values(comparison, cell["quality"], repeat)
         yield {**about, "repeat": repeat, **numbers, **values, "best": cell["best"], "tied": cell["tied"]}  # fmt: skip
 

@@ -177,8 +177,8 @@ def whole(value: float) -> str:
 def _texts(comparison: Comparison, cell: Cell) -> Iterator[tuple[str, str]]:
     about = ["reference"] if cell["role"] == "reference" else []
     about += [cell["status"]] if cell["status"] != "done" and cell["nfe"] else []
-    if 0 < cell["pieces"] < comparison["repeats"]:
-        about.append(f"{cell['pieces']} of {comparison['repeats']} repeats")
+    if 0 < len(cell["runs"]) < comparison["repeats"]:
+        about.append(f"{len(cell['runs'])} of {comparison['repeats']} repeats")
     yield "label", cell["label"] + (f" ({', '.join(about)})" if about else "")
     yield "nfe", f"{cell['nfe']['mean']:,.0f}" if cell["nfe"] else cell["status"]
     for metric in comparison["metrics"]:

@@ -1,0 +1,152 @@
+"""`compare`: compare solvers from Python, as `ggf compare` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ggf_cli.comparison.lineup import DEFAULT, EPS_REL, MATCH, parse_contender
+from ggf_cli.comparison.observer import ComparisonObserver
+from ggf_cli.comparison.report import write_outputs
+from ggf_cli.comparison.request import BUDGET_S, CompareRequest, plan_comparison
+from ggf_cli.comparison.runner import Comparison
+from ggf_cli.errors import OptionError
+from ggf_cli.metrics.evaluator import Evaluator, make_evaluators
+from ggf_cli.metrics.registry import default_metrics
+from ggf_cli.runtime import compilation
+from ggf_cli.runtime.interrupt import interruptible
+from ggf_cli.score import ScoreModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonResult:
+    """A comparison that has ended or was interrupted.
+
+    Attributes:
+        folder: Its folder, with the report.
+        document: The content of its `compare.json`.
+    """
+
+    folder: Path
+    document: Mapping[str, Any]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the comparison was interrupted. The same request continues it."""
+        return bool(self.document["status"] == "interrupted")
+
+
+def compare(
+    model: ScoreModel,
+    solvers: Sequence[str] = (),
+    *,
+    out: str | Path,
+    eps_rel: Sequence[float] = EPS_REL,
+    nfe: Sequence[int] | str = MATCH,
+    preset: str | None = None,
+    n: int | None = None,
+    budget_s: float = BUDGET_S,
+    repeats: int | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    metrics: Sequence[str] = (),
+    reference: str | Path | None = None,
+    observer: ComparisonObserver | None = None,
+) -> ComparisonResult:
+    """Compare solvers on the same samples into a folder: report, figures and `compare.json`.
+
+    Sample i starts from the same prior noise in every cell. Each repeat of a cell is a run of its
+    own, in `cells` in the folder. An interrupted comparison continues if it is called again with the
+    same arguments.
+
+    Args:
+        model: A `ScoreModel`, from `load_model` or of your own.
+        solvers: Solvers with options, "adaptive:norm=linf"; none: a default set.
+        out: The folder of the comparison, created if it does not exist.
+        eps_rel: Tolerances of adaptive stochastic solvers.
+        nfe: Budgets of fixed-step solvers; "match": the NFE of each tolerance; "default": their own.
+        preset: A table of the paper, in place of solvers and settings.
+        n: Samples of a repeat; None: as many as the time budget allows.
+        budget_s: Time budget in seconds, if `n` is None.
+        repeats: Repeats, each with samples of its own.
+        seed: Random seed, in 0..2^63 - 1.
+        batch_size: Samples evaluated together; None: chosen.
+        metrics: Metrics, the first one decides; none: those of the model.
+        reference: A folder of real images, or a .npz file of their statistics.
+        observer: Callbacks for progress.
+
+    Returns:
+        The folder and the content of its `compare.json`.
+
+    Raises:
+        UsageError: A value is out of range, or the model has no metric.
+        OutputError: The folder cannot be used, or holds another comparison.
+        KeyboardInterrupt: The comparison was interrupted. What was drawn is in the folder.
+    """
+    contenders = tuple(map(parse_contender, solvers or (() if preset else DEFAULT)))
+    request = CompareRequest(
+        contenders=contenders,
+        model=model.name,
+        eps_rel=tuple(eps_rel),
+        nfe=nfe if isinstance(nfe, str) else tuple(nfe),
+        preset=preset,
+        n=n,
+        budget_s=budget_s,
+        repeats=repeats,
+        seed=seed,
+        metrics=tuple(metrics),
+        reference=None if reference is None else Path(reference),
+    )
+    evaluators = evaluators_of(request, model)
+    plan = plan_comparison(request, model, evaluators, Path(out), batch_size=batch_size)
+    comparison = Comparison(plan)
+    compilation.warm_up(model, plan.batch_size)
+    with interruptible() as stop:
+        result = draw_and_report(comparison, observer=observer, stop=stop)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return result
+
+
+def evaluators_of(request: CompareRequest, model: ScoreModel) -> list[Evaluator]:
+    """The evaluators of the requested metrics, else of those of the model.
+
+    Raises:
+        UsageError: The model has no metric, or the reference is of no use.
+    """
+    names = request.metrics or default_metrics(model, request.reference)
+    if not names:
+        raise OptionError(
+            f"there is nothing to compare samples of {model.name} with",
+            option="reference",
+            hint="give a folder of real images as reference (needs ggf-cli[fid])",
+        )
+    return make_evaluators(names, model, reference=request.reference, device=model.device)
+
+
+def draw_and_report(
+    comparison: Comparison,
+    *,
+    observer: ComparisonObserver | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> ComparisonResult:
+    """Draw a comparison, or what is left of it, and write its report.
+
+    Args:
+        comparison: The comparison.
+        observer: Callbacks.
+        stop: Called at every engine tick; True interrupts.
+
+    Raises:
+        OutputError: A file cannot be written.
+        JobError: The other processes of the job cannot be reached.
+    """
+    try:
+        document = comparison.run(observer, stop)
+    except KeyboardInterrupt:
+        document = comparison.result()
+    folder = comparison.folder
+    document = write_outputs(document, comparison.pictures(), folder)
+    return ComparisonResult(folder=folder, document=document)

@@ -1,0 +1,195 @@
+"""The document of a comparison as types: `compare.json`.
+
+The types are the one definition: reading checks against them, and the JSON schema in
+`ggf_cli/schemas` is generated from them (`python -m ggf_cli.comparison.documents`). A reader ignores
+keys that it does not have, since a later version may write more.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ggf_cli.runs.documents import (
+    Amount,
+    Count,
+    DateTime,
+    FileLog,
+    ModelSettings,
+    NFEStatistics,
+    Number,
+    OptionValue,
+    Positive,
+    Share,
+    Steps,
+    json_schema,
+)
+
+COMPARE_SCHEMA = "ggf-compare/2"
+# Compared with version 2, `pieces` counts the repeats, whose samples are in `samples/*.npz`.
+FORMER_SCHEMA = "ggf-compare/1"
+
+Values = Annotated[list[Number], Meta(min_length=1)]
+
+
+def _about(description: str) -> Meta:
+    return Meta(description=description)
+
+
+class ComparedModel(ModelSettings, kw_only=True):
+    """The model of a comparison."""
+
+    exact: Annotated[bool, _about("its score and its distribution are known exactly")]
+    summary: str | None
+
+
+class FloorLog(Struct, kw_only=True):
+    """The metric of as many real or exact samples."""
+
+    values: Values
+    mean: Number
+    se: Amount | None
+    what: str
+
+
+class MetricLog(Struct, kw_only=True):
+    """A metric of a comparison."""
+
+    name: str
+    title: str
+    summary: str
+    lower_is_better: bool
+    digits: Annotated[int, Meta(ge=0, le=12, description="decimals to print")]
+    floor: FloorLog | None
+    notes: list[str]
+
+
+class Quality(Struct, kw_only=True):
+    """A metric of a cell."""
+
+    values: Annotated[Values, _about("one for each repeat")]
+    groups: Annotated[
+        Values,
+        _about("numbers for groups of samples, with the mean and the variance of the value"),
+    ]
+    mean: Number
+    se: Annotated[Amount | None, _about("standard error; null for one group")]
+
+
+class StepSizes(Struct, kw_only=True):
+    """Percentiles of accepted step sizes in bins of t; null in a bin without steps."""
+
+    t: Annotated[list[Number], _about("bin centres, falling")]
+    p10: list[Number | None]
+    p50: list[Number | None]
+    p90: list[Number | None]
+
+
+class Published(Struct, kw_only=True):
+    """The numbers of the paper for a setting."""
+
+    nfe: Amount | None
+    fid: Amount | None
+
+
+class CellLog(Struct, kw_only=True):
+    """A cell: one solver with one set of options. Measured fields are null unless it is done."""
+
+    id: Annotated[str, _about("unique; the name of its folder in `cells`")]
+    label: str
+    series: Annotated[str, _about("cells of one series are one line in the plots")]
+    solver: str
+    options: Annotated[dict[str, OptionValue], _about("every option of the solver")]
+    given: Annotated[dict[str, OptionValue], _about("the options that are not at their defaults")]
+    adaptive: bool
+    role: Annotated[
+        Literal["contender", "matched", "reference"],
+        _about("matched: run at the mean NFE of the cell that `matches` names"),
+    ]
+    matches: Annotated[str | None, _about("id of a cell")]
+    status: Literal["done", "failed", "pending"]
+    error: str | None
+    command: Annotated[str, _about("draws samples with this setting")]
+    runs: Annotated[
+        list[str] | UnsetType, _about("the folder of the run of each repeat that was drawn")
+    ] = UNSET
+    pieces: Annotated[Count | UnsetType, _about(f"{FORMER_SCHEMA}: repeats drawn")] = UNSET
+    quality: Annotated[dict[str, Quality], _about("by the name of the metric")]
+    nfe: NFEStatistics | None
+    nfe_counts: Annotated[dict[str, Count] | None, _about("{NFE: number of samples with it}")]
+    steps: Steps | None
+    lost: Annotated[Count | None, _about("samples that did not reach the end")]
+    utilisation: Annotated[
+        Share | None, _about("evaluations that a sample needed / rows_evaluated")
+    ]
+    rows_evaluated: Annotated[Count | None, _about("rows over all network calls")]
+    network_calls: Count | None
+    seconds: Amount | None
+    images_per_s: Amount | None
+    evaluations_per_s: Amount | None
+    peak_memory_bytes: Annotated[
+        Count | None,
+        _about("of the device's allocator on CUDA, of the whole process elsewhere"),
+    ]
+    step_sizes: StepSizes | None
+    published: Published | None
+    best: Annotated[bool, _about("best mean of the first metric")]
+    tied: Annotated[
+        bool, _about("no significant difference from the best (95 %, paired over groups)")
+    ]
+
+
+class Recommendation(Struct, kw_only=True):
+    """The cheapest setting whose quality is within a share of the best."""
+
+    overall: Annotated[str | None, _about("id of a cell")]
+    by_series: dict[str, str]
+    within: Amount
+    text: str
+
+
+class CompareLog(Struct, kw_only=True):
+    """compare.json of ggf compare"""
+
+    schema: Literal["ggf-compare/2", "ggf-compare/1"]
+    status: Annotated[
+        Literal["completed", "interrupted"], _about("interrupted: some cells are pending")
+    ]
+    command: Annotated[str, _about("repeats the comparison, with every default spelled out")]
+    started_at: DateTime
+    finished_at: DateTime
+    model: ComparedModel
+    device: str
+    precision: str
+    compiled: bool
+    batch_size: Positive
+    versions: dict[str, str]
+    seed: Count
+    n: Annotated[Positive, _about("samples of one repeat of one cell")]
+    repeats: Annotated[
+        Positive,
+        _about("repeat r has the sample indices r n .. r n + n - 1 of the seed, in every cell"),
+    ]
+    budget_s: Annotated[Amount | None, _about("time that n was chosen for")]
+    preset: str | None
+    notes: list[str]
+    metrics: Annotated[
+        list[MetricLog], _about("the first one decides; empty where the model has no reference")
+    ]
+    cells: list[CellLog]
+    findings: list[str]
+    recommendation: Annotated[Recommendation | None, _about("null without metrics")]
+    files: list[FileLog]
+
+
+def main() -> None:
+    """Write the schema file of the package."""
+    path = Path(__file__).parents[1] / "schemas/compare-2.json"
+    path.write_text(json.dumps(json_schema(CompareLog, COMPARE_SCHEMA), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

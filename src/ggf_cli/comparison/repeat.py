@@ -1,0 +1,99 @@
+"""A repeat of a cell: a run, and its results as a comparison uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ggf_cli.metrics.evaluator import Evaluator
+from ggf_cli.runs.load_samples import RunSamples
+from ggf_cli.runs.writer import are_images
+
+# Samples of each cell in the figure of samples.
+PICTURES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """Results of one repeat of a cell. The samples themselves stay on the disk.
+
+    Attributes:
+        run: The folder of the run, relative to that of the comparison.
+        nfe: Evaluations of each sample by rising index, (N,) int64.
+        lost: Number of samples that did not reach the end.
+        accepted: Accepted steps, in all.
+        rejected: Rejected attempts, in all.
+        network_calls: Network calls.
+        rows_evaluated: Rows over all calls.
+        seconds: Wall time of sampling.
+        peak_memory_bytes: Peak memory; None if unknown.
+        step_times: Step times of the first samples.
+        pictures: The first samples, (k, C, H, W) uint8; empty if samples are not images.
+    """
+
+    run: str
+    nfe: np.ndarray
+    lost: int
+    accepted: int
+    rejected: int
+    network_calls: int
+    rows_evaluated: int
+    seconds: float
+    peak_memory_bytes: int | None
+    step_times: list[list[float]]
+    pictures: Tensor
+
+    @property
+    def mean_nfe(self) -> float:
+        """Mean evaluations of a sample."""
+        return float(self.nfe.mean())
+
+
+def make_repeat(run: str, log: Mapping[str, Any], samples: RunSamples | None) -> Repeat:
+    """Collect the results of a run.
+
+    Args:
+        run: The folder of the run, relative to that of the comparison.
+        log: The content of its `run.json`.
+        samples: Its samples; None if none reached the end.
+    """
+    by_index = sorted(log["samples"], key=lambda sample: sample["index"])
+    drawn = samples is not None and are_images(tuple(log["model"]["shape"]))
+    return Repeat(
+        run=run,
+        nfe=np.array([sample["nfe"] for sample in by_index], np.int64),
+        lost=sum(sample["status"] != "done" for sample in by_index),
+        accepted=log["steps"]["accepted"],
+        rejected=log["steps"]["rejected"],
+        network_calls=log["network_calls"],
+        rows_evaluated=log["rows_evaluated"],
+        seconds=log["timing"]["sample_s"],
+        peak_memory_bytes=log["peak_memory_bytes"],
+        step_times=[t.tolist() for t in samples.step_times if len(t)] if samples else [],
+        pictures=_images(samples)[:PICTURES].clone() if samples and drawn else torch.zeros(0),
+    )
+
+
+def evaluate(samples: RunSamples, evaluators: Sequence[Evaluator]) -> dict[str, list[float]]:
+    """The group values of each metric, see `Evaluator.groups`.
+
+    Raises:
+        UsageError: A metric cannot evaluate the samples.
+    """
+    images = _images(samples)
+    x = images if samples.x is None else torch.from_numpy(samples.x)
+    return {
+        evaluator.name: evaluator.groups(x if evaluator.sample_form == "x" else images)
+        for evaluator in evaluators
+    }
+
+
+def _images(samples: RunSamples) -> Tensor:
+    """The images as (M, C, H, W) uint8; the states if samples are not images."""
+    images = torch.from_numpy(samples.images)
+    return images.permute(0, 3, 1, 2).contiguous() if images.dtype == torch.uint8 else images

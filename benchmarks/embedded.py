@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ggf_cli.metrics.ffd import FFD
 from ggf_cli.metrics.nearest import nearest_distances
+from ggf_cli.runs.load_samples import load_samples
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from fashion_mnist import load
@@ -43,12 +44,13 @@ def main() -> None:
     print("| | FFD of all | classes, least–most | nearest training image, median (1 %) |")
     print("|---|---|---|---|")
     for cell in document["cells"]:
-        paths = [
-            folder / "samples" / f"{cell['id']}-{repeat}.npz" for repeat in range(cell["pieces"])
-        ]
-        if paths:
-            images = np.concatenate([np.load(path)["images"] for path in paths])
-            print(row(cell["label"], torch.from_numpy(images).float() / 255, ffd, training))
+        runs = [folder / run for run in cell["runs"]]
+        logs = [json.loads((run / "run.json").read_text()) for run in runs]
+        samples = map(load_samples, runs, logs)
+        parts = [found.images for found in samples if found]
+        if parts:
+            images = torch.from_numpy(np.concatenate(parts)).permute(0, 3, 1, 2).float() / 255
+            print(row(cell["label"], images, ffd, training))
     print(row("test images", (load(train=False)[0] + 1) / 2, ffd, training))
 
 

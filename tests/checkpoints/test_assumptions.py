@@ -8,15 +8,16 @@ import torch
 
 import ggf_cli
 from command import ggf, read_log
-from comparison_requests import request
+from comparison_requests import plan
 from ggf_cli.checkpoints import native, score_sde
 from ggf_cli.checkpoints.load import load_model
+from ggf_cli.comparison.cell_runs import plan_cell_run
 from ggf_cli.comparison.lineup import EPS_REL, parse_contender
-from ggf_cli.comparison.pieces import settings_of as settings_of_piece
-from ggf_cli.comparison.request import Wish, decide
+from ggf_cli.comparison.request import CompareRequest, plan_comparison
 from ggf_cli.comparison.runner import Comparison
 from ggf_cli.engine import Engine
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
+from ggf_cli.runs.resume import setting_changes
 from ggf_cli.sde import VPSDE
 from ggf_cli.solvers import make_solver
 from problems import gaussian_model
@@ -127,24 +128,27 @@ def test_compare_tells_what_is_assumed(small, tmp_path):
 def test_the_command_of_a_comparison_says_the_config(mixture):
     wanted = {"preset": None, "budget_s": 1.0, "reference": None, "metrics": (), "seed": 0}
     wanted |= {"contenders": (parse_contender("em:steps=5"),), "eps_rel": EPS_REL, "nfe": "match"}
-    plain = Wish(model="a.pth", n=8, repeats=1, **wanted)
+    plain = CompareRequest(model="a.pth", n=8, repeats=1, **wanted)
     said = replace(plain, config=CONFIG)
-    assert "config" not in plain.words()  # the name of its folder comes from these
-    assert said.words() != plain.words()
-    command = decide(said, mixture, [], Path("none"), batch_size=4, summary=None).command
+    assert "config" not in plain.key()  # the name of its folder comes from these
+    assert said.key() != plain.key()
+    command = plan_comparison(said, mixture, [], Path("none"), batch_size=4).command
     assert f"--model a.pth --config {CONFIG} " in command
 
 
 def test_a_comparison_records_what_is_said_and_assumed(tmp_path):
     provenance = {"config": CONFIG, "assumptions": ["beta_max is assumed"]}
     model = replace(gaussian_model(VPSDE(), dtype=torch.float32), provenance=provenance)
-    wanted = request(tmp_path, model=model, config=CONFIG, notes=["a note"])
+    wanted = plan(tmp_path, model=model, config=CONFIG, notes=["a note"])
     document = Comparison(wanted).result()
     assert document["notes"] == ["a note", "beta_max is assumed"]
     assert all(f"--config {CONFIG} " in cell["command"] for cell in document["cells"])
     engines = [Engine(m, make_solver("em")) for m in (model, replace(model, provenance=None))]
-    first, second = (settings_of_piece(engine, range(2)) for engine in engines)
-    assert first != second
+    first, second = (
+        plan_cell_run(engine, range(2), keep_x=False, model_argument="g", config=None).settings
+        for engine in engines
+    )
+    assert "--config" in setting_changes(first, second)[0]
 
 
 @pytest.mark.parametrize("assumptions", [3, "text", [1], {"a": "b"}, None])

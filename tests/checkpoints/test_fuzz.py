@@ -34,12 +34,13 @@ from fuzzing import NUMBER, TEXT, VALUE, as_json, edited_bytes, edited_json, kep
 from ggf_cli.checkpoints import native, score_sde, tensors
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.checkpoints.manifest import find_manifest, find_model, read_manifest
-from ggf_cli.comparison import pieces
 from ggf_cli.comparison.folder import read_document
+from ggf_cli.files import sha256_of
 from ggf_cli.metrics.reference_files import ImageFolder, read_statistics
 from ggf_cli.networks.mixture import two_dimensional
 from ggf_cli.networks.unet import UNet
 from ggf_cli.runs.load import find_record
+from ggf_cli.runs.load_samples import load_samples
 from ggf_cli.runs.summary import run_facts
 from ggf_cli.sde import VPSDE
 from png_files import png_chunk
@@ -162,18 +163,21 @@ def statistics_file(compressed):
 
 
 @cache
-def piece_file():
+def samples_file():
+    """The .npz file of a run of a comparison."""
     import ggf_cli
+    from ggf_cli.comparison.cell_runs import plan_cell_run
     from ggf_cli.engine import Engine
+    from ggf_cli.runs.execute import execute
 
     engine = Engine(
         ggf_cli.load_model("mixture"), ggf_cli.solvers.make_solver("em", {"steps": 2}), batch_size=2
     )
-    piece = pieces.draw(engine, range(2), keep_x=False, on_tick=lambda _: None)
-    path = run_folder().parent / "piece.npz"
-    pieces.keep(path, piece, {"seed": 0})
-    assert pieces.kept(path, {"seed": 0}) is not None
-    return path.read_bytes()
+    plan = plan_cell_run(engine, range(2), keep_x=True, model_argument="mixture", config=None)
+    folder = run_folder().parent / "cell"
+    result = execute(plan, folder)
+    assert load_samples(folder, result.log) is not None
+    return (folder / "samples.npz").read_bytes()
 
 
 CONFIG = {
@@ -281,9 +285,9 @@ def read_reference(content, folder):
     read_statistics(path, 4)
 
 
-def read_piece(content, folder):
-    (folder / "piece.npz").write_bytes(content)
-    pieces.kept(folder / "piece.npz", {"seed": 0})
+def read_samples(content, folder):
+    (folder / "samples.npz").write_bytes(content)
+    load_samples(folder, {"files": [{"path": "samples.npz", "sha256": sha256_of(content)}]})
 
 
 def read_images(content, folder):
@@ -404,7 +408,7 @@ def kinds():
         "compare.json": Kind(st.one_of(edited_json(comparison()).map(as_json), edited_bytes(as_json(comparison()))), read_comparison),
         "registry": Kind(st.one_of(edited_bytes(block), edited_bytes(registry), registries()), read_registry),
         "statistics": Kind(st.one_of(*(edited_bytes(statistics_file(c)) for c in (False, True))), read_reference, 60),
-        "pieces": Kind(edited_bytes(piece_file()), read_piece, 30),
+        "samples": Kind(edited_bytes(samples_file()), read_samples, 30),
         "images": Kind(st.one_of(*(edited_bytes(image_file(f)) for f in ("PNG", "JPEG", "GIF", "TIFF"))), read_images, 30),
         "sample": Kind(_COMMANDS, sample, 40),
         "commands": Kind(_OTHERS, command_line, 40),
@@ -459,7 +463,7 @@ def _size(value):
     return len(value) if isinstance(value, bytes) else 10_000
 
 
-NAMES = ["safetensors", "safetensors-header", "torch-zip", "torch-pickle", "torch-legacy", "torch-content", "diffusers", "diffusers-scheduler", "png", "run.json", "journal", "compare.json", "registry", "statistics", "pieces", "images", "sample", "commands"]  # fmt: skip
+NAMES = ["safetensors", "safetensors-header", "torch-zip", "torch-pickle", "torch-legacy", "torch-content", "diffusers", "diffusers-scheduler", "png", "run.json", "journal", "compare.json", "registry", "statistics", "samples", "images", "sample", "commands"]  # fmt: skip
 
 
 def fuzz(name, examples, *, derandomize, use=attempt):

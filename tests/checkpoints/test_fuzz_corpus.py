@@ -11,11 +11,12 @@ from command import ggf
 from comparisons import single
 from fuzzing import kept_promise
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.comparison import pieces
 from ggf_cli.comparison.folder import read_document
 from ggf_cli.errors import ConfigError, OutputError, UsageError
+from ggf_cli.files import sha256_of
 from ggf_cli.metrics.reference_files import read_statistics
 from ggf_cli.runs.load import find_record
+from ggf_cli.runs.load_samples import load_samples
 from manifests import GOOD_MANIFEST
 
 
@@ -78,7 +79,7 @@ def test_a_comparison_of_any_size_is_not_read(tmp_path):
 def arrays(damage, first="mu"):
     """A compressed archive of arrays, the first of which is damaged."""
     buffer = io.BytesIO()
-    content = {"mu": np.zeros(4), "sigma": np.eye(4), "settings": np.array("{}")}
+    content = {"mu": np.zeros(4), "sigma": np.eye(4), "images": np.zeros((1, 2, 2, 1))}
     np.savez_compressed(buffer, **{first: content.pop(first)}, **content)
     content = bytearray(buffer.getvalue())
     directory = content.index(b"PK\x01\x02")
@@ -108,9 +109,12 @@ def test_statistics_that_are_damaged_are_refused(tmp_path, damage):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_piece_that_is_damaged_is_drawn_again(tmp_path, damage):
-    (tmp_path / "piece.npz").write_bytes(arrays(damage, first="settings"))
-    assert pieces.kept(tmp_path / "piece.npz", {}) is None
+def test_samples_of_a_run_that_are_damaged_are_refused(tmp_path, damage):
+    content = arrays(damage, first="images")
+    (tmp_path / "samples.npz").write_bytes(content)
+    log = {"files": [{"path": "samples.npz", "sha256": sha256_of(content)}]}
+    with pytest.raises(OutputError, match=r"cannot read .*samples.npz"):
+        load_samples(tmp_path, log)
 
 
 def test_the_damages_are_real():

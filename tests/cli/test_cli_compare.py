@@ -63,9 +63,9 @@ def test_the_same_words_go_on_in_the_same_folder(tmp_path, monkeypatch):
     first = compare("em", *QUICK, "-q")
     (folder,) = (tmp_path / "runs").iterdir()
     assert first.stdout.strip() == f"runs/{folder.name}"
-    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("samples/*")}
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/*")}
     assert compare("em", *QUICK, "-q").stdout == first.stdout
-    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("samples/*")} == kept
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/*")} == kept
     compare("em", *QUICK, "--seed", 1, "-q")
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
@@ -133,7 +133,7 @@ def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
         (["em", "adaptive", "--budget", "soon"], "a time like 90s"),
         (["em", "adaptive", "--repeats", "0"], "--repeats is 0"),
         (["em", "adaptive", "--precision", "fp8"], "auto, fp32, tf32, bf16, fp16"),
-        (["em", "--preset", "paper-cifar10"], "brings its own solvers"),
+        (["em", "--preset", "paper-cifar10"], "has its own solvers"),
         (["--preset", "paper-cifar"], "did you mean 'paper-cifar10'"),
         (["em", "adaptive", "--model", "nope"], "unknown model 'nope'"),
         (["em", "adaptive", "--reference", "nowhere"], "nowhere"),

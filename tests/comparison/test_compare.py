@@ -3,22 +3,26 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 
-from comparison_requests import cells_of, request
-from ggf_cli.comparison import pieces
+from command import ggf, read_log
+from comparison_requests import cells_of, plan
 from ggf_cli.comparison.analysis import T_975, Verdict, apart, difference, summarise
 from ggf_cli.comparison.budget import afford, parse_duration
 from ggf_cli.comparison.folder import read_document
 from ggf_cli.comparison.lineup import Contender, make_cells, parse_contender, spell
+from ggf_cli.comparison.observer import ComparisonObserver
 from ggf_cli.comparison.presets import PRESETS
-from ggf_cli.comparison.runner import Comparison, Watcher
+from ggf_cli.comparison.runner import Comparison
 from ggf_cli.comparison.speed import expected_nfe
-from ggf_cli.comparison.step_sizes import summary
+from ggf_cli.comparison.step_sizes import step_size_percentiles
 from ggf_cli.engine import Engine
 from ggf_cli.errors import OutputError, UsageError
+from ggf_cli.runs.images import to_uint8
+from ggf_cli.runs.load_samples import load_samples
 from ggf_cli.solvers import SOLVERS, make_solver
 from ggf_cli.solvers.catalog import read_catalog
 from problems import VE, VP, gaussian_model
@@ -125,7 +129,7 @@ def test_published_numbers_stand_where_they_belong():
 EXPECTED = {"adaptive-eps_rel=0.02": 200.0, "adaptive-eps_rel=0.1": 80.0, "em-steps=1000": 1001.0}
 
 
-def plan(rate, *, seconds=600.0, repeats=3, min_samples=100):
+def allocation(rate, *, seconds=600.0, repeats=3, min_samples=100):
     cells = cells_of("adaptive", eps_rel=(0.02, 0.1))
     return afford(
         cells, EXPECTED, rate=rate, seconds=seconds, repeats=repeats, min_samples=min_samples
@@ -133,22 +137,22 @@ def plan(rate, *, seconds=600.0, repeats=3, min_samples=100):
 
 
 def test_a_budget_buys_as_many_samples_as_fit():
-    rich = plan(10_000)
+    rich = allocation(10_000)
     assert len(rich.cells) == 3
     assert rich.repeats == 3
     assert 0.85 * 600 < rich.seconds <= 0.9 * 600
-    assert plan(20_000).n == pytest.approx(2 * rich.n, abs=2)
+    assert allocation(20_000).n == pytest.approx(2 * rich.n, abs=2)
     assert not rich.notes
 
 
 def test_a_small_budget_gives_up_settings_then_repeats_then_time():
-    poor = plan(700)  # 1281 evaluations a sample: 98 samples
+    poor = allocation(700)  # 1281 evaluations a sample: 98 samples
     assert [c.id for c in poor.cells] == ["adaptive-eps_rel=0.1", "em-steps=1000"]
     assert "adaptive-eps_rel=0.02 is left out" in poor.notes[0]
-    poorer = plan(450)
+    poorer = allocation(450)
     assert poorer.repeats == 2
     assert poorer.n >= 100
-    poorest = plan(10)
+    poorest = allocation(10)
     assert (poorest.n, poorest.repeats) == (100, 1)
     assert poorest.seconds > 600
 
@@ -173,12 +177,12 @@ def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing_else(tmp
         sizes.append(len(x))
         return plain.score(x, t)
 
-    class Told(Watcher):
-        def memory(self, batch_size):
+    class Told(ComparisonObserver):
+        def out_of_memory(self, batch_size):
             told.append(batch_size)
 
-    expected = Comparison(request(tmp_path / "plenty")).run()
-    comparison = Comparison(request(tmp_path / "scarce", model=replace(plain, score=score)))
+    expected = Comparison(plan(tmp_path / "plenty")).run()
+    comparison = Comparison(plan(tmp_path / "scarce", model=replace(plain, score=score)))
     result = comparison.run(Told())
     assert told == [4]  # once, and the cells that come later begin with it
     for cell, other in zip(result["cells"], expected["cells"], strict=True):
@@ -187,7 +191,7 @@ def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing_else(tmp
 
 
 def test_every_cell_is_drawn_judged_and_written_down(tmp_path):
-    result = Comparison(request(tmp_path)).run()
+    result = Comparison(plan(tmp_path)).run()
     assert result["status"] == "completed"
     assert read_document(tmp_path) == json.loads(json.dumps(result))
     by_id = {cell["id"]: cell for cell in result["cells"]}
@@ -196,7 +200,7 @@ def test_every_cell_is_drawn_judged_and_written_down(tmp_path):
     assert matched["command"].endswith(f"--solver em --nfe {matched['nfe']['max']}")
     assert by_id["em-steps=60"]["nfe"]["mean"] == 61
     for cell in result["cells"]:
-        assert cell["pieces"] == 2
+        assert len(cell["runs"]) == 2
         assert len(cell["quality"]["mean"]["values"]) == 2
         assert sum(cell["nfe_counts"].values()) == 24
         assert cell["nfe"]["total"] <= cell["rows_evaluated"]
@@ -205,40 +209,116 @@ def test_every_cell_is_drawn_judged_and_written_down(tmp_path):
     assert len(result["findings"]) == 3  # two pairs, and adaptive beside the reference
 
 
-def test_pieces_have_the_samples_of_their_indices(tmp_path):
+def test_a_repeat_is_a_run_with_the_samples_of_its_indices(tmp_path):
     model = gaussian_model(VP, dtype=torch.float32)
+    cells = cells_of("em:steps=20", "em:steps=5", nfe=(9,))
+    Comparison(plan(tmp_path, cells=cells, n=7)).run()
+    folder = tmp_path / "cells/em-steps=20/1"
+    assert [path.name for path in sorted(folder.iterdir())] == ["run.json", "samples.npz"]
+    log = read_log(folder)
+    assert log["indices"] == "7-13"
+    samples = load_samples(folder, log)
     engine = Engine(model, make_solver("em", {"steps": 20}), batch_size=5)
-    piece = pieces.draw(engine, range(7, 14), keep_x=True, on_tick=lambda progress: None)
-    alone = Engine(model, make_solver("em", {"steps": 20}), batch_size=5)
-    by_index = {sample.index: sample for sample in alone.run(range(14))}
-    assert torch.equal(piece.x, torch.stack([by_index[i].x for i in range(7, 14)]))
-    assert piece.nfe.tolist() == [21] * 7
+    expected = list(engine.run(range(7, 14)))
+    assert samples.index.tolist() == list(range(7, 14))
+    for x, image, sample in zip(samples.x, samples.images, expected, strict=True):
+        assert (x == sample.x.numpy()).all()
+        assert (image == to_uint8(sample.image)).all()
+    assert {sample["nfe"] for sample in log["samples"]} == {21}
     # 20 equal steps from 1 to t_eps, of each of the 7 samples
-    assert len(piece.step_h) == 7 * 20
-    assert piece.step_h == pytest.approx(torch.full((140,), (1 - 1e-3) / 20), rel=1e-4)
-    assert piece.step_t.max() == 1
+    assert [len(times) for times in samples.step_times] == [21] * 7
+    for times in samples.step_times:
+        assert times[0] == 1
+        assert -np.diff(times) == pytest.approx((1 - 1e-3) / 20, rel=1e-4)
 
-    pieces.keep(tmp_path / "a.npz", piece, {"seed": 0})
-    again = pieces.kept(tmp_path / "a.npz", {"seed": 0})
-    assert torch.equal(again.images, piece.images)
-    assert again.seconds == piece.seconds
-    assert pieces.kept(tmp_path / "a.npz", {"seed": 1}) is None
-    content = (tmp_path / "a.npz").read_bytes()
-    (tmp_path / "a.npz").write_bytes(content[: len(content) // 2])
-    assert pieces.kept(tmp_path / "a.npz", {"seed": 0}) is None
+
+def test_a_run_whose_samples_are_damaged_is_drawn_again(tmp_path):
+    cells = cells_of("em:steps=20", "em:steps=5", nfe=(9,))
+    before = Comparison(plan(tmp_path, cells=cells)).run()
+    file = tmp_path / "cells/em-steps=20/1/samples.npz"
+    content, others = file.read_bytes(), drawn(tmp_path)
+    file.write_bytes(content[: len(content) // 2])
+    told = []
+
+    class Told(ComparisonObserver):
+        def warn(self, text):
+            told.append(text)
+
+    after = Comparison(plan(tmp_path, cells=cells)).run(Told())
+    assert file.read_bytes() == content
+    assert len(told) == 1
+    assert "em-steps=20/1 is drawn again: cannot read" in told[0]
+    key = "cells/em-steps=20/1/samples.npz"
+    assert {k: v for k, v in drawn(tmp_path).items() if k != key} == {
+        k: v for k, v in others.items() if k != key
+    }
+    for cell, other in zip(after["cells"], before["cells"], strict=True):
+        assert cell["quality"] == other["quality"]
+
+
+def test_a_comparison_that_is_killed_within_a_run_continues_sample_by_sample(tmp_path):
+    """Finished samples of the run that was drawn are kept."""
+    whole = Comparison(plan(tmp_path / "whole")).run()
+    finished = 0
+
+    class Watch(ComparisonObserver):
+        def tick(self, progress):
+            nonlocal finished
+            finished = progress.finished
+
+    comparison = Comparison(plan(tmp_path / "part", batch_size=2))
+    with pytest.raises(KeyboardInterrupt):
+        comparison.run(Watch(), stop=lambda: finished >= 4)
+    [journal] = (tmp_path / "part").rglob("journal-0.jsonl")
+    kept = [
+        json.loads(line)["index"]
+        for line in journal.read_text().splitlines()[1:]
+        if '"index"' in line
+    ]
+    assert 4 <= len(kept) < 12
+    ticks = []
+
+    class First(ComparisonObserver):
+        def tick(self, progress):
+            ticks.append(progress.finished)
+
+    result = Comparison(plan(tmp_path / "part", batch_size=2)).run(First())
+    assert ticks[0] >= len(kept)
+    for cell, other in zip(result["cells"], whole["cells"], strict=True):
+        for name in ("quality", "nfe_counts", "step_sizes", "steps"):
+            assert cell[name] == other[name]
+    assert not list((tmp_path / "part").rglob("journal-*"))
+
+
+def test_a_comparison_of_a_former_version_is_shown_and_not_continued(tmp_path):
+    Comparison(plan(tmp_path)).run()
+    document = json.loads((tmp_path / "compare.json").read_text())
+    document["schema"] = "ggf-compare/1"
+    for cell in document["cells"]:
+        cell["pieces"] = len(cell.pop("runs"))
+    (tmp_path / "compare.json").write_text(json.dumps(document))
+    assert read_document(tmp_path)["cells"][0]["runs"][1].startswith("samples/adaptive")
+    with pytest.raises(OutputError, match="former version, which cannot be continued"):
+        Comparison(plan(tmp_path))
+    assert ggf("show", tmp_path).exit_code == 0
 
 
 def test_step_sizes_are_summed_up_by_time():
-    t = torch.tensor([1.0, 0.99, 0.98, 0.51, 0.51, 0.51, 0.01])
-    h = torch.tensor([0.1, 0.2, 0.3, 0.01, 0.01, 0.01, 9.0])
-    found = summary(t, h)
-    assert found["t"] == [0.9875, 0.5125]  # one step is too few to show
+    h = {1.0: 0.1, 0.99: 0.2, 0.98: 0.3, 0.01: 9.0}
+    times = [[t, t - step] for t, step in h.items()] + [[0.51, 0.5]] * 3
+    found = step_size_percentiles(times)
+    # One step is too few to show; a step back to more noise is none.
+    assert found["t"] == [0.9875, 0.5125]
     assert found["p50"] == pytest.approx([0.2, 0.01])
-    assert summary(torch.zeros(0), torch.zeros(0)) is None
+    assert step_size_percentiles([[0.5, 0.6]]) is None
+    assert step_size_percentiles([]) is None
 
 
 def drawn(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("samples/*.npz")}
+    """The sample files of all runs that have ended, and when they were written."""
+    ended = [run for run in folder.glob("cells/*/*") if not list(run.glob("journal-*"))]
+    files = [path for run in ended for path in run.glob("samples.npz")]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
 
 
 def test_a_comparison_that_was_stopped_goes_on(tmp_path):
@@ -249,7 +329,7 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path):
         ticks += 1
         return ticks > 600
 
-    comparison = Comparison(request(tmp_path))
+    comparison = Comparison(plan(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         comparison.run(stop=stop)
     stopped = comparison.result()
@@ -261,37 +341,37 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path):
     before = drawn(tmp_path)
     assert 0 < len(before) < 10
 
-    result = Comparison(request(tmp_path)).run()
+    result = Comparison(plan(tmp_path)).run()
     assert result["status"] == "completed"
     assert before.items() <= drawn(tmp_path).items()  # nothing is drawn twice
 
-    whole = Comparison(request(tmp_path / "whole")).run()
+    whole = Comparison(plan(tmp_path / "whole")).run()
     for one, other in zip(result["cells"], whole["cells"], strict=True):
         assert one["quality"] == other["quality"]
         assert one["nfe_counts"] == other["nfe_counts"]
 
 
 def test_a_folder_of_another_comparison_is_refused(tmp_path):
-    Comparison(request(tmp_path, repeats=1)).run()
+    Comparison(plan(tmp_path, repeats=1)).run()
     for other in ({"seed": 1}, {"n": 13}, {"cells": cells_of("heun", "em")}):
         with pytest.raises(OutputError, match="another comparison"):
-            Comparison(request(tmp_path, **({"repeats": 1} | other)))
+            Comparison(plan(tmp_path, **({"repeats": 1} | other)))
     with pytest.raises(OutputError, match="differs in model"):
-        Comparison(request(tmp_path, repeats=1, model=gaussian_model(VE, dtype=torch.float32)))
+        Comparison(plan(tmp_path, repeats=1, model=gaussian_model(VE, dtype=torch.float32)))
     (tmp_path / "compare.json").write_text('{"schema": "other"}')
     with pytest.raises(OutputError, match="no comparison"):
-        Comparison(request(tmp_path, repeats=1))
+        Comparison(plan(tmp_path, repeats=1))
 
 
 def test_a_folder_is_taken_by_one_and_only_if_it_may_be(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(OutputError, match="not empty and has no comparison"):
-        Comparison(request(tmp_path / "mine"))
+        Comparison(plan(tmp_path / "mine"))
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"file.*[Nn]ot a directory|exists"):
-        Comparison(request(tmp_path / "file")).run()
-    taken = Comparison(request(tmp_path / "shared"))
+        Comparison(plan(tmp_path / "file")).run()
+    taken = Comparison(plan(tmp_path / "shared"))
     (tmp_path / "shared").mkdir()
     lock = FileLock(tmp_path / "shared" / ".lock")
     with lock, pytest.raises(OutputError, match="another comparison is writing"):
@@ -308,7 +388,7 @@ def test_a_cell_that_fails_says_why_and_the_rest_goes_on(tmp_path):
 
     broken = replace(model, score=weak)
     cells = cells_of("em:steps=1", "adaptive:eps-rel=0.1", "em:steps=5", nfe=(9,))
-    result = Comparison(request(tmp_path, model=broken, cells=cells, repeats=2)).run()
+    result = Comparison(plan(tmp_path, model=broken, cells=cells, repeats=2)).run()
     assert result["status"] == "completed"
     status = {cell["id"]: cell["status"] for cell in result["cells"]}
     assert status == {
@@ -322,7 +402,7 @@ def test_a_cell_that_fails_says_why_and_the_rest_goes_on(tmp_path):
 
 def test_options_are_checked_before_anything_is_drawn(tmp_path):
     with pytest.raises(UsageError, match="eps_rel"):
-        Comparison(request(tmp_path, "adaptive:eps-rel=-1", "em"))
+        Comparison(plan(tmp_path, "adaptive:eps-rel=-1", "em"))
     assert not drawn(tmp_path)
 
 
@@ -426,7 +506,7 @@ def test_the_forecast_counts_evaluations_and_learns():
     assert forecast.remaining == 2 * 10 * 600
     forecast.begin("adaptive-eps_rel=0.1", kept=False)
     forecast.tick(1250)
-    assert forecast.piece == 0.5
+    assert forecast.current == 0.5
     assert forecast.remaining == 2 * 10 * 600 - 1250
     forecast.end("adaptive-eps_rel=0.1", 50.0)  # and so does the cell that it is matched by
     assert forecast.remaining == 10 * 50 + 2 * 10 * (50 + 100)

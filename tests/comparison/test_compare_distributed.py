@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ggf_cli.comparison.team import Team, follow
 
-from command import read_comparison
-from ggf_cli.comparison import pieces
+from command import read_comparison, read_log
+from ggf_cli.comparison.cell_runs import CellRun, draw_cell_run, plan_cell_run
+from ggf_cli.comparison.observer import CellObserver, ComparisonObserver
+from ggf_cli.comparison.workers import WorkerGroup, work_on_comparison
 from ggf_cli.engine import Engine
 from ggf_cli.errors import OutputError, SolveError
 from ggf_cli.runs.distributed import Job
@@ -40,14 +41,23 @@ def figures(folder):
     """What must not depend on who drew what."""
     document = read_comparison(folder)
     names = ("id", "given", "options", "label", "status", "quality", "nfe", "nfe_counts", "steps", "lost",
-             "step_sizes", "best", "tied", "pieces", "error")  # fmt: skip
+             "step_sizes", "best", "tied", "runs", "error")  # fmt: skip
     cells = [{name: cell[name] for name in names} for cell in document["cells"]]
     more = ("status", "n", "repeats", "batch_size", "metrics", "findings", "recommendation")
     return cells, {name: document[name] for name in more}
 
 
 def leftovers(folder):
-    return [path for path in folder.glob("samples/*") if path.suffix != ".npz"]
+    """Files of runs that have not ended."""
+    names = ("run.json", "samples.npz")
+    return [path for path in folder.glob("cells/*/*/*") if path.name not in names]
+
+
+def written(folder):
+    """The files of all runs that have ended, and when they were written."""
+    files = folder.glob("cells/*/*/samples.npz")
+    ended = [path for path in files if not list(path.parent.glob("journal-*"))]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in ended}
 
 
 @pytest.mark.parametrize("world", [pytest.param(1, marks=pytest.mark.slow), 2])
@@ -66,24 +76,26 @@ def test_figures_do_not_depend_on_the_number_of_processes(whole, tmp_path, world
 def test_one_process_goes_on_where_a_job_has_ended(whole, tmp_path):
     """And a job where one process has: with nothing left to draw, the others have nothing to do."""
     folder = shutil.copytree(whole, tmp_path / "run")
-    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("samples/*")}
+    kept = written(folder)
+    assert len(kept) == 6
     programs = job(2, ["compare", *WORDS, "--out", folder], tmp_path / "log")
     assert [p.wait() for p in programs] == [0, 0], [p.stderr for p in programs]
-    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("samples/*")} == kept
+    assert written(folder) == kept
 
 
-def test_every_process_draws_some_of_a_piece(tmp_path):
+def test_every_process_draws_some_samples_of_a_run(tmp_path):
+    """And what it has drawn is kept when the comparison is interrupted."""
     words = [*WORDS, "-n", "400", "--repeats", "20", "--out", tmp_path / "run"]
     programs = job(2, ["compare", *words], tmp_path / "log")
-    share = tmp_path / "run/samples/.parts/1.npz"
-    until(share.exists)
-    with np.load(share) as file:
-        assert 16 <= len(file["index"]) <= 400 - 16
+    run = tmp_path / "run/cells/adaptive-eps_rel=0.5/0"
+    until((run / "run.json").exists)
+    log = read_log(run)
+    assert {session["rank"] for session in log["sessions"]} == {0, 1}
+    assert all(16 <= session["samples"] <= 400 - 16 for session in log["sessions"])
     for program in programs:
         program.signal(signal.SIGTERM)
     assert [p.wait() for p in programs] == [130, 130]
     assert "the same command goes on" in programs[0].stderr
-    assert leftovers(tmp_path / "run") == []
 
 
 @pytest.mark.slow  # test_distributed.py has that of a run
@@ -99,62 +111,60 @@ def test_torchrun_restarts_a_comparison_whose_process_is_killed(whole, tmp_path)
         text=True,
     )
     try:
-        until(lambda: list(folder.glob("samples/*.npz")), timeout=PATIENCE)
-        kept = {path: path.stat().st_mtime_ns for path in folder.glob("samples/*.npz")}
+        until(lambda: written(folder), timeout=PATIENCE)
+        kept = written(folder)
         os.kill(workers(agent.pid)[1], signal.SIGKILL)
     finally:
         _, stderr = agent.communicate(timeout=PATIENCE)
     assert agent.returncode == 0, stderr
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert kept.items() <= written(folder).items()
     assert figures(folder) == figures(whole)
     assert leftovers(folder) == []
 
 
-def test_a_piece_is_the_same_in_any_shares():
-    """Also where samples are lost, in one share or in all."""
-    model = gaussian_model(VP, dtype=torch.float32)
-
-    def engine():
-        return Engine(model, make_solver("adaptive", {"eps_rel": 0.3}), batch_size=2, max_nfe=39)
-
-    def share(indices):
-        return pieces.draw_share(engine(), indices, keep_x=True, on_tick=lambda progress: None)
-
-    whole = pieces.draw(engine(), range(10, 22), keep_x=True, on_tick=lambda progress: None)
-    assert 0 < whole.lost < 12
-    for parts in ([range(10, 22, 2), range(11, 22, 2)], [range(16, 22), range(10, 16), range(0)]):
-        got = pieces.together([share(part) for part in parts])
-        assert torch.equal(got.images, whole.images)
-        assert torch.equal(got.x, whole.x)
-        assert torch.equal(got.nfe, whole.nfe)
-        assert (got.lost, got.accepted, got.rejected) == (
-            whole.lost,
-            whole.accepted,
-            whole.rejected,
-        )
-
-
-# --- one process cannot go on --------------------------------------------------------------------------------
+# --- a worker that cannot continue ------------------------------------------------------------
 
 
 def pair(folder, model):
-    """Rank 0's team, and a thread that follows with a model; the store is in this process."""
+    """The worker group of rank 0, and a thread that works with a model; the store is local."""
     store = torch.distributed.HashStore()
     jobs = [Job(rank=rank, world=2, local_rank=rank, restarts=0) for rank in range(2)]
     for member in jobs:
         member._store = store
-    (folder / "compare.json").write_text("{}")
     pool = ThreadPoolExecutor(1)
-    following = pool.submit(follow, jobs[1], model, folder, lambda: False)
+    working = pool.submit(work_on_comparison, jobs[1], model, folder, lambda: False)
     pool.shutdown(wait=False)
-    return Team(jobs[0], folder), following
+    return WorkerGroup(jobs[0], folder), working
 
 
-def em(model, steps=20):
-    return Engine(model, make_solver("em", {"steps": steps}), batch_size=2)
+def draw(model, indices, path, group=None, *, options, **limits):
+    """Draw a run of a cell, alone or with a worker group; its log and samples."""
+    solver = make_solver("em" if "steps" in options else "adaptive", options)
+    engine = Engine(model, solver, batch_size=2, **limits)
+    run = plan_cell_run(engine, indices, keep_x=True, model_argument="gaussian", config=None)
+    observer = CellObserver(ComparisonObserver())
+    return draw_cell_run(run, path, CellRun(), observer=observer, stop=lambda: False, group=group)
 
 
-def test_a_piece_that_one_process_cannot_draw_fails_and_the_rest_goes_on(tmp_path):
+def test_a_run_is_the_same_by_one_process_and_by_two(tmp_path):
+    """Also where samples are lost."""
+    model, options = gaussian_model(VP), {"eps_rel": 0.3}
+    group, working = pair(tmp_path, model)
+    with group:
+        log, samples = draw(
+            model, range(10, 60), tmp_path / "a", group, options=options, max_nfe=39
+        )
+    assert working.result(timeout=PATIENCE) == 0
+    alone_log, alone = draw(model, range(10, 60), tmp_path / "b", options=options, max_nfe=39)
+    assert log["samples"] == alone_log["samples"]
+    assert 0 < len(samples.index) < 50
+    for name in ("index", "images", "x"):
+        assert np.array_equal(getattr(samples, name), getattr(alone, name))
+    for times, others in zip(samples.step_times, alone.step_times, strict=True):
+        assert np.array_equal(times, others)
+
+
+def test_a_run_that_one_worker_cannot_draw_fails_and_the_next_goes_on(tmp_path):
     model, calls = gaussian_model(VP), []
 
     def breaks(x, t):
@@ -163,24 +173,22 @@ def test_a_piece_that_one_process_cannot_draw_fails_and_the_rest_goes_on(tmp_pat
             raise RuntimeError("a broken kernel")
         return model.score(x, t)
 
-    team, following = pair(tmp_path, replace(model, score=breaks))
-    arguments = {"keep_x": True, "on_tick": lambda progress: None}
-    with team:
+    group, working = pair(tmp_path, replace(model, score=breaks))
+    with group:
         with pytest.raises(SolveError, match="rank 1: a broken kernel"):
-            team.draw(em(model), range(40_000), {"steps": 20}, **arguments)
-        piece = team.draw(em(model, 9), range(60), {"steps": 9}, **arguments)
-    assert following.result(timeout=PATIENCE) == 0
-    alone = pieces.draw(em(model, 9), range(60), **arguments)
-    assert torch.equal(piece.x, alone.x)
-    assert piece.nfe.tolist() == [10] * 60
+            draw(model, range(4000), tmp_path / "a", group, options={"steps": 20})
+        _, samples = draw(model, range(60), tmp_path / "b", group, options={"steps": 9})
+    assert working.result(timeout=PATIENCE) == 0
+    log, alone = draw(model, range(60), tmp_path / "c", options={"steps": 9})
+    assert np.array_equal(samples.x, alone.x)
+    assert [sample["nfe"] for sample in log["samples"]] == [10] * 60
 
 
-def test_a_process_with_another_model_is_told(tmp_path):
-    other = gaussian_model(VE)
-    team, following = pair(tmp_path, other)
-    team._job.within("piece/0").broadcast(
-        {"given": {"steps": 20}, "batch_size": 2, "keep_x": True,
-         "settings": pieces.settings_of(em(gaussian_model(VP)), range(4))}
-    )  # fmt: skip
-    with pytest.raises(OutputError, match="not those of rank 0: sde"):
-        following.result(timeout=PATIENCE)
+def test_a_worker_with_another_model_is_refused(tmp_path):
+    group, working = pair(tmp_path, gaussian_model(VE))
+    engine = Engine(gaussian_model(VP), make_solver("em", {"steps": 20}), batch_size=2)
+    run = plan_cell_run(engine, range(4), keep_x=True, model_argument="g", config=None)
+    inner = group.start(run, tmp_path / "a")
+    inner.broadcast({"settings": dict(run.settings), "launch": 0, "left": "0-3"})
+    with pytest.raises(OutputError, match=r"not those of rank 0: .*the SDE"):
+        working.result(timeout=PATIENCE)

@@ -82,7 +82,9 @@ def shown(*words):
 
 
 def half_compared(folder):
-    with Faults(folder / "run", at=("open", "samples/.em-1-1.npz.part"), error=errno.ENOSPC):
+    with Faults(
+        folder / "run", at=("open", "cells/em-1/1/.parts/.000003.npy.part"), error=errno.ENOSPC
+    ):
         assert compare(folder / "run").code == 5
 
 

@@ -82,7 +82,7 @@ STATES = {
     "comparison": (
         lambda folder: comparing(folder),
         ["show", "show --check", "compare"],
-        ["compare.json", ".compare.json.part", "samples/em-1-0.npz", "samples/.em-2-1.npz.part", ".lock", "report.html"],
+        ["compare.json", ".compare.json.part", "cells", "cells/em-1/0/run.json", "cells/em-1/0/samples.npz", "cells/em-2/1/.samples.npz.part", ".lock", "report.html"],
     ),
 }  # fmt: skip
 
@@ -146,12 +146,13 @@ def test_what_stands_in_a_place_is_no_trap(tmp_path, prepared, state, place, thi
             assert outcome_of("show", folder / "run", "--check").code == 0
 
 
-def test_a_comparison_is_drawn_again_where_a_piece_is_no_file(tmp_path, prepared):
+def test_a_run_of_a_comparison_is_drawn_again_where_its_samples_are_no_file(tmp_path, prepared):
     """The result is that of the comparison that nothing happened to."""
     folder = shutil.copytree(prepared("comparison"), tmp_path / "c")
     before = comparison_content(folder)
-    (folder / "run/samples/em-1-0.npz").unlink()
-    os.mkfifo(folder / "run/samples/em-1-0.npz")
+    samples = folder / "run/cells/em-1/0/samples.npz"
+    samples.unlink()
+    os.mkfifo(samples)
     assert comparing(folder).code == 0
     assert comparison_content(folder) == before
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from ggf_cli.cli.app import app
 
 RUN_SCHEMA = json.loads((files("ggf_cli") / "schemas/run-1.json").read_text())
-COMPARE_SCHEMA = json.loads((files("ggf_cli") / "schemas/compare-1.json").read_text())
+COMPARE_SCHEMA = json.loads((files("ggf_cli") / "schemas/compare-2.json").read_text())
 
 
 def ggf(*args):

@@ -1,11 +1,11 @@
-"""Requests of comparisons of Gaussian data, small enough for a test."""
+"""Plans of comparisons of Gaussian data, small enough for a test."""
 
 from dataclasses import replace
 
 import torch
 
 from ggf_cli.comparison.lineup import make_cells, parse_contender
-from ggf_cli.comparison.runner import Request
+from ggf_cli.comparison.plan import ComparisonPlan
 from problems import VP, gaussian_model
 
 
@@ -30,9 +30,9 @@ class MeanError:
         return []
 
 
-def request(folder, *contenders, model=None, **changes):
-    """Make a request of 2 × 12 samples, by default of `adaptive` and `em`."""
-    wanted = Request(
+def plan(folder, *contenders, model=None, **changes):
+    """Plan a comparison of 2 × 12 samples, by default of `adaptive` and `em`."""
+    wanted = ComparisonPlan(
         model=model or gaussian_model(VP, dtype=torch.float32),
         cells=cells_of(
             *contenders or ("adaptive", "em"), eps_rel=(0.1, 0.5), reference=("em", {"steps": 60})

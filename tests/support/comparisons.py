@@ -39,7 +39,7 @@ def cell(id, label, *, series=None, quality=None, nfe=None, adaptive=False, role
     options = options or {}
     found = {"id": id, "label": label, "series": series, "solver": series, "options": options, "given": options,
              "adaptive": adaptive, "role": role, "matches": matches, "status": status, "error": error,
-             "command": f"ggf sample --model fashion-vp --solver {series} --n {n}", "pieces": 0, "quality": {}, "nfe": None,
+             "command": f"ggf sample --model fashion-vp --solver {series} --n {n}", "runs": [], "quality": {}, "nfe": None,
              "nfe_counts": None, "steps": None, "lost": None, "utilisation": None, "rows_evaluated": None,
              "network_calls": None, "seconds": None, "images_per_s": None, "evaluations_per_s": None,
              "peak_memory_bytes": None, "step_sizes": None, "published": published, "best": False, "tied": False}  # fmt: skip
@@ -53,7 +53,7 @@ def cell(id, label, *, series=None, quality=None, nfe=None, adaptive=False, role
     total, t = sum(counts), [1 - (i + 0.5) / 40 for i in range(40)]
     h = [1.5 / nfe * (0.3 + 1.4 * s) if adaptive else 1 / nfe for s in t]
     return found | {
-        "pieces": repeats,
+        "runs": [f"cells/{id}/{r}" for r in range(repeats)],
         "quality": {name: summary([max(0, draw.gauss(value, value / 30)) for _ in range(repeats)]) for name, value in quality.items()},
         "nfe": {"mean": total / len(counts), "min": counts[0], "p50": float(counts[len(counts) // 2]),
                 "p95": float(counts[int(len(counts) * 0.95)]), "max": counts[-1], "total": total},
@@ -82,7 +82,7 @@ def comparison(cells, metrics, *, repeats=3, **changes):
             )
         chosen = min((c for c in done if c["tied"]), key=lambda c: c["nfe"]["mean"])
     return {
-        "schema": "ggf-compare/1",
+        "schema": "ggf-compare/2",
         "status": "completed" if all(c["status"] != "pending" for c in cells) else "interrupted",
         "command": "ggf compare em adaptive --model fashion-vp --n 300 --repeats 3 --eps-rel 0.01,0.02,0.05,0.1 --seed 0",
         "started_at": "2026-11-23T09:00:00+00:00", "finished_at": "2026-11-23T09:11:12+00:00",
@@ -173,7 +173,7 @@ def unjudged():
     document = fashion()
     for c in document["cells"]:
         c.update(quality={}, best=False, tied=False)
-    document["cells"][0].update(status="pending", pieces=2)
+    document["cells"][0].update(status="pending", runs=["cells/a/0", "cells/a/1"])
     return document | {
         "metrics": [],
         "findings": [],

@@ -9,8 +9,9 @@ import ggf_cli
 from command import ggf
 from faults import Faults
 from ggf_cli.comparison.lineup import Cell
+from ggf_cli.comparison.plan import ComparisonPlan
 from ggf_cli.comparison.report import write_outputs
-from ggf_cli.comparison.runner import Comparison, Request
+from ggf_cli.comparison.runner import Comparison
 from ggf_cli.errors import GGFError
 
 MODEL = ["sample", "--model", "mixture", "--solver", "em", "--batch-size", "2"]
@@ -41,12 +42,12 @@ def _mixture():
 def compare(folder):
     """Make a small comparison without metrics in a folder; return its outcome."""
     cells = [Cell(id=f"em-{k}", series="em", solver="em", given={"steps": k}) for k in (1, 2)]
-    request = Request(
+    plan = ComparisonPlan(
         model=_mixture(), cells=cells, evaluators=[], n=2, repeats=2, seed=0, batch_size=2, folder=folder,
         command="ggf compare", model_argument="mixture",
     )  # fmt: skip
     try:
-        comparison = Comparison(request)
+        comparison = Comparison(plan)
         write_outputs(comparison.run(), comparison.pictures(), folder)
     except GGFError as error:
         return Outcome(error.exit_code, f"error: {error.message}")
@@ -95,9 +96,7 @@ def run_content(folder):
 def comparison_content(folder):
     """Return the status and cells in compare.json, and the names of the files beside it."""
     document = json.loads((folder / "run/compare.json").read_text())
-    cells = [
-        (cell["id"], cell["nfe"], cell["status"], cell["pieces"]) for cell in document["cells"]
-    ]
+    cells = [(cell["id"], cell["nfe"], cell["status"], cell["runs"]) for cell in document["cells"]]
     return document["status"], cells, sorted(path.name for path in (folder / "run").rglob("[!.]*"))
 
 

@@ -13,7 +13,7 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +25,7 @@ from rich.text import Text
 
 from ggf_cli.cli import console
 from ggf_cli.cli.comparison_summary import find_comparison, print_comparison
-from ggf_cli.errors import OutputError, UsageError
+from ggf_cli.errors import GGFError, OutputError, UsageError
 from ggf_cli.files import NotAFile, sha256
 from ggf_cli.runs.histogram import histogram
 from ggf_cli.runs.layout import RUN_LOG
@@ -173,17 +173,30 @@ def _show_comparison(
     if repeat:
         raise UsageError(f"{folder} is a comparison; its command repeats it", hint=command)
     if check:
-        _check(
-            folder,
-            comparison["files"],
-            f"the command writes them again: {command}",
-            as_json=as_json,
-        )
+        files = [*comparison["files"], *_files_of_runs(folder, comparison)]
+        _check(folder, files, f"the command writes them again: {command}", as_json=as_json)
     elif as_json:
         console.result_json(comparison)
     else:
         print_comparison(comparison)
         console.result(f"\n{command}")
+
+
+def _files_of_runs(folder: Path, comparison: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """The files of the runs of a comparison. A `run.json` that cannot be read has no sha256."""
+    for name in (name for cell in comparison["cells"] for name in cell["runs"]):
+        run = folder / name
+        try:
+            # A document from strangers may list anything.
+            inside = run.resolve().is_relative_to(folder.resolve()) and run.is_dir()
+            log = find_record(run).log if inside else None
+        except (GGFError, OSError, ValueError, RuntimeError):
+            log = None
+        if log is None:
+            yield {"path": f"{name}/{RUN_LOG}", "sha256": ""}
+            continue
+        for file in log["files"]:
+            yield {"path": f"{name}/{file['path']}", "sha256": file["sha256"]}
 
 
 # --- telling ---------------------------------------------------------------------------------------------

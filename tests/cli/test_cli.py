@@ -358,10 +358,10 @@ def test_a_bug_in_the_middle_leaves_a_run_log(tmp_path, monkeypatch):
 
     add = RunWriter.add
 
-    def broken(self, finished, spent):
+    def broken(self, finished, *rest):
         if len(self.samples) == 2:
             raise RuntimeError("not enough memory: you tried to allocate 7 bytes")
-        add(self, finished, spent)
+        add(self, finished, *rest)
 
     monkeypatch.setattr(RunWriter, "add", broken)
     done = ggf("sample", *FAST, "--batch-size", 1, "--out", tmp_path)

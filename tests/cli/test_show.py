@@ -481,6 +481,10 @@ def test_a_comparison_is_told_with_table_findings_and_command(compared, name):
 
 
 def test_the_files_of_a_comparison_are_checked(compared):
+    document = read(compared, "compare.json")
+    for cell in document["cells"]:
+        cell["runs"] = []
+    (compared / "compare.json").write_text(json.dumps(document))
     assert ggf("show", compared, "--check").exit_code == 0
     (compared / "compare.csv").write_text("other")
     done = ggf("show", compared, "--check")

@@ -108,11 +108,11 @@ def slow(monkeypatch, at, what):
     asked = []
     add, put = RunWriter.add, Background.put
 
-    def adds(self, finished, spent):
+    def adds(self, finished, *rest):
         time.sleep(0.02)
         if len(self.samples) == at:
             what()
-        add(self, finished, spent)
+        add(self, finished, *rest)
 
     def puts(self, *arguments):
         put(self, *arguments)

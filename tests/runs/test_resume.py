@@ -184,10 +184,10 @@ def test_a_network_that_is_resumed_draws_the_same_bits(tmp_path, monkeypatch):
     assert ggf(*words, "--out", tmp_path / "whole").exit_code == 0
     add = RunWriter.add
 
-    def dies(self, finished, spent):
+    def dies(self, finished, *rest):
         if len(self.samples) == 5:
             raise MemoryError
-        add(self, finished, spent)
+        add(self, finished, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunWriter, "add", dies)
@@ -382,10 +382,10 @@ def test_npz_shards_are_written_as_they_fill(tmp_path, monkeypatch):
 
     add = RunWriter.add
 
-    def dies(self, finished, spent):
+    def dies(self, finished, *rest):
         if len(self.samples) == 30:
             raise MemoryError("killed")
-        add(self, finished, spent)
+        add(self, finished, *rest)
 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:

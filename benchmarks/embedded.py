@@ -17,16 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggf_cli.metrics.ffd import FFD
-from ggf_cli.metrics.nearest import nearest_distances
-
 sys.path.append(str(Path(__file__).parents[1] / "training"))
+from fashion_metrics import FFD, nearest_distances
 from fashion_mnist import load
 
 
 def row(label: str, images: Tensor, ffd: FFD, training: Tensor) -> str:
     """A line of the table; images (N, 1, 28, 28) in [0, 1], training (M, 1, 28, 28) in [-1, 1]."""
-    histogram = ffd.describe(images).histogram()
+    histogram = ffd.classify(images).histogram()
     ratios = [len(histogram) * count / len(images) for count in histogram]
     distances = nearest_distances(2 * images - 1, training)
     near = f"{distances.median():.2f} ({distances.quantile(0.01):.2f})"

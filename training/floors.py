@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fashion_metrics import FFD, nearest_distances
 from fashion_mnist import load
 from ggf_cli.metrics.classifier import SHAPE
 from ggf_cli.metrics.evaluator import make_evaluators
-from ggf_cli.metrics.ffd import FFD
-from ggf_cli.metrics.nearest import nearest_distances
 
 SHIPPED = 6000  # test images whose features are in the package, to compare with
 SIZES = (250, 500, 1000, 2000, 5000, 10_000)
@@ -79,8 +78,8 @@ def main() -> None:
     training = (load()[0] + 1) / 2
     test, labels = load(train=False)
     test = (test + 1) / 2
-    described = ffd.describe(test)
-    test_features, training_features = described.features, ffd.describe(training).features
+    classified = ffd.classify(test)
+    test_features, training_features = classified.features, ffd.classify(training).features
 
     print(f"FFD of the {len(test)} test images: {ffd.distance(test_features):.3f}\n")
     print("| n | test images | training images |\n|---|---|---|")
@@ -99,10 +98,10 @@ def main() -> None:
 
     shares(test, labels, 300)
 
-    accuracy = float((described.classes == labels).double().mean())
+    accuracy = float((classified.classes == labels).double().mean())
     print(f"\nClasses seen in the test images, 1,000 of each (accuracy {accuracy:.4f}):\n")
     print("| class | images |\n|---|---|")
-    for name, count in zip(ffd.class_names, described.histogram(), strict=True):
+    for name, count in zip(ffd.class_names, classified.histogram(), strict=True):
         print(f"| {name} | {count} |")
 
     test, training = 2 * test - 1, 2 * training - 1

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import ggf_cli
+from fashion_metrics import FFD
 from fashion_mnist import load
-from ggf_cli.metrics.ffd import FFD
 from ggf_cli.runtime.precision import in_precision
 from ggf_cli.score import ScoreModel
 

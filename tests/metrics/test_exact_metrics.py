@@ -60,7 +60,7 @@ def test_groups_have_the_value_as_their_mean(mixture):
     assert evaluators[1].groups(x) == [evaluators[1].evaluate(x)]
 
 
-def test_judges_of_an_exact_model_take_samples_as_they_are(mixture):
+def test_evaluators_of_an_exact_model_take_samples_without_clamping(mixture):
     evaluators = make_evaluators(["frechet", "swd"], mixture)
     x = mixture.distribution.sample(500, torch.Generator().manual_seed(7))
     assert x.abs().max() > 1  # outside of an image's range

@@ -104,7 +104,7 @@ def test_from_a_folder_of_images_to_every_metric(folder, real):
     assert not torch.equal(same_size, y[:120])  # not in the order of their names
 
 
-def test_samples_and_their_files_are_judged_alike(folder):
+def test_samples_and_their_files_get_the_same_value(folder):
     [evaluator] = evaluators(folder, "fid")
     drawn = pictures(20, 1)
     assert evaluator.evaluate(drawn / 255) == evaluator.evaluate(drawn)
@@ -287,7 +287,7 @@ def test_weights_are_fetched_once(fidelity, tmp_path):
 def test_weights_that_cannot_be_fetched_can_be_put_there_by_hand(fidelity, folder, tmp_path):
     url = fidelity.URL_INCEPTION_V3
     (tmp_path / "weights-1.pth").rename(tmp_path / "elsewhere")
-    with pytest.raises(CheckpointError, match="cannot be fetched") as error:
+    with pytest.raises(CheckpointError, match="cannot be downloaded") as error:
         evaluators(folder, "fid", network=None)
     place = tmp_path / "home/hub/checkpoints/weights-1.pth"
     assert error.value.hint == f"download {url} and save it as {place}"
@@ -303,7 +303,7 @@ def test_other_weights_than_fids_are_never_unpacked(fidelity, tmp_path, fetched)
     place.parent.mkdir(parents=True)
     (place if fetched else tmp_path / "weights-1.pth").write_bytes(b"other")
     with pytest.raises(
-        CheckpointError, match="sha256" if fetched else "cannot be fetched.*hash"
+        CheckpointError, match="sha256" if fetched else "cannot be downloaded.*hash"
     ) as error:
         feature_network.load_network()
     assert str(place) in error.value.hint

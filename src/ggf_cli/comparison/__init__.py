@@ -6,5 +6,5 @@ budget    how many samples the time allows
 pieces    a cell is drawn in pieces, one a repeat; each is kept as soon as it is drawn
 run       all pieces of all cells, judged as they come: the comparison
 document  the comparison as data, `compare.json`
-verdict   what can be told apart, and which setting to take
+analysis  significant differences, best and recommended settings
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ggf_cli.comparison.analysis import Verdict
+from ggf_cli.comparison.analysis import Analysis
 from ggf_cli.comparison.lineup import Cell
 from ggf_cli.comparison.pieces import Piece
 from ggf_cli.comparison.step_sizes import summary
@@ -107,11 +107,11 @@ def conclude(document: dict[str, Any]) -> dict[str, Any]:
     """The document with best, tied, findings and recommendation filled in, by its first metric."""
     if not document["metrics"]:
         return document | {"findings": [], "recommendation": None}
-    verdict = Verdict(document["metrics"][0], document["cells"])
-    best, tied = verdict.best(), verdict.tied()
+    analysis = Analysis(document["metrics"][0], document["cells"], document["n"])
+    best, tied = analysis.best(), analysis.indistinguishable()
     cells = [c | {"best": c["id"] == best, "tied": c["id"] in tied} for c in document["cells"]]
     return document | {
         "cells": cells,
-        "findings": verdict.findings(),
-        "recommendation": verdict.recommendation(),
+        "findings": analysis.findings(),
+        "recommendation": analysis.recommendation(),
     }

@@ -12,7 +12,7 @@ from ggf_cli.comparison import pieces
 from ggf_cli.comparison.analysis import T_975, Analysis, difference, is_significant, summarise
 from ggf_cli.comparison.budget import afford, parse_duration
 from ggf_cli.comparison.folder import read_document
-from ggf_cli.comparison.lineup import Contender, make_cells, parse_contender, spell
+from ggf_cli.comparison.lineup import Contender, format_contender, make_cells, parse_contender
 from ggf_cli.comparison.presets import PRESETS
 from ggf_cli.comparison.runner import Comparison, Watcher
 from ggf_cli.comparison.speed import expected_nfe
@@ -33,7 +33,7 @@ def test_what_is_spelled_is_read_again(name):
         for option, about in read_catalog()[name]["options"].items()
         if about["default"] is not None
     }
-    text = spell(name, options)
+    text = format_contender(name, options)
     assert parse_contender(text) == Contender(solver=name, given=options)
 
 

@@ -24,7 +24,7 @@ from ggf_cli.comparison.report.distributions import nfe_histogram, step_sizes
 from ggf_cli.comparison.report.grids import grids
 from ggf_cli.comparison.report.html import CAPTIONS, report
 from ggf_cli.comparison.report.quality import quality_vs_nfe
-from ggf_cli.comparison.report.series import columns, lines, ordered
+from ggf_cli.comparison.report.rows import columns, ordered, rows
 from ggf_cli.errors import OutputError
 from ggf_cli.runs.schema import LIMITS, misfits
 
@@ -121,7 +121,7 @@ def printed(document, *, width, plain=False, color=False):
 
 
 def test_matched_cells_stand_under_their_adaptive_cell_and_the_reference_last():
-    labels = [line.texts["label"] for line in lines(comparisons.fashion())]
+    labels = [row.texts["label"] for row in rows(comparisons.fashion())]
     assert labels == [
         "adaptive eps-rel 0.01", "em 360 NFE", "adaptive eps-rel 0.02", "em 239 NFE",
         "adaptive eps-rel 0.05", "em 139 NFE", "adaptive eps-rel 0.1", "em 100 NFE",
@@ -142,7 +142,7 @@ def test_the_table_fits_and_says_what_it_leaves_out(comparison, width):
     text = printed(comparison, width=width)
     assert max(map(len, text)) <= width
     joined = " ".join(" ".join(text).split())
-    left = re.search(r"Too narrow for: (.*)\.", joined)
+    left = re.search(r"The terminal is too narrow for: (.*)\.", joined)
     for column in columns(comparison):
         assert (column.title in text[0]) != bool(left and column.title in left[1].split(", "))
     for cell in comparison["cells"]:
@@ -276,7 +276,7 @@ def test_quality_is_drawn_at_its_nfe_with_its_errors(monkeypatch):
     said = [text.get_text() for text in figure.axes[0].texts]
     assert said == ["eps-rel 0.1", "0.05", "0.02", "0.01"]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["adaptive", "em", "dpmpp-2m-sde", "recommended", "reference: em 1000", "floor: as many real or exact samples"]  # fmt: skip
+    assert legend == ["adaptive", "em", "dpmpp-2m-sde", "recommended", "reference: em 1000", "floor: real or exact samples"]  # fmt: skip
 
 
 def test_every_sample_of_the_adaptive_cells_is_in_its_histogram(monkeypatch):
@@ -414,9 +414,9 @@ def test_the_page_holds_everything_and_needs_nothing(comparison):
     )
     heads = [head["scope"] for head in page.all("th")]
     assert heads.count("col") == len(columns(comparison))
-    assert heads.count("row") == len(lines(comparison))
+    assert heads.count("row") == len(rows(comparison))
     said = [comparison["command"], (comparison["recommendation"] or {"text": ""})["text"], "torch 2.13.0", *comparison["notes"], *comparison["findings"],
-            *(text for line in lines(comparison) for text in line.texts.values()),
+            *(text for row in rows(comparison) for text in row.texts.values()),
             *(cell["command"] for cell in comparison["cells"]), *(cell["error"] or "" for cell in comparison["cells"])]  # fmt: skip
     assert all(text in page.text for text in said)
     assert ("Not finished" in page.text) == (comparison["status"] == "interrupted")

@@ -1,4 +1,4 @@
-"""Which metrics a model has, and evaluators of the embedded models."""
+"""The metrics of a model, and evaluators of the embedded models."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def test_the_table_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_every_entry_of_the_tables_exists_and_says_what_it_is():
+def test_every_entry_of_the_tables_exists_and_has_a_summary():
     for entry in (*METRICS.values(), *SPACES.values()):
         assert callable(entry.load())
         assert entry.summary
@@ -146,10 +146,9 @@ def test_floors_are_of_disjoint_draws_and_as_many_as_there_are(evaluators):
     assert evaluators["ffd"].floor(127, 3) is None
 
 
-def test_floors_are_what_real_images_get(evaluators):
-    assert (
-        max(evaluators["ffd"].floor(300, 5).values) < 25
-    )  # docs/reference/metrics.md: 15.5 ± 2.3 at 250
+def test_floors_are_the_values_of_real_images(evaluators):
+    # docs/reference/metrics.md: 15.5 ± 2.3 at 250.
+    assert max(evaluators["ffd"].floor(300, 5).values) < 25
     assert evaluators["ffd"].floor(300, 1).what == "300 test images, against the training images"
     for name in ("precision", "recall", "coverage"):
         floor = evaluators[name].floor(300, 5)
@@ -164,6 +163,6 @@ def test_noise_is_below_every_floor(evaluators, noise):
         assert value > 3 * max(worst) if evaluator.lower_is_better else value < min(worst) / 3
 
 
-def test_notes_say_when_there_are_fewer_real_images(evaluators):
+def test_notes_warn_when_there_are_fewer_real_images(evaluators):
     assert evaluators["recall"].notes(300) == evaluators["ffd"].notes(10_000) == []
     assert "6,000 real images" in evaluators["recall"].notes(7000)[0]

@@ -223,13 +223,13 @@ def test_the_features_shipped_are_of_the_test_images(ffd, test_set):
     assert ffd.distance(found) == pytest.approx(ffd.distance(expected), rel=1e-3)
 
 
-# FFD of the first 2,000 test images must be below; docs/reference/metrics.md has the measured floor.
+# Bound of the FFD of the first 2,000 test images; docs/reference/metrics.md has measured values.
 FLOOR = 4.0
 
 
 @needs_data
 def test_real_images_are_near_and_damaged_ones_are_not(ffd, test_set):
-    """docs/reference/metrics.md has the floor of real images; each damage costs several times that."""
+    """Each kind of damage gives several times the FFD of real images."""
     images, labels = test_set
     classified = ffd.classify(images)
     floor = ffd.distance(classified.features)

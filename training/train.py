@@ -10,9 +10,9 @@ The same command works on CPU and CUDA. One step:
 (Song et al. 2021, arXiv:2011.13456, eq. 7 with lambda = w sigma^2.) The weight is that of
 v-prediction for data of variance 1/2 (Salimans and Ho 2022, arXiv:2202.00512), bounded as in Hang
 et al. 2023 (arXiv:2303.09556): at high noise, a small error of the noise is a large error of the
-image. Muon, linear warm-up and cosine decay of the learning rate to 0, exponential moving average of the
-weights. The state is saved atomically every few minutes; `--resume` continues from it, with the
-data order and the noise of an uninterrupted run.
+image. Muon, linear warm-up and cosine decay of the learning rate to 0, exponential moving average
+of the weights. The state is saved atomically every few minutes; `--resume` continues from it, with
+the data order and the noise of an uninterrupted run.
 """
 
 import argparse

@@ -280,7 +280,8 @@ def test_quality_is_drawn_at_its_nfe_with_its_errors(monkeypatch):
             ends = segments.get_segments()
             for (x, y), (low, high) in zip(points.get_xydata(), ends, strict=True):
                 bars.setdefault(round(x, 9), []).append((y, low[1], high[1]))
-        assert len(axes.containers) == 3  # adaptive, em, dpmpp-2m-sde
+        # The series adaptive, em and dpmpp-2m-sde.
+        assert len(axes.containers) == 3
         done = [cell for cell in document["cells"] if cell["status"] == "done"]
         assert sum(map(len, bars.values())) == len(done)
         for cell in done:

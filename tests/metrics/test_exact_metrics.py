@@ -63,7 +63,8 @@ def test_groups_have_the_value_as_their_mean(mixture):
 def test_evaluators_of_an_exact_model_take_samples_without_clamping(mixture):
     evaluators = make_evaluators(["frechet", "swd"], mixture)
     x = mixture.distribution.sample(500, torch.Generator().manual_seed(7))
-    assert x.abs().max() > 1  # outside of an image's range
+    # Outside of the range of an image.
+    assert x.abs().max() > 1
     exact = mixture.distribution.sample(500, torch.Generator().manual_seed(1))
     assert evaluators[0].evaluate(x) == frechet(x.flatten(1), *mixture.distribution.moments())
     assert evaluators[1].evaluate(x) == sliced_wasserstein(x, exact)

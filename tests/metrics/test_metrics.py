@@ -159,7 +159,8 @@ def test_a_missing_corrupt_or_foreign_file_is_a_checkpoint_error(tmp_path):
 
 
 def test_features_of_a_row_are_the_same_bits_in_any_batch(ffd, drawn):
-    images = drawn[:130]  # more than a batch
+    # More than a batch.
+    images = drawn[:130]
     together = ffd.classify(images)
     for sizes in ([1, 129], [2, 3, 125], [7, 23, 100]):
         parts = [ffd.classify(part) for part in images.split(sizes)]
@@ -219,7 +220,8 @@ def test_the_reference_is_of_the_training_images(ffd):
 def test_the_features_shipped_are_of_the_test_images(ffd, test_set):
     found = ffd.classify(test_set[0]).features
     expected = ffd.space.trained.test_features[:2000]
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)  # float16
+    # The file has float16.
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     assert ffd.distance(found) == pytest.approx(ffd.distance(expected), rel=1e-3)
 
 

@@ -110,8 +110,8 @@ def _typed(text: str, key: str, value: str, kind: str) -> bool | int | float | s
             return words[value.lower()]
         return _TYPES[kind](value)
     except (KeyError, ValueError) as error:
-        wanted = {"bool": "yes or no", "int": "a whole number", "float": "a number"}[kind]
-        raise UsageError(f"{text!r}: {key} is {value!r}, it must be {wanted}") from error
+        expected = {"bool": "yes or no", "int": "a whole number", "float": "a number"}[kind]
+        raise UsageError(f"{text!r}: {key} is {value!r}, it must be {expected}") from error
 
 
 def format_contender(solver: str, given: Mapping[str, Any]) -> str:

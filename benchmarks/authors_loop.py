@@ -1,8 +1,8 @@
-"""The batch loop of the authors' PyTorch file, written anew: the rival of the engine.
+"""The batch loop of the authors' PyTorch file, rewritten as the baseline for the engine.
 
-All rows of a batch are evaluated until the slowest has arrived, and the score at (x, t) is computed again after
-a rejection. The arithmetic is the paper's (and so that of `ggf_cli.solvers.adaptive`), the noise is ggf's, so
-both draw the same samples.
+All rows of a batch are evaluated until the slowest has finished, and the score at (x, t) is
+computed again after a rejection. The formulas are those of the paper, as in
+`ggf_cli.solvers.adaptive`, and the noise is that of ggf, so both draw the same samples.
 """
 
 import torch
@@ -17,7 +17,7 @@ from ggf_cli.solvers.control import next_step_size, scaled_error
 def sample_batch(
     model: ScoreModel, indices: list[int], *, seed: int, eps_rel: float
 ) -> torch.Tensor:
-    """Draw one batch, (B, *shape)."""
+    """Draw the samples with these indices as one batch, (B, *shape)."""
     sde, score = model.sde, model.score
     noise = Noise(seed=seed, shape=model.shape, dtype=model.dtype)
     index = torch.tensor(indices)

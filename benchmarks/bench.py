@@ -1,11 +1,12 @@
-"""The speed of ggf on this machine, beside what users would run instead: one table, one JSON file, one plot.
+"""Measure the speed of ggf and of alternatives on this machine: a table, a JSON file and a plot.
 
     python benchmarks/bench.py [SUITE ...] [--runs 7] [--threads N] [--out runs/bench]
 
-Everything that is compared runs in this process, in turn, so that what else the machine does hits all alike, and all have the
-memory of `ggf` (`ggf_cli.runtime.memory.keep_freed`). A row gives the median of the runs and their quartiles. Peers:
-`pip install -r benchmarks/requirements.txt`; rows whose peer is missing are named and left out. On a quiet machine, and without
-OMP_WAIT_POLICY=PASSIVE in the environment, which halves the speed of small batches.
+Everything that is compared runs in this process, interleaved, so that other load on the machine
+affects all alike, and with the memory settings of `ggf` (`ggf_cli.runtime.memory.keep_freed`). A
+row has the median of the runs and their quartiles. Alternatives are installed by
+`pip install -r benchmarks/requirements.txt`; rows without theirs are skipped. Use a quiet machine,
+and do not set OMP_WAIT_POLICY=PASSIVE, which halves the speed of small batches.
 """
 
 import argparse
@@ -27,7 +28,7 @@ SUITES = ("engine", "output", "network", "job", "startup", "scaling")
 
 
 def rows_of(suite: str, runs: int, console: Console) -> Iterator[Row]:
-    """What a suite measures, told as it comes."""
+    """Yield the rows of a suite, and print each."""
     for row in importlib.import_module(f"suites.{suite}").measure(runs):
         if isinstance(row, Skipped):
             console.print(f"skipped: {row.what}: {row.why}", markup=False)
@@ -37,18 +38,18 @@ def rows_of(suite: str, runs: int, console: Console) -> Iterator[Row]:
 
 
 def as_table(rows: list[Row]) -> Table:
-    """For people."""
+    """Format the rows as a table for the terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("suite", "what", "ggf", "other", "ggf ÷ other"):
         table.add_column(column, justify="left" if column in ("suite", "what") else "right")
     for row in rows:
         ratio = f"{row.ratio:.3g}" if row.ratio is not None else ""
-        table.add_row(row.suite, row.what, row.say(row.ours), row.say(row.theirs), ratio)
+        table.add_row(row.suite, row.what, row.format(row.ours), row.format(row.theirs), ratio)
     return table
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """The ratios, on a logarithmic axis: left of 1 ggf is faster, or smaller."""
+    """Plot the ratios on a logarithmic axis: left of 1, ggf is faster, or needs less memory."""
     rows = [row for row in rows if row.ratio is not None][::-1]
     if not rows:
         return

@@ -1,9 +1,10 @@
-"""What each constant of `adaptive-multistep` is worth, on an exact model: the table in docs/research/adaptive-multistep.md.
+"""Measure the effect of each constant of `adaptive-multistep` on an exact model.
 
     python benchmarks/constants.py MODEL [--n 10000] [--eps-rel 0.02] [--seed 0]
 
-Prints a line for each variation: mean NFE, Fréchet distance to the exact mean and covariance, and the variance of the samples,
-summed over pixels, in units of the exact one.
+The table in docs/research/adaptive-multistep.md. It prints a line for each variation: mean NFE,
+Fréchet distance to the exact mean and covariance, and the variance of the samples, summed over
+pixels, in units of the exact one.
 """
 
 from __future__ import annotations
@@ -48,24 +49,27 @@ def main() -> None:
     model = ggf_cli.load_model(args.model, device="cpu")
     solver = AdaptiveMultistep(eps_rel=args.eps_rel)
 
-    def tell(what: str, solver: AdaptiveMultistep) -> None:
+    def report(variation: str, solver: AdaptiveMultistep) -> None:
         nfe, distance, variance = measure(model, solver, args.n, args.seed)
-        print(f"{what:40} NFE {nfe:5.1f}  Fréchet {distance:.3f}  variance {variance:.3f}", flush=True)  # fmt: skip
+        values = f"NFE {nfe:5.1f}  Fréchet {distance:.3f}  variance {variance:.3f}"
+        print(f"{variation:40} {values}", flush=True)
 
     for constants in CONSTANTS:
         with patch.dict(vars(adaptive_multistep), constants):
-            tell(str(constants or "as it is"), solver)
+            report(str(constants or "unchanged"), solver)
     for h_max in H_MAX:
-        tell(f"h_max {h_max}", replace(solver, h_max=h_max))
+        report(f"h_max {h_max}", replace(solver, h_max=h_max))
     for steps in EQUAL_STEPS:
-        tell(f"no control: {steps} equal steps", replace(solver, times=equal(model.sde, steps)))
-    tell(f"no control: the mean steps of {PILOTS} samples", freeze_schedule(model, solver, PILOTS))
+        report(f"no control: {steps} equal steps", replace(solver, times=equal(model.sde, steps)))
+    report(
+        f"no control: the mean steps of {PILOTS} samples", freeze_schedule(model, solver, PILOTS)
+    )
 
 
 def measure(
     model: ScoreModel, solver: AdaptiveMultistep, n: int, seed: int
 ) -> tuple[float, float, float]:
-    """Mean NFE, Fréchet distance and relative variance of n samples."""
+    """Draw n samples; return mean NFE, Fréchet distance and relative variance."""
     drawn = list(ggf_cli.stream(model, range(n), solver=solver, seed=seed, batch_size=500))
     x = torch.stack([sample.x for sample in drawn]).flatten(1).double()
     mean, covariance = (moment.double() for moment in model.distribution.moments())
@@ -74,7 +78,7 @@ def measure(
 
 
 def equal(sde: SDE, steps: int) -> str:
-    """Times of steps that are equal in lambda."""
+    """Format the times of steps that are equal in lambda."""
     times = times_between(sde, sde.T, sde.t_eps, steps, "logsnr").tolist()
     return ",".join(map(repr, times))
 

@@ -1,11 +1,12 @@
-"""What FFD does not say of a comparison on an embedded Fashion-MNIST model: whether classes are missing, and images copied.
+"""Check samples of an embedded Fashion-MNIST model for missing classes and copied images.
 
     ggf compare adaptive em --model fashion-vp --n 2000 --repeats 1 --out runs/vp
     python benchmarks/embedded.py runs/vp
 
-For each cell, from the samples that the comparison keeps: the images of the rarest and of the commonest class beside a tenth of all, and
-the distance to the nearest training image (median, 1 %), beside that of the test images. Prints a markdown table. Needs Debian's
-package `dataset-fashion-mnist`.
+FFD alone does not show these. For each cell, from the samples that the comparison keeps, it prints
+a row of a Markdown table: the number of images of the rarest and of the most frequent class as a
+multiple of a tenth of all, and the distance to the nearest training image (median, 1 %). The last
+row is that of the test images. It needs Debian's package `dataset-fashion-mnist`.
 """
 
 import argparse
@@ -17,17 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggf_cli.metrics.ffd import FFD
-from ggf_cli.metrics.nearest import nearest_distances
 from ggf_cli.runs.load_samples import load_samples
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
+from fashion_metrics import FFD, nearest_distances
 from fashion_mnist import load
 
 
 def row(label: str, images: Tensor, ffd: FFD, training: Tensor) -> str:
-    """A line of the table; images (N, 1, 28, 28) in [0, 1], training (M, 1, 28, 28) in [-1, 1]."""
-    histogram = ffd.describe(images).histogram()
+    """Format a row; images (N, 1, 28, 28) in [0, 1], training (M, 1, 28, 28) in [-1, 1]."""
+    histogram = ffd.classify(images).histogram()
     ratios = [len(histogram) * count / len(images) for count in histogram]
     distances = nearest_distances(2 * images - 1, training)
     near = f"{distances.median():.2f} ({distances.quantile(0.01):.2f})"
@@ -36,7 +36,7 @@ def row(label: str, images: Tensor, ffd: FFD, training: Tensor) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="of a comparison")
+    parser.add_argument("folder", type=Path, help="folder of a comparison")
     folder = parser.parse_args().folder
     document = json.loads((folder / "compare.json").read_text())
     torch.set_grad_enabled(False)

@@ -1,4 +1,4 @@
-"""Measuring side by side, and what a measurement is."""
+"""Interleaved measurements, and the rows of their results."""
 
 import gc
 import statistics
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A row that cannot be measured here."""
+    """A row that cannot be measured on this machine, and the reason."""
 
     what: str
     why: str
@@ -18,15 +18,15 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One comparison.
+    """One measurement of ggf, beside an alternative.
 
     Attributes:
-        suite: Its suite.
-        what: What was measured.
-        unit: Of the numbers, as "s" or "rows".
+        suite: The suite.
+        what: The quantity that is measured.
+        unit: The unit of the numbers, such as "s" or "rows".
         ours: One number a run.
-        theirs: The same of what it is compared with, run by run; empty where there is nothing.
-        note: What must be said.
+        theirs: The numbers of the alternative, run by run; empty without one.
+        note: Conditions of the measurement.
     """
 
     suite: str
@@ -38,12 +38,12 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Median over the runs of ours ÷ theirs."""
+        """Median of ours ÷ theirs over the runs."""
         pairs = list(zip(self.ours, self.theirs, strict=False))
         return statistics.median(a / b for a, b in pairs) if pairs else None
 
-    def say(self, values: list[float]) -> str:
-        """ "1.23 s (1.20–1.31)": median and quartiles."""
+    def format(self, values: list[float]) -> str:
+        """Format median and quartiles: "1.23 s (1.20–1.31)"."""
         if not values:
             return ""
         low, middle, high = quartiles(values)
@@ -51,17 +51,17 @@ class Row:
         return f"{middle:.3g} {self.unit}{spread}".replace(" %", "%")
 
     def text(self) -> str:
-        """The row as a sentence."""
-        other = f", other {self.say(self.theirs)}, ratio {self.ratio:.3g}" if self.theirs else ""
-        return self.say(self.ours) + other + (f" [{self.note}]" if self.note else "")
+        """Format the row as a line of text."""
+        other = f", other {self.format(self.theirs)}, ratio {self.ratio:.3g}" if self.theirs else ""
+        return self.format(self.ours) + other + (f" [{self.note}]" if self.note else "")
 
     def document(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return the row as JSON data."""
         return asdict(self) | {"ratio": self.ratio}
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """25 %, 50 %, 75 %."""
+    """Return the 25 %, 50 % and 75 % quantiles."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -69,7 +69,7 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def interleaved(functions: dict[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
-    """Seconds of each call, in turn; every function is called once before."""
+    """Time calls of several functions in turn, in seconds, after one call of each."""
     for function in functions.values():
         function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}

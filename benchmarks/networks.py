@@ -1,10 +1,12 @@
-"""Full-size networks beside the implementations they come from: answers, time, memory; and the loading of a .pth file.
+"""Compare full-size networks with their original implementations: outputs, time and memory.
 
     python benchmarks/networks.py [--song CHECKOUT] [--only NAME ...] [--out FILE]
 
-Random weights, the same in both. diffusers' UNet2DModel is the reference where it can represent the model; the CIFAR-10
-networks need a CHECKOUT of yang-song/score_sde_pytorch (cb1f359) and ml_collections, and are skipped without. ffhq-1024 is run
-at 256 pixels. Memory is the peak resident size of a process of its own while it evaluates, its weights included.
+Both networks have the same random weights. The reference is diffusers' UNet2DModel if it can
+represent the model. The CIFAR-10 networks need a CHECKOUT of yang-song/score_sde_pytorch (cb1f359)
+and ml_collections, and are skipped without, as is the loading of a .pth file. ffhq-1024 is
+evaluated at 256 pixels. Memory is the peak resident size of a separate process during an
+evaluation, with the weights.
 """
 
 import argparse
@@ -67,15 +69,16 @@ _DDPM = {
 
 
 def _levels(kind: str, n: int, attention: int) -> dict[str, list[str]]:
-    """Block types of n levels, one of them with attention."""
+    """Return the block types of n levels, one of them with attention."""
     down = [f"{'Attn' if i == attention else ''}{kind}DownBlock2D" for i in range(n)]
     up = [f"{'Attn' if i == attention else ''}{kind}UpBlock2D" for i in reversed(range(n))]
     return {"down_block_types": down, "up_block_types": up}
 
 
-# name: config of UNet2DModel, height of the images, labels
+# {name: (config of UNet2DModel, height of the images, labels)}
 DIFFUSERS: dict[str, tuple[dict[str, Any], int, list[float]]] = {
-    "fashion": (  # fashion-vp behind its pixel_unshuffle
+    # fashion-vp, after its pixel_unshuffle.
+    "fashion": (
         {
             **_DDPM,
             **_levels("", 2, -1),
@@ -141,7 +144,11 @@ SONG: dict[str, list[float]] = {
 
 
 def build_theirs(name: str, song: str | None) -> tuple[Network, torch.nn.Module]:
-    """The reference with weights that depend on their names: as network(x, label), and as a module."""
+    """Build the reference with weights that depend on their names only.
+
+    Returns:
+        The reference as a function network(x, label), and as a module.
+    """
     if name not in DIFFUSERS:
         assert song is not None
         network = build_song(song, name)
@@ -159,7 +166,7 @@ def build_theirs(name: str, song: str | None) -> tuple[Network, torch.nn.Module]
 
 
 def to_native(name: str, theirs: torch.nn.Module, path: Path) -> Path:
-    """The same weights as a native file."""
+    """Write the weights of the reference to a native file."""
     if name not in DIFFUSERS:
         checkpoint = score_sde.read(save_song(theirs, path.with_suffix(".pth")), config=name)
         path.write_bytes(native.to_bytes(checkpoint))
@@ -181,13 +188,13 @@ def to_native(name: str, theirs: torch.nn.Module, path: Path) -> Path:
 
 
 def build_ours(path: Path) -> torch.nn.Module:
-    """The network behind the score of a native file."""
+    """Load the network of a native file."""
     cells = [cell.cell_contents for cell in load_model(path).score.__closure__]
     return next(cell for cell in cells if isinstance(cell, torch.nn.Module))
 
 
 def compare(name: str, song: str | None, repeats: int) -> dict[str, Any]:
-    """Relative error at each label, and the time of one evaluation of one image, interleaved."""
+    """Measure relative errors, memory, and the interleaved times of evaluations of one image."""
     labels = DIFFUSERS[name][2] if name in DIFFUSERS else SONG[name]
     theirs, module = build_theirs(name, song)
     with tempfile.TemporaryDirectory() as folder:
@@ -219,14 +226,14 @@ def compare(name: str, song: str | None, repeats: int) -> dict[str, Any]:
 
 
 def _peak(name: str, which: str, path: Path, song: str | None) -> int:
-    """Peak resident bytes of a process that evaluates one image."""
+    """Measure the peak resident bytes of a process that evaluates one image."""
     command = [sys.executable, __file__, "--only", name, "--measure", which, str(path)]
     command += ["--song", song] if song else []
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def measure(name: str, which: str, path: str, song: str | None) -> int:
-    """What that process does."""
+    """Evaluate one image in this process; return its peak resident bytes."""
     network = build_ours(Path(path)) if which == "ours" else build_theirs(name, song)[0]
     labels = DIFFUSERS[name][2] if name in DIFFUSERS else SONG[name]
     network(torch.randn(1, *_shape(name)), torch.tensor(labels[-1:]))
@@ -248,7 +255,7 @@ def _status(key: str) -> int:
 
 
 def load_pth(song: str) -> dict[str, Any]:
-    """Time and peak anonymous memory of loading a church checkpoint of 1 GB, optimizer included."""
+    """Measure time and memory of loading a church checkpoint of 1 GB, with optimizer state."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.pth"
         save_song(build_song(song, "church"), path)
@@ -258,7 +265,7 @@ def load_pth(song: str) -> dict[str, Any]:
 
 
 def measure_load(path: str) -> dict[str, Any]:
-    """Load in this process, watched by a thread."""
+    """Load in this process; a thread records the peak of anonymous memory."""
     torch.empty(1).normal_()
     before = peak = _status("RssAnon")
     stop = threading.Event()

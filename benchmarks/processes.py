@@ -1,8 +1,9 @@
-"""Two processes with a thread each beside one: images per second of the same `ggf sample` job, and whether the images are the same.
+"""Measure images per second of a `ggf sample` job in one and in several processes.
 
     python benchmarks/processes.py [--runs 5] [--n 256] [--processes 2] [-- OPTIONS OF ggf sample]
 
-The jobs run in turn. A rate is told with start-up (loading Python, torch and the model; torchrun's own) and without it.
+Each process has one thread. The jobs run in turn, and their images must be the same. Rates are with
+and without start-up (loading Python, torch and the model, and torchrun).
 """
 
 import argparse
@@ -20,7 +21,7 @@ JOB = ["--model", "fashion-vp", "--solver", "adaptive-multistep", "--batch-size"
 
 
 def draw(processes: int, words: list[str], n: int, folder: Path) -> tuple[float, float]:
-    """Run the job; images per second without and with start-up."""
+    """Run the job; return images per second without and with start-up."""
     alone = [sys.executable, "-m", "ggf_cli"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     together = [*torchrun, "--nproc-per-node", str(processes), "-m", "ggf_cli"]
@@ -35,7 +36,7 @@ def draw(processes: int, words: list[str], n: int, folder: Path) -> tuple[float,
 
 
 def files(folder: Path) -> list[dict[str, str]]:
-    """[{"path", "sha256"}] of a run, but for the grid: its text has the command."""
+    """Return [{"path", "sha256"}] of a run without the grid, whose text has the command."""
     log = json.loads((folder / "run.json").read_text())
     return [file for file in log["files"] if file["path"] != "grid.png"]
 
@@ -55,7 +56,7 @@ def main() -> None:
                 found.append(draw(processes, args.words or JOB, args.n, out))
             several, one = (Path(folder) / f"{processes}-{run}" for processes in rates)
             if files(several) != files(one):
-                sys.exit(f"run {run}: the images of {args.processes} processes are others")
+                sys.exit(f"run {run}: the images of {args.processes} processes differ")
     for place, what in enumerate(("without start-up", "with start-up")):
         ours, theirs = ([rate[place] for rate in found] for found in rates.values())
         row = Row(suite="processes", what=what, unit="images/s", ours=ours, theirs=theirs)

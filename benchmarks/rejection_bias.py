@@ -1,4 +1,4 @@
-"""How far the paper's rejections bias samples in two dimensions: the table in docs/research/LOG.md.
+"""Measure the bias of the paper's rejections in two dimensions, for docs/research/LOG.md.
 
 python benchmarks/rejection_bias.py [--n 10000]
 """

@@ -1,9 +1,10 @@
-"""Hash a small run of each solver, to show that a change of the code leaves every sample bit-identical.
+"""Hash a small run of each solver, to check that a change leaves every sample bit-identical.
 
     python benchmarks/sample_hashes.py > before.json        # then change the code
     python benchmarks/sample_hashes.py --against before.json
 
-Compare on one machine only: networks and elementary functions round differently elsewhere (docs/reference/reproducibility.md).
+Compare on one machine only: networks and elementary functions round differently on others
+(docs/reference/reproducibility.md).
 """
 
 import argparse
@@ -19,12 +20,13 @@ from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.catalog import read_catalog
 
 MODELS = ("mixture", "fashion-mixture", "fashion-vp", "fashion-ve", "fashion-subvp")
-BUDGET = 24  # evaluations a sample, of solvers with a fixed number of steps
+# Evaluations a sample, of solvers with a fixed number of steps.
+BUDGET = 24
 SEED, SAMPLES, BATCH_SIZE = 7, 3, 2
 
 
 def sample_hashes() -> dict[str, str]:
-    """{"model solver": sha256 of states and NFE}."""
+    """Run all solvers; return {"model solver": sha256 of states and NFE}."""
     result = {}
     for name in MODELS:
         model = ggf_cli.load_model(name, device="cpu")
@@ -52,7 +54,7 @@ def sample_hashes() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--against", type=Path, help="JSON of an earlier call")
+    parser.add_argument("--against", type=Path, help="JSON file of an earlier call")
     args = parser.parse_args()
     torch.set_num_threads(1)
     found = sample_hashes()

@@ -1,12 +1,14 @@
-"""How a run of a million images would go on 8 to 1,024 GPUs: a discrete-event simulation of `ggf sample` under torchrun.
+"""Simulate a run of a million images on 8 to 1,024 GPUs, by `ggf sample` under torchrun.
 
     python benchmarks/scale_out.py [RUN ...] [--n 1000000] [--gpus 8,64,256,1024] [--tick-ms 66]
 
-What is simulated is the program itself where that is possible: indices are handed out by `ggf_cli.runs.distributed.Job`, with a
-store that counts and queues. What one request to a TCPStore, one written sample and, in the end, one line of `run.json` cost is measured
-here first, on this machine and its disk. How many evaluations samples take comes from the `run.json` of the runs named, by default
-from nfe.json beside this file. Assumed, not measured: the time of a network call (`--tick-ms`, of a full batch), that a call with few rows takes
-`--floor` of that at least, a network's round trip, and that all processes write at the speed of this disk.
+A discrete-event simulation. It uses the program itself where possible: indices are distributed by
+`ggf_cli.runs.distributed.Job`, with a store that counts and queues requests. The cost of a request
+to a TCPStore, of a written sample and of a line of `run.json` at the end is measured first, on this
+machine and its disk. The NFE of samples is that of the `run.json` of the given runs, by default
+that of nfe.json in this folder. Assumed, not measured: the time of a network call (`--tick-ms`, of
+a full batch), that a call with few rows takes at least `--floor` of it, the round trip of the
+network, and that all processes write at the speed of this disk.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import math
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,8 +37,16 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Seconds. `round_trip`: to the store and back; `add`, `set`, `get`: of the store's one thread, `get` a key; `write`: of a
-    process's second thread, a sample; `end`: of rank 0, a sample, when all are drawn."""
+    """The costs of a run other than network calls, in seconds.
+
+    Attributes:
+        round_trip: From a process to the store and back.
+        add: Time of the store's only thread for an `add`.
+        set: The same for a `set`.
+        get: The same for each key of a `get`.
+        write: Time of a process's writer thread, a sample.
+        end: Time of rank 0 after the last sample is drawn, a sample.
+    """
 
     round_trip: float = 0.0
     add: float = 0.0
@@ -48,22 +58,25 @@ class Costs:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Of a run. Shares are of the GPU time until rank 0 has written the last file; with `utilisation` they sum to 1.
+    """The result of a simulated run.
+
+    Shares are of the GPU time until rank 0 has written the last file. Those of `utilisation`,
+    `idle`, `writing`, `asking` and `ending` sum to 1.
 
     Attributes:
-        gpus: Processes.
-        draw_s: Until the last sample is drawn and written.
-        tail_s: From the first GPU that found nothing to draw to the last sample.
-        end_s: In which rank 0 alone is busy.
-        utilisation: Share in which GPUs do what samples need.
-        idle: Share of GPUs with too few samples: in the tail, or because there are none for all.
-        writing: Share in which GPUs wait for files: with no room for more, or at their end.
+        gpus: The number of processes.
+        draw_s: Seconds until the last sample is drawn and written.
+        tail_s: Seconds from the first GPU without a new sample to the last sample.
+        end_s: Seconds in which only rank 0 works.
+        utilisation: Share in which GPUs evaluate rows that samples need.
+        idle: Share of GPUs with too few samples: in the tail, or if there are too few for all.
+        writing: Share in which GPUs wait for files: the queue is full, or the run ends.
         asking: Share in which GPUs wait for the store.
         ending: Share in which GPUs wait for rank 0.
-        requests: To the store, a second.
-        peak: The most in one second.
+        requests: Requests to the store, a second.
+        peak: The most requests in one second.
         busy: Share of the time in which the store works.
-        files: Written a second, as many as lines of journals.
+        files: Files written a second, which is also the number of journal lines.
     """
 
     gpus: int
@@ -82,7 +95,10 @@ class Outcome:
 
 
 class Store:
-    """The key-value store of the job: one thread that serves requests in turn. `now` is the clock of the process that asks."""
+    """The key-value store of the job: one thread that serves requests in turn.
+
+    `now` is the time of the process whose request is served.
+    """
 
     def __init__(self, costs: Costs) -> None:
         self._costs = costs
@@ -96,7 +112,7 @@ class Store:
         return self.value
 
     def serve(self, work: float) -> None:
-        """A request; the process waits for the answer."""
+        """Serve a request; the process waits for the answer."""
         begin = max(self.now + self._costs.round_trip / 2, self.free)
         self.requests += 1
         self.seconds[int(begin)] += 1
@@ -107,18 +123,20 @@ class Store:
 
 
 class Writer:
-    """The thread of a process that writes its samples, in turn."""
+    """The writer thread of a process, with a queue of limited length."""
 
     def __init__(self, seconds: float, room: int) -> None:
         self._seconds, self._room = seconds, room
-        self._ends: deque[float] = deque()  # when each that waits is written
+        # For each sample in the queue, the time at which it will be written.
+        self._ends: deque[float] = deque()
         self.end = 0.0
 
     def put(self, now: float) -> float:
-        """Have a sample written; when there is room for it."""
+        """Put a sample into the queue; return the time at which there is room for it."""
         while self._ends and self._ends[0] <= now:
             self._ends.popleft()
-        if len(self._ends) > self._room:  # one of them is being written
+        # The queue has room for `_room` samples besides the one that is being written.
+        if len(self._ends) > self._room:
             now = self._ends.popleft()
         self.end = max(now, self.end) + self._seconds
         self._ends.append(self.end)
@@ -126,7 +144,7 @@ class Writer:
 
 
 class Rank:
-    """One process with its GPU: its rows move on together, one evaluation a tick."""
+    """One process with its GPU; a tick is one evaluation of all its rows."""
 
     def __init__(
         self, rank: int, world: int, store: Store, n: int, batch: int, writer: Writer
@@ -135,12 +153,16 @@ class Rank:
         job = Job(rank=rank, world=world, local_rank=0, restarts=0)
         job._store = store
         self.source = job.draw_from(range(n))
-        self.rows: list[int] = []  # the tick in which each ends
+        # The tick in which each row ends.
+        self.rows: list[int] = []
         self.tick = 0
         self.published = 0.0
-        self.starved = math.inf  # since when there was nothing to draw
-        self.wanted = min(batch, job.at_once(n))  # samples that it has room for
-        self.ended = 0  # samples that are to be written
+        # The time from which there are no new samples.
+        self.starved = math.inf
+        # The number of free slots.
+        self.wanted = min(batch, job.at_once(n))
+        # The number of finished samples that are not in the queue of the writer.
+        self.ended = 0
 
 
 def simulate(
@@ -153,16 +175,16 @@ def simulate(
     costs: Costs,
     room: int = WAITING,
 ) -> Outcome:
-    """Draw samples that take so many evaluations, index by index.
+    """Simulate a run.
 
     Args:
-        nfe: Of each sample.
-        gpus: Processes.
-        batch: Slots of each.
+        nfe: NFE of each sample.
+        gpus: The number of processes.
+        batch: Batch size of each.
         tick: Seconds of a network call with a full batch.
-        floor: A call with few rows takes this share of it at least.
-        costs: Of everything else.
-        room: How many samples may wait to be written.
+        floor: The least time of a call, with few rows, as a share of `tick`.
+        costs: Costs of all other operations.
+        room: Length of the queue of samples to write.
     """
     store = Store(costs)
     ranks = [
@@ -171,7 +193,7 @@ def simulate(
     every = max(PUBLISH_EVERY_S, gpus / PUBLISH_RANKS_PER_S)
     events = [(0.0, number) for number in range(gpus)]
     draw_s = writing = 0.0
-    # One request to the store at most in each event, so that those of others come in between.
+    # An event has at most one request to the store, so that requests of processes interleave.
     while events:
         store.now, number = heapq.heappop(events)
         rank, asked = ranks[number], store.requests
@@ -181,7 +203,8 @@ def simulate(
                 store.now = rank.writer.put(store.now)
             writing += store.now - begin
             rank.wanted, rank.ended = rank.ended, 0
-        elif store.now - rank.published >= every:  # the program does so at any tick
+        # The program publishes its progress at any tick.
+        elif store.now - rank.published >= every:
             rank.published = store.now
             store.serve(costs.set + (costs.get * (gpus - 1) if number == 0 else 0.0))
         elif rank.wanted:
@@ -225,27 +248,33 @@ def simulate(
     )
 
 
-# --- measuring -------------------------------------------------------------------------------------------------
+# --- measurement ---------------------------------------------------------------------------------
 
 
 def measure_costs(round_trip: float, format: str) -> Costs:
-    """What requests and files cost on this machine; the store's time is that of its slowest part, client or server."""
+    """Measure the cost of requests and files on this machine.
+
+    The time of the store is that of its slowest part, client or server.
+    """
     return Costs(round_trip=round_trip, **measure_store(), **measure_files(format))
 
 
 def measure_store(clients: int = 4, requests: int = 2000) -> dict[str, float]:
-    """Seconds of a request, many clients asking at once."""
+    """Measure the seconds of a request, with several clients at once."""
     from torch import distributed
 
     server = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    stores = [distributed.TCPStore("127.0.0.1", server.port, is_master=False) for _ in range(clients)]  # fmt: skip
-    progress = b"x" * 700  # as long as that of 64 samples
+    stores = [
+        distributed.TCPStore("127.0.0.1", server.port, is_master=False) for _ in range(clients)
+    ]
+    # As long as the progress of 64 samples.
+    progress = b"x" * 700
     keys = [f"progress/{rank}" for rank in range(256)]
     for key in keys:
         server.set(key, progress)
 
-    def rate(request) -> float:  # noqa: ANN001
-        def ask(store) -> None:  # noqa: ANN001
+    def rate(request: Callable[[distributed.TCPStore], object]) -> float:
+        def ask(store: distributed.TCPStore) -> None:
             for _ in range(requests):
                 request(store)
 
@@ -261,11 +290,15 @@ def measure_store(clients: int = 4, requests: int = 2000) -> dict[str, float]:
     for _ in range(20):
         stores[0].multi_get(keys)
     get = (perf_counter() - start) / (20 * len(keys))
-    return {"add": rate(lambda s: s.add("drawn", 1)), "set": rate(lambda s: s.set("p", progress)), "get": get}  # fmt: skip
+    return {
+        "add": rate(lambda s: s.add("drawn", 1)),
+        "set": rate(lambda s: s.set("p", progress)),
+        "get": get,
+    }
 
 
 def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
-    """Seconds a sample: to write it with its line of the journal; and for rank 0 to end the run."""
+    """Measure the seconds a sample to write it with its journal line, and to end the run."""
     import torch
 
     from ggf_cli import load_model
@@ -291,21 +324,29 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
         middle = perf_counter()
         writer.collect(read_history(Path(folder)))
         files = writer.close({})
-        log = run_log(settings, status="completed", sessions=writer.sessions(), running_nfe=0, load_s=0.0,
-                      samples=writer.samples, files=files, device=torch.device("cpu"))  # fmt: skip
+        log = run_log(
+            settings,
+            status="completed",
+            sessions=writer.sessions(),
+            running_nfe=0,
+            load_s=0.0,
+            samples=writer.samples,
+            files=files,
+            device=torch.device("cpu"),
+        )
         (Path(folder) / "run.json").write_bytes(as_json(log))
         end = perf_counter()
     return {"write": (middle - start) / samples, "end": (end - middle) / samples}
 
 
-# --- telling ---------------------------------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 
 def distributions(runs: Sequence[Path]) -> dict[str, dict[int, int]]:
-    """{what: {NFE: samples}}, of runs, or of the file beside this one."""
+    """Read {name: {NFE: number of samples}} from runs, or from nfe.json."""
     if not runs:
         stored = json.loads((HERE / "nfe.json").read_text())
-        return {what: {int(k): v for k, v in counts.items()} for what, counts in stored.items()}
+        return {name: {int(k): v for k, v in counts.items()} for name, counts in stored.items()}
     found = {}
     for run in runs:
         log = json.loads((run / "run.json").read_text())
@@ -317,28 +358,49 @@ def distributions(runs: Sequence[Path]) -> dict[str, dict[int, int]]:
 
 
 def draws(counts: dict[int, int], n: int, seed: int = 0) -> np.ndarray:
-    """(n,) evaluations, drawn from a distribution."""
+    """Draw the NFE of n samples from a distribution {NFE: number of samples}, (n,)."""
     values, weights = np.array(list(counts)), np.array(list(counts.values()), dtype=float)
     return np.random.default_rng(seed).choice(values, n, p=weights / weights.sum())
 
 
-def as_table(what: str, outcomes: Sequence[Outcome]) -> Table:
-    table = Table(title=what, box=None, header_style="bold")
-    for column in ("GPUs", "drawing", "tail", "rank 0's end", "utilisation", "lost: idle", "writing", "asking", "end",
-                   "requests/s (peak)", "store busy", "files/s"):  # fmt: skip
+def as_table(title: str, outcomes: Sequence[Outcome]) -> Table:
+    """Format the results of one distribution of NFE, a row for each number of GPUs."""
+    table = Table(title=title, box=None, header_style="bold")
+    columns = (
+        "GPUs",
+        "drawing",
+        "tail",
+        "rank 0's end",
+        "utilisation",
+        "lost: idle",
+        "writing",
+        "asking",
+        "end",
+        "requests/s (peak)",
+        "store busy",
+        "files/s",
+    )
+    for column in columns:
         table.add_column(column, justify="right")
     for o in outcomes:
         shares = (o.utilisation, o.idle, o.writing, o.asking, o.ending)
-        table.add_row(f"{o.gpus:,}", *(f"{s:,.1f} s" for s in (o.draw_s, o.tail_s, o.end_s)), *(f"{s:.1%}" for s in shares),
-                      f"{o.requests:,.0f} ({o.peak:,})", f"{o.busy:.2%}", f"{o.files:,.0f}")  # fmt: skip
+        table.add_row(
+            f"{o.gpus:,}",
+            *(f"{s:,.1f} s" for s in (o.draw_s, o.tail_s, o.end_s)),
+            *(f"{s:.1%}" for s in shares),
+            f"{o.requests:,.0f} ({o.peak:,})",
+            f"{o.busy:.2%}",
+            f"{o.files:,.0f}",
+        )
     return table
 
 
 def plot(found: dict[str, list[Outcome]], path: Path) -> None:
+    """Plot the utilisation against the number of GPUs."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for what, outcomes in found.items():
-        axes.plot([o.gpus for o in outcomes], [o.utilisation for o in outcomes], "o-", label=what)
+    for name, outcomes in found.items():
+        axes.plot([o.gpus for o in outcomes], [o.utilisation for o in outcomes], "o-", label=name)
     axes.set(xscale="log", xlabel="GPUs", ylabel="utilisation, the end included", ylim=(0, 1.02))
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -349,8 +411,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of ggf sample")
     parser.add_argument("--n", type=int, default=1_000_000)
     parser.add_argument("--gpus", default="8,64,256,1024")
-    parser.add_argument("--batch", type=int, default=64, help="rows a call")
-    parser.add_argument("--tick-ms", type=float, default=66.0, help="of a call; the default: fashion-vp on 2 CPU cores")  # fmt: skip
+    parser.add_argument("--batch", type=int, default=64, help="rows of a call")
+    parser.add_argument(
+        "--tick-ms", type=float, default=66.0, help="of a call; default: fashion-vp, 2 CPU cores"
+    )
     parser.add_argument("--floor", type=float, default=0.3)
     parser.add_argument("--round-trip-ms", type=float, default=0.2)
     parser.add_argument("--format", default="png", choices=("png", "npz", "none"))
@@ -360,19 +424,23 @@ def main(words: Sequence[str] | None = None) -> None:
     costs = measure_costs(args.round_trip_ms / 1000, args.format)
     console.print(", ".join(f"{k} {1e6 * v:.0f} µs" for k, v in asdict(costs).items()))
     found: dict[str, list[Outcome]] = {}
-    for what, counts in distributions(args.runs).items():
+    for name, counts in distributions(args.runs).items():
         nfe = draws(counts, args.n)
-        found[what] = [
+        found[name] = [
             simulate(
                 nfe, int(gpus), args.batch, tick=args.tick_ms / 1000, floor=args.floor, costs=costs
             )
             for gpus in args.gpus.split(",")
         ]
-        title = f"{what}: NFE {nfe.mean():.1f} ± {nfe.std():.1f}, {args.n:,} images, {args.tick_ms:g} ms a call of {args.batch}"
-        console.print(as_table(title, found[what]))
+        title = (
+            f"{name}: NFE {nfe.mean():.1f}, standard deviation {nfe.std():.1f}, {args.n:,} images,"
+            f" {args.tick_ms:g} ms a call of {args.batch}"
+        )
+        console.print(as_table(title, found[name]))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        report = {"costs": asdict(costs), "runs": {w: [asdict(o) for o in os] for w, os in found.items()}}  # fmt: skip
+        runs = {name: [asdict(o) for o in outcomes] for name, outcomes in found.items()}
+        report = {"costs": asdict(costs), "runs": runs}
         (args.out / "scale-out.json").write_text(json.dumps(report, indent=1) + "\n")
         plot(found, args.out / "scale-out.png")
 

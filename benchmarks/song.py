@@ -1,9 +1,10 @@
-"""Song's networks with random weights, from a checkout of score_sde_pytorch: the oracle of parity tests.
+"""Build Song's networks with random weights from a checkout of score_sde_pytorch.
 
-    python benchmarks/song.py CHECKOUT church church.pth        writes a checkpoint of random weights
+    python benchmarks/song.py CHECKOUT church church.pth
 
-The checkout (commit cb1f359) is named on the command line of the scripts that use this; nothing of it is part of ggf.
-Its compiled FIR operation is not built: on a CPU it falls back to plain torch.
+writes a checkpoint with random weights, for parity tests. The checkout (commit cb1f359) is an
+argument of the scripts that use this module; ggf contains nothing of it. Its compiled FIR operation
+is not built: on a CPU the checkout uses plain torch instead.
 """
 
 import importlib
@@ -32,13 +33,14 @@ CONFIGS = {
 def build(
     checkout: str, name: str, *, width: int | None = None, size: int | None = None
 ) -> nn.Module:
-    """Song's network called `name` in CONFIGS, with weights that depend on their names alone.
+    """Build a network of Song with weights that depend on their names only.
 
     Args:
         checkout: Folder of score_sde_pytorch.
         name: A key of CONFIGS.
-        width: Another width of the first level than the published one.
-        size: Another height and width of the images; attention stays at the same level.
+        width: Width of the first level; None: the published one.
+        size: Height and width of the images; None: the published one. Attention stays at the same
+            level.
     """
     if checkout not in sys.path:
         sys.path.insert(0, checkout)
@@ -58,20 +60,25 @@ def build(
 
 
 def weights(shapes: dict[str, Any]) -> dict[str, Tensor]:
-    """A well-conditioned weight for each name, the same to the bit on every machine; `sigmas` is left out."""
+    """Make well-conditioned weights, {name: tensor}, the same bits on every machine.
+
+    `sigmas` is left out.
+    """
     first = torch.tensor([0])
     tensors = {}
     for name, shape in shapes.items():
         if name == "sigmas":
             continue
-        # not torch.randn: its last bit depends on the processor, and sin(2 pi W log(sigma)) makes it a large one
+        # Not torch.randn: its last bit depends on the processor, and sin(2 pi W log(sigma))
+        # amplifies it.
         values = Noise(seed=zlib.crc32(name.encode()), shape=tuple(shape))(first, first)[0]
         if name == "all_modules.0.W":
             values *= 16
         elif len(shape) > 1:
             inputs = shape[0] if name.endswith(".W") else values[0].numel()
             values *= inputs**-0.5
-        elif name.endswith("weight"):  # a normalisation
+        # Of a normalisation.
+        elif name.endswith("weight"):
             values = 1 + 0.1 * values
         else:
             values *= 0.1
@@ -80,7 +87,10 @@ def weights(shapes: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def checkpoint(network: nn.Module) -> dict[str, Any]:
-    """What score_sde_pytorch would save of this network; the raw weights differ from their average."""
+    """Make the checkpoint that score_sde_pytorch would save of this network.
+
+    The raw weights differ from their average.
+    """
     state = network.state_dict()
     trained = [parameter.detach() for parameter in network.parameters() if parameter.requires_grad]
     model = {f"module.{name}": tensor.clone() for name, tensor in state.items()}
@@ -99,7 +109,7 @@ def checkpoint(network: nn.Module) -> dict[str, Any]:
 
 
 def save(network: nn.Module, path: Path) -> Path:
-    """Write such a file."""
+    """Write the `checkpoint` of a network to a file."""
     torch.save(checkpoint(network), path)
     return path
 

@@ -1,17 +1,19 @@
-"""Trains the small Fashion-MNIST classifier that images are compared in (FFD), and writes it with the reference statistics.
+"""Train the small Fashion-MNIST classifier of FFD, and write it with the reference statistics.
 
     python training/classifier.py src/ggf_cli/assets/fashion-features.safetensors [--epochs 8]
     python training/classifier.py src/ggf_cli/assets/fashion-features.safetensors --features-only
 
-Cross-entropy on the 60,000 training images, shifted by up to a pixel at random; AdamW, one cycle of the learning rate. Images
-are not mirrored: shoes have a side, and the features must see when a sample has the wrong one. Test images are used for
-nothing but the accuracy that is written into the file. About a minute an epoch on one CPU core with bfloat16; the result
-depends on the seed and, in its last bits, on the machine.
+Cross-entropy on the 60,000 training images, shifted at random by up to one pixel; AdamW with one
+cycle of the learning rate. Images are not mirrored: shoes have a direction, and the features must
+depend on it. Test images are used for the accuracy in the file only. About a minute an epoch on one
+CPU core with bfloat16. The result depends on the seed and, in its last bits, on the machine.
 
-The weights are rounded to float16, as they are stored, before accuracy and statistics are computed in float32.
+The weights are rounded to float16, as in the file, before accuracy and statistics are computed in
+float32.
 
-The features of the first 6,000 test images go into the file too: real images to compare with, where the data are not installed.
-The second form computes them again, and leaves weights and statistics of the file as they are.
+The file also has the features of the first 6,000 test images: real images to compare with where the
+data set is not installed. `--features-only` computes them again and keeps weights and statistics of
+the file.
 """
 
 import argparse
@@ -39,12 +41,21 @@ from ggf_cli.runtime.precision import fast_bf16
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
-SHIFT = 1  # pixel
+# Pixels.
+SHIFT = 1
+# Test images whose features are in the file.
 TEST_FEATURES = 6000
 
 
 def fit(images: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], epochs: int) -> Classifier:
-    """Train from scratch; images (N, 1, 28, 28) in [0, 1], labels (N,)."""
+    """Train from scratch.
+
+    Args:
+        images: (N, 1, 28, 28) in [0, 1].
+        labels: (N,).
+        test: Images and labels whose accuracy is printed after each epoch.
+        epochs: The number of passes over the images.
+    """
     network = Classifier()
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
@@ -74,7 +85,7 @@ def fit(images: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], epochs: int
 
 
 def shifted(images: Tensor) -> Tensor:
-    """Each image moved by up to SHIFT pixels in both directions, black where nothing comes from."""
+    """Shift each image of (N, 1, H, W) at random by up to SHIFT pixels; the border is black."""
     n, _, height, width = images.shape
     padded = F.pad(images, [SHIFT] * 4)[:, 0]
     top, left = torch.randint(2 * SHIFT + 1, (2, n, 1, 1))
@@ -85,7 +96,7 @@ def shifted(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Share of the images given their label."""
+    """Share of images (N, 1, 28, 28) whose most likely class is their label (N,)."""
     network.eval()
     classes = torch.cat([network(part)[1].argmax(1) for part in images.split(500)])
     return float((classes == labels).double().mean())
@@ -93,7 +104,7 @@ def accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
 
 @torch.no_grad()
 def features_of(network: Classifier, images: Tensor) -> Tensor:
-    """(N, 1, 28, 28) in [0, 1] -> (N, 64)."""
+    """Features (N, 64) of images (N, 1, 28, 28) in [0, 1]."""
     return torch.cat([network(part)[0] for part in images.split(500)])
 
 
@@ -126,7 +137,7 @@ def main() -> None:
 
 
 def train(test_images: Tensor, test_labels: Tensor, epochs: int, seed: int) -> TrainedClassifier:
-    """The network and its statistics; test images (N, 1, 28, 28) in [0, 1]."""
+    """Train a classifier and compute its statistics; test images (N, 1, 28, 28) in [0, 1]."""
     images, labels = load()
     images = (images + 1) / 2
     network = fit(images, labels, (test_images, test_labels), epochs)
@@ -140,12 +151,16 @@ def train(test_images: Tensor, test_labels: Tensor, epochs: int, seed: int) -> T
             "license": "MIT",
             "test_accuracy": accuracy(network, test_images, test_labels),
             "config": {
-                "epochs": epochs, "seed": seed, "batch_size": BATCH_SIZE, "shift": SHIFT,
-                "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY,
+                "epochs": epochs,
+                "seed": seed,
+                "batch_size": BATCH_SIZE,
+                "shift": SHIFT,
+                "learning_rate": LEARNING_RATE,
+                "weight_decay": WEIGHT_DECAY,
             },
             "torch": torch.__version__,
         },
-    }  # fmt: skip
+    }
     return TrainedClassifier(
         network=network,
         mean=mean,

@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Zalando Research, MIT licence; arXiv:1708.07747), from Debian's package `dataset-fashion-mnist`.
+"""Read Fashion-MNIST (Zalando Research, MIT licence; arXiv:1708.07747) from a Debian package.
 
 apt-get install dataset-fashion-mnist
 """
@@ -14,7 +14,10 @@ FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
 def load(train: bool = True, folder: Path = FOLDER) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, 28, 28) float32 in [-1, 1] and labels (N,) int64; 60,000 or 10,000 of them."""
+    """Read images (N, 1, 28, 28) float32 in [-1, 1] and labels (N,) int64.
+
+    N is 60,000 for training and 10,000 for testing.
+    """
     part = "train" if train else "t10k"
     images = _read(folder / f"{part}-images-idx3-ubyte.gz", header=16).reshape(-1, 1, 28, 28)
     labels = _read(folder / f"{part}-labels-idx1-ubyte.gz", header=8)
@@ -22,5 +25,5 @@ def load(train: bool = True, folder: Path = FOLDER) -> tuple[Tensor, Tensor]:
 
 
 def _read(path: Path, header: int) -> np.ndarray:
-    """The bytes of an idx file after its header."""
+    """Read the bytes of a compressed idx file after its header."""
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header).copy()

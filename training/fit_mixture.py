@@ -1,10 +1,11 @@
-"""Fits the embedded exact model `fashion-mixture` to Fashion-MNIST: Gaussians of low rank, by expectation maximisation.
+"""Fit the embedded exact model `fashion-mixture` to Fashion-MNIST by expectation maximisation.
 
-    python training/fit_mixture.py src/ggf_cli/assets/fashion-mixture.safetensors [--components 30 --rank 41]
+    python training/fit_mixture.py src/ggf_cli/assets/fashion-mixture.safetensors [--components 30]
 
-Mixtures of probabilistic principal component analysers (Tipping & Bishop 1999): in each component the directions of
-largest variance have variances of their own, all others share one. Needs scikit-learn (for the first assignment) and about
-3 minutes on 2 CPU cores; the result depends on the seed and, in its last bits, on the machine.
+The components are Gaussians of low rank: a mixture of probabilistic principal component analysers
+(Tipping & Bishop 1999). In each, the directions of largest variance have variances of their own and
+all others share one. It needs scikit-learn (for the first assignment) and about 3 minutes on 2 CPU
+cores. The result depends on the seed and, in its last bits, on the machine.
 """
 
 import argparse
@@ -19,13 +20,12 @@ from fashion_mnist import load
 from ggf_cli.networks.mixture import GaussianMixture
 from make_mixture import write
 
-MIN_VARIANCE = (
-    1e-3  # per pixel: pixels that are always black must not make a density of infinite height
-)
+# Per pixel. Pixels that are always black would make the density infinite.
+MIN_VARIANCE = 1e-3
 
 
 def log_joint(mixture: GaussianMixture, x: Tensor) -> Tensor:
-    """log w_k + log N(x | k) for images x (N, D), (N, K)."""
+    """Return log w_k + log N(x | k), (N, K), of images x (N, D)."""
     columns = []
     for k in range(len(mixture.weight)):
         v, s2 = mixture.variance[k], mixture.scales[k].square()
@@ -38,7 +38,7 @@ def log_joint(mixture: GaussianMixture, x: Tensor) -> Tensor:
 
 
 def maximise(mixture: GaussianMixture, x: Tensor, posterior: Tensor) -> None:
-    """Set every component to the best one for its share of the images; posterior (N, K)."""
+    """Set each component to its maximum likelihood estimate; x (N, D), posterior (N, K)."""
     rank = mixture.scales.shape[1]
     for k in range(len(mixture.weight)):
         share = posterior[:, k]
@@ -57,7 +57,15 @@ def maximise(mixture: GaussianMixture, x: Tensor, posterior: Tensor) -> None:
 
 
 def fit(x: Tensor, components: int, rank: int, rounds: int, held_out: Tensor) -> GaussianMixture:
-    """Expectation maximisation from a k-means assignment; x (N, D)."""
+    """Fit a mixture by expectation maximisation, starting from k-means.
+
+    Args:
+        x: Images, (N, D).
+        components: The number of components, K.
+        rank: The number of directions of a component.
+        rounds: The number of iterations.
+        held_out: Images whose likelihood is printed, (M, D).
+    """
     mixture = GaussianMixture(shape=(1, 28, 28), components=components, rank=rank)
     kmeans = MiniBatchKMeans(components, random_state=0, n_init=3, batch_size=4096)
     labels = torch.from_numpy(kmeans.fit_predict(x.numpy())).long()

@@ -1,8 +1,9 @@
-"""Prints what the metrics of the embedded models say of real and of damaged images, as markdown: what to read samples against.
+"""Print the metrics of real and of damaged Fashion-MNIST images, as Markdown tables.
 
     python training/floors.py [--seeds 10]
 
-Of docs/reference/metrics.md. About 5 minutes on one CPU core.
+The tables are in docs/reference/metrics.md, to compare the values of samples with. About 5 minutes
+on one CPU core.
 """
 
 import argparse
@@ -13,18 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fashion_metrics import FFD, nearest_distances
 from fashion_mnist import load
 from ggf_cli.metrics.classifier import SHAPE
 from ggf_cli.metrics.evaluator import make_evaluators
-from ggf_cli.metrics.ffd import FFD
-from ggf_cli.metrics.nearest import nearest_distances
 
-SHIPPED = 6000  # test images whose features are in the package, to compare with
+# Test images whose features are in the package, as the reference.
+SHIPPED = 6000
 SIZES = (250, 500, 1000, 2000, 5000, 10_000)
 
 
 def subset_distances(ffd: FFD, features: Tensor, n: int, seeds: int) -> tuple[float, float]:
-    """Mean and standard deviation of the FFD of n rows of features (N, D), drawn without repetition."""
+    """Mean and standard deviation of the FFD of n rows of features (N, D), without repetition."""
     values = []
     for seed in range(seeds):
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
@@ -33,31 +34,34 @@ def subset_distances(ffd: FFD, features: Tensor, n: int, seeds: int) -> tuple[fl
 
 
 def damaged(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Images (N, 1, 28, 28) in [0, 1] made worse in ways that samples can be."""
+    """Damage images (N, 1, 28, 28) in [0, 1] in ways that occur in samples: {name: images}."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(images.shape, generator=generator)
     smooth = torch.tensor([0.25, 0.5, 0.25])
     kernel = (smooth[:, None] * smooth)[None, None]
+    only_noise = torch.rand(200, 1, 28, 28, generator=generator)
     return {
         "noise of standard deviation 2/255 on every pixel": (images + noise * 2 / 255).clamp(0, 1),
         "noise of standard deviation 0.05 on every pixel": (images + noise * 0.05).clamp(0, 1),
         "blurred by (1, 2, 1) / 4 in both directions": F.conv2d(images, kernel, padding=1),
         "mirrored": images.flip(-1),
         "one class in ten missing (bags)": images[labels != 8],
-        "two in a hundred only noise": torch.cat([images[200:], torch.rand(200, 1, 28, 28, generator=generator)]),
+        "two in a hundred only noise": torch.cat([images[200:], only_noise]),
         "1,000 different images, ten times each": images[:1000].repeat(10, 1, 1, 1),
         "only one class (trousers)": images[labels == 1],
         "uniform noise": torch.rand(images.shape, generator=generator),
-    }  # fmt: skip
+    }
 
 
 def shares(images: Tensor, labels: Tensor, n: int) -> None:
-    """Print precision, recall and coverage of n test images, none of them among those shipped, and of damaged ones."""
+    """Print precision, recall and coverage of n real and n damaged test images.
+
+    The images are not among those of the reference.
+    """
     model = SimpleNamespace(name="fashion", shape=SHAPE, distribution=None)
     evaluators = make_evaluators(["precision", "recall", "coverage"], model)
-    print(
-        f"\n| {n} test images | {' | '.join(evaluator.title for evaluator in evaluators)} |\n|---|---|---|---|"
-    )
+    titles = " | ".join(evaluator.title for evaluator in evaluators)
+    print(f"\n| {n} test images | {titles} |\n|---|---|---|---|")
     floors = [evaluator.floor(n, 5).values for evaluator in evaluators]
     cells = [f"{statistics.mean(f):.3f} ± {statistics.stdev(f):.3f}" for f in floors]
     print(f"| as they are | {' | '.join(cells)} |")
@@ -79,8 +83,8 @@ def main() -> None:
     training = (load()[0] + 1) / 2
     test, labels = load(train=False)
     test = (test + 1) / 2
-    described = ffd.describe(test)
-    test_features, training_features = described.features, ffd.describe(training).features
+    classified = ffd.classify(test)
+    test_features, training_features = classified.features, ffd.classify(training).features
 
     print(f"FFD of the {len(test)} test images: {ffd.distance(test_features):.3f}\n")
     print("| n | test images | training images |\n|---|---|---|")
@@ -99,10 +103,10 @@ def main() -> None:
 
     shares(test, labels, 300)
 
-    accuracy = float((described.classes == labels).double().mean())
-    print(f"\nClasses seen in the test images, 1,000 of each (accuracy {accuracy:.4f}):\n")
+    accuracy = float((classified.classes == labels).double().mean())
+    print(f"\nPredicted classes of the test images, 1,000 of each (accuracy {accuracy:.4f}):\n")
     print("| class | images |\n|---|---|")
-    for name, count in zip(ffd.class_names, described.histogram(), strict=True):
+    for name, count in zip(ffd.class_names, classified.histogram(), strict=True):
         print(f"| {name} | {count} |")
 
     test, training = 2 * test - 1, 2 * training - 1

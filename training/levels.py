@@ -1,10 +1,10 @@
-"""At which noise levels a trained model loses quality.
+"""Measure the quality of a trained model at each noise level, as a Markdown table.
 
     python training/levels.py fashion-vp [--n 1000]
 
-Real training images get noise up to a level and are denoised by the model from there (SDE-DPM-Solver++(2M), steps of 1/4 in
-log(alpha / sigma), network in bfloat16). The FFD of what comes out rises where the model is weak; at the lowest level it is that of real
-images. Prints a markdown table.
+Real training images get noise up to a level, and the model denoises them from there
+(SDE-DPM-Solver++(2M), steps of 1/4 in log(alpha / sigma), network in bfloat16). The FFD of the
+result increases at levels where the model is weak; at the lowest level it is that of real images.
 """
 
 import argparse
@@ -14,18 +14,20 @@ import torch
 from torch import Tensor
 
 import ggf_cli
+from fashion_metrics import FFD
 from fashion_mnist import load
-from ggf_cli.metrics.ffd import FFD
 from ggf_cli.runtime.precision import in_precision
 from ggf_cli.score import ScoreModel
 
-LEVELS = (0.17, 0.4, 0.7, 1.2, 2.5, 5.0, 12.0)  # sigma / alpha
+# sigma / alpha.
+LEVELS = (0.17, 0.4, 0.7, 1.2, 2.5, 5.0, 12.0)
+# In log(alpha / sigma).
 STEP = 0.25
 BATCH_SIZE = 64
 
 
 def denoised(model: ScoreModel, x: Tensor, half_log_snr: float) -> Tensor:
-    """The model's estimate of the clean images, (N, C, H, W)."""
+    """Estimate the clean images from x (N, C, H, W) at one noise level."""
     sde = model.sde
     t = sde.time_at(torch.full((len(x),), half_log_snr, dtype=torch.float64))
     parts = zip(x.split(BATCH_SIZE), t.split(BATCH_SIZE), strict=True)
@@ -33,7 +35,7 @@ def denoised(model: ScoreModel, x: Tensor, half_log_snr: float) -> Tensor:
 
 
 def restored(model: ScoreModel, images: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
-    """Images that had noise up to sigma / alpha = ratio, denoised step by step."""
+    """Add noise to images (N, C, H, W) up to sigma / alpha = ratio, and denoise them in steps."""
     sde = model.sde
     start, end = -math.log(ratio), float(sde.half_log_snr(torch.tensor([sde.t_eps])))
     grid = torch.linspace(start, end, 1 + math.ceil((end - start) / STEP), dtype=torch.float64)

@@ -1,9 +1,11 @@
-"""Writes exact models of a data set that no constant of `adaptive-multistep` was chosen on: scikit-learn's digits, 8 x 8.
+"""Write exact models of scikit-learn's digits, 8 x 8 pixels, under VP and VE.
 
     python training/make_digits.py runs/digits
 
-One Gaussian with 12 directions of its own for each of the ten digits, the sizes of the classes as weights; the same data under VP
-(digits-vp.safetensors) and VE (digits-ve.safetensors). Needs scikit-learn, which brings the 1,797 images (UCI, CC BY 4.0).
+No constant of `adaptive-multistep` was chosen on this data set. Each of the ten digits is one
+Gaussian with 12 directions; the weights are the sizes of the classes. The files are
+digits-vp.safetensors and digits-ve.safetensors. It needs scikit-learn, which has the 1,797 images
+(UCI, CC BY 4.0).
 """
 
 import argparse
@@ -32,7 +34,7 @@ def main() -> None:
     maximise(mixture, x, classes)
     folder.mkdir(parents=True, exist_ok=True)
     provenance = {"source": "training/make_digits.py", "license": "CC BY 4.0"}
-    # as Song and Ermon 2020 advise: sigma_max is the largest distance between two images
+    # Song and Ermon 2020: sigma_max is the largest distance between two images.
     sigma_max = float(torch.pdist(x).max())
     write(mixture, folder / "digits-vp.safetensors", provenance, VPSDE())
     write(

@@ -1,6 +1,6 @@
-"""Writes the embedded exact model `mixture`: 8 Gaussians around coloured 3x16x16 patterns, values in [-1, 1].
+"""Write the embedded exact model `mixture`: 8 Gaussians around coloured patterns, 3x16x16.
 
-Each component has rank 2: the whole picture may be lighter or darker, and shaded from left to right.
+Each component has rank 2: brightness, and a shading from left to right.
 
     python training/make_mixture.py src/ggf_cli/assets/mixture.safetensors
 """
@@ -16,23 +16,23 @@ from ggf_cli.sde import SDE, VPSDE
 
 SIZE = 16
 PIXEL_STD = 0.05
-SHADE_STD = 0.15  # per pixel, along each of the two directions
+# Per pixel, along each of the two directions.
+SHADE_STD = 0.15
 
 
 def patterns() -> torch.Tensor:
-    """The component means, (8, 3, SIZE, SIZE), from -0.8 to 0.8."""
+    """Return the means of the components, (8, 3, SIZE, SIZE), from -0.8 to 0.8."""
     v, u = torch.meshgrid(*[torch.linspace(-1, 1, SIZE)] * 2, indexing="ij")
     r = torch.sqrt(u**2 + v**2)
-    masks = [
-        (r < 0.7).float(),  # disc
-        ((r > 0.45) & (r < 0.85)).float(),  # ring
-        ((u.abs() < 0.25) | (v.abs() < 0.25)).float(),  # cross
-        (torch.floor(4 * (u + 1)) % 2),  # stripes
-        ((torch.floor(2 * (u + 1)) + torch.floor(2 * (v + 1))) % 2),  # checkerboard
-        (u > v).float(),  # triangle
-        (torch.maximum(u.abs(), v.abs()) < 0.6).float(),  # square
-        (v + 1) / 2,  # gradient
-    ]
+    disc = (r < 0.7).float()
+    ring = ((r > 0.45) & (r < 0.85)).float()
+    cross = ((u.abs() < 0.25) | (v.abs() < 0.25)).float()
+    stripes = torch.floor(4 * (u + 1)) % 2
+    checkerboard = (torch.floor(2 * (u + 1)) + torch.floor(2 * (v + 1))) % 2
+    triangle = (u > v).float()
+    square = (torch.maximum(u.abs(), v.abs()) < 0.6).float()
+    gradient = (v + 1) / 2
+    masks = [disc, ring, cross, stripes, checkerboard, triangle, square, gradient]
     colours = [
         [1, 0.8, 0], [0, 0.8, 1], [1, 0, 0.6], [0.2, 0.9, 0.3],
         [1, 1, 1], [1, 0.4, 0.1], [0.4, 0.3, 1], [0.9, 0.2, 0.2],
@@ -42,7 +42,7 @@ def patterns() -> torch.Tensor:
 
 
 def build() -> GaussianMixture:
-    """The mixture."""
+    """Build the mixture."""
     means = patterns().flatten(1)
     components, size = means.shape
     shading = torch.linspace(-1, 1, SIZE).expand(3, SIZE, SIZE).flatten()
@@ -60,7 +60,7 @@ def build() -> GaussianMixture:
 def write(
     mixture: GaussianMixture, path: Path, provenance: dict[str, str], sde: SDE | None = None
 ) -> None:
-    """Write a mixture as a native checkpoint; the SDE is VP by default, and the registry may name others."""
+    """Write a mixture as a native checkpoint, under VP unless another SDE is given."""
     checkpoint = Checkpoint(
         network="gaussian-mixture",
         network_config=mixture.config,

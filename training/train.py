@@ -1,16 +1,18 @@
-"""Trains a score network on Fashion-MNIST by denoising score matching, and writes it as a native checkpoint.
+"""Train a score network on Fashion-MNIST by denoising score matching; write a native checkpoint.
 
-    python training/train.py training/fashion-vp.toml --out runs/train-fashion-vp [--hours 2] [--resume]
+    python training/train.py training/fashion-vp.toml --out runs/train-fashion-vp [--hours 2]
 
-The same command runs on CPU and CUDA. One step:
+The same command works on CPU and CUDA. One step:
 
-    t ~ `noise_times`;  x = alpha x0 + sigma z;  loss = mean of w |sigma score(x, t) + z|^2,  w = min(1 + 2 (sigma / alpha)^2, 20)
+    t ~ `noise_times`,  x = alpha x0 + sigma z
+    loss = mean of w |sigma score(x, t) + z|^2,  w = min(1 + 2 (sigma / alpha)^2, 20)
 
-(Song et al. 2021, arXiv:2011.13456, eq. 7 with lambda = w sigma^2.) The weight is that of v-prediction for data of variance 1/2
-(Salimans and Ho 2022, arXiv:2202.00512), bounded as in Hang et al. 2023 (arXiv:2303.09556): an error in the noise of a very noisy
-image is a large error of the image. Muon, linear warm-up and cosine decay of the learning rate to 0, exponential moving average of
-the weights. The state is saved atomically every few minutes; `--resume` continues from it, with the data order and the noise
-that an uninterrupted run would have had.
+(Song et al. 2021, arXiv:2011.13456, eq. 7 with lambda = w sigma^2.) The weight is that of
+v-prediction for data of variance 1/2 (Salimans and Ho 2022, arXiv:2202.00512), bounded as in Hang
+et al. 2023 (arXiv:2303.09556): at high noise, a small error of the noise is a large error of the
+image. Muon, linear warm-up and cosine decay of the learning rate to 0, exponential moving average
+of the weights. The state is saved atomically every few minutes; `--resume` continues from it, with
+the data order and the noise of an uninterrupted run.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import json
 import math
 import time
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,24 +46,26 @@ MAX_WEIGHT = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What a configuration file says.
+    """A configuration file.
 
     Attributes:
-        network: {name, ...}: a key of NETWORKS, and its configuration.
+        network: {name, ...}: a key of NETWORKS, and the network's configuration.
         parametrization: A key of PARAMETRIZATIONS.
-        sde: As `SDE.to_dict`.
-        steps: Optimiser steps of the whole training.
+        sde: The SDE, as in `SDE.to_dict`.
+        steps: The number of optimizer steps.
         batch_size: Images a step.
-        learning_rate: After the warm-up.
-        warmup: Steps of it.
+        learning_rate: Learning rate after the warm-up.
+        warmup: The number of warm-up steps.
         ema: Decay of the moving average.
-        t_min: Smallest training time.
-        focus: Mean and standard deviation of ln(sigma / alpha) where most of the training goes: `noise_times`.
-        init: A native checkpoint to start from, relative to the repository: its weights, another SDE.
-        fourier_scale: Standard deviation of the random Fourier frequencies, where the network has some. Song's 16 suits
-            trainings of a million steps; smooth features learn faster.
-        flip: Whether images are mirrored at random. Shoes have a side, so not by default.
-        seed: Of weights, data order and noise.
+        t_min: The smallest training time.
+        focus: Mean and standard deviation of ln(sigma / alpha) for most of the training, see
+            `noise_times`.
+        init: Path of a native checkpoint with initial weights, relative to the repository. Its SDE
+            may be another.
+        fourier_scale: Standard deviation of the random Fourier frequencies, if the network has any.
+            Song's 16 suits trainings of a million steps; smooth features learn faster.
+        flip: Whether images are mirrored at random. Off by default: shoes have a direction.
+        seed: Seed of weights, data order and noise.
     """
 
     network: dict[str, Any]
@@ -80,7 +85,7 @@ class Config:
 
 
 def train(config: Config, out: Path, device: torch.device, hours: float, resume: bool) -> None:
-    """Train until the configured number of steps, or for so many hours; save on the way."""
+    """Train for the configured number of steps, at most for `hours`; save regularly."""
     sde = sde_from_dict(config.sde)
     torch.manual_seed(config.seed)
     network = NETWORKS[config.network["name"]].load()(**_network_config(config)).to(device)
@@ -127,15 +132,31 @@ def train(config: Config, out: Path, device: torch.device, hours: float, resume:
             recent = 0.0
         if over or time.monotonic() - saved > SAVE_EVERY_S:
             saved = time.monotonic()
-            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(),
-                     "average": average, "step": step + 1, "losses": losses, "recent": recent}  # fmt: skip
+            state = {
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "average": average,
+                "step": step + 1,
+                "losses": losses,
+                "recent": recent,
+            }
             _save(out, state, config, sde, images.shape[1:])
         if over:
             break
 
 
-def denoising_loss(score: Any, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
-    """mean w |sigma(t) score(alpha x0 + sigma z, t) + z|^2 over a batch; t (B,) float64, the rest (B, *)."""
+def denoising_loss(
+    score: Callable[[Tensor, Tensor], Tensor], sde: SDE, x0: Tensor, t: Tensor, z: Tensor
+) -> Tensor:
+    """Mean of w |sigma(t) score(alpha x0 + sigma z, t) + z|^2 over a batch, see the module.
+
+    Args:
+        score: score(x, t).
+        sde: The SDE.
+        x0: Images, (B, *).
+        t: Times, (B,) float64.
+        z: Standard normal noise, (B, *).
+    """
     mean, sigma = sde.marginal_prob(x0, t)
     scale = expand_as_batch(sigma, x0)
     errors = (scale * score(mean + scale * z, t).float() + z).square()
@@ -146,11 +167,12 @@ def denoising_loss(score: Any, sde: SDE, x0: Tensor, t: Tensor, z: Tensor) -> Te
 def noise_times(
     sde: SDE, n: int, t_min: float, focus: tuple[float, float], generator: torch.Generator
 ) -> Tensor:
-    """Times of a batch in [t_min, 1], (n,) float64.
+    """Draw the times of a batch in [t_min, 1], (n,) float64.
 
-    A quarter is uniform in t. For the others ln(sigma / alpha) is normal (Karras et al. 2022, arXiv:2206.00364, table 1):
-    where it is decided what the image shows. Half of a uniform t of the VP SDE would be spent on sigma > 3.4 alpha, and most of
-    log sigma of the VE SDE on less noise than matters.
+    A quarter is uniform in t. For the others ln(sigma / alpha) is normal (Karras et al. 2022,
+    arXiv:2206.00364, table 1), around the noise levels that determine the content of the image. Of
+    a uniform t of the VP SDE, half would have sigma > 3.4 alpha; of a uniform log sigma of the VE
+    SDE, most would have too little noise to matter.
     """
     uniform = n // 4
     t = t_min + (1 - t_min) * _spread(uniform, generator)
@@ -160,14 +182,14 @@ def noise_times(
 
 
 def _spread(n: int, generator: torch.Generator) -> Tensor:
-    """One number in each of n equal parts of [0, 1]: their mean varies less than that of independent draws."""
+    """Draw one number in each of n equal parts of [0, 1], (n,): stratified sampling."""
     return (torch.arange(n) + torch.rand(n, generator=generator).double()) / n
 
 
 def _batch(
     images: Tensor, sde: SDE, step: int, config: Config, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images, times and noise of one step: a function of the seed and the step alone."""
+    """Draw images, times and noise of one step; they depend on the seed and the step only."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     n = config.batch_size
     x0 = images[torch.randint(len(images), (n,), generator=generator).to(device)]
@@ -180,7 +202,7 @@ def _batch(
 
 
 def _schedule(step: int, config: Config) -> float:
-    """Linear warm-up, then a cosine to 0."""
+    """Factor of the learning rate: linear warm-up, then a cosine to 0."""
     warm = min(1.0, (step + 1) / config.warmup)
     return warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
@@ -190,7 +212,7 @@ def _network_config(config: Config) -> dict[str, Any]:
 
 
 def _initialise(network: nn.Module, fourier_scale: float) -> None:
-    """Random Fourier frequencies; the last convolution starts at 0, so that the first answers are 0."""
+    """Draw the Fourier frequencies, and set the last convolution to 0, so that outputs are 0."""
     for name, parameter in network.named_parameters():
         if name == "frequencies":
             nn.init.normal_(parameter, std=fourier_scale)
@@ -202,7 +224,7 @@ def _initialise(network: nn.Module, fourier_scale: float) -> None:
 def _save(
     out: Path, state: dict[str, Any], config: Config, sde: SDE, shape: tuple[int, ...]
 ) -> None:
-    """The state to go on from, the native checkpoint of the average, and the loss curve."""
+    """Write the state for `--resume`, a native checkpoint of the average, and the loss curve."""
     out.mkdir(parents=True, exist_ok=True)
     torch.save(state, out / ".state.part")
     (out / ".state.part").replace(out / "state.pt")

@@ -1,4 +1,4 @@
-"""The engine against the authors' loop on the same samples, what is not the network, and what noise costs."""
+"""The engine against the authors' loop, the time outside of the network, and the cost of noise."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -27,20 +27,25 @@ SHARES = ("em", "adaptive", "adaptive-multistep", "dpmpp-2m-sde", "heun")
 
 
 def measure(runs: int) -> Iterator[Row]:
-    """All rows."""
+    """Yield all rows."""
     plain = load_model("fashion-vp")
     model = in_precision(plain, "auto")
     yield from against_the_authors_loop(plain, model, runs)
     for measured, solvers in ((plain, SHARES_FLOAT32), (model, SHARES)):
         for solver in solvers:
             shares = [share_outside(measured, solver) for _ in range(runs)]
-            what = f"{solver}, {measured.precision}: share of the time that is not the network, batch 64"
+            what = (
+                f"{solver}, {measured.precision}: share of the time outside the network, batch 64"
+            )
             yield Row(suite="engine", what=what, unit="%", ours=shares, theirs=[])
     yield from noise(runs)
 
 
 def against_the_authors_loop(plain: ScoreModel, model: ScoreModel, runs: int) -> Iterator[Row]:
-    """n = 8 x batch size, the same noise: on the same network, and each as it comes (theirs in float32)."""
+    """Compare with the authors' loop, on the same network and theirs in float32.
+
+    The noise is the same, n is 8 x batch size.
+    """
     n, rows = 8 * BATCH_SIZE, Counted()
     ways = {"": model, " --compile": compiled(model)}
     settings = {"adaptive": EPS_REL, "adaptive-multistep": 0.02}
@@ -64,15 +69,38 @@ def against_the_authors_loop(plain: ScoreModel, model: ScoreModel, runs: int) ->
     note = f"{n} samples of fashion-vp, batch size {BATCH_SIZE}, {model.precision}"
     for name in settings:
         what = f"{name} against the authors' loop"
-        yield Row(suite="engine", what=f"{what}: rows evaluated", unit="rows", ours=counts[name], theirs=counts["same"], note=note)  # fmt: skip
-        yield Row(suite="engine", what=f"{what}: time on the same network", unit="s", ours=seconds[name], theirs=seconds["same"], note=note)  # fmt: skip
+        yield Row(
+            suite="engine",
+            what=f"{what}: rows evaluated",
+            unit="rows",
+            ours=counts[name],
+            theirs=counts["same"],
+            note=note,
+        )
+        yield Row(
+            suite="engine",
+            what=f"{what}: time on the same network",
+            unit="s",
+            ours=seconds[name],
+            theirs=seconds["same"],
+            note=note,
+        )
         for way in ways:
-            yield Row(suite="engine", what=f"{name}{way} against the authors' loop in float32: time", unit="s",
-                      ours=seconds[name + way], theirs=seconds["float32"], note=note)  # fmt: skip
+            yield Row(
+                suite="engine",
+                what=f"{name}{way} against the authors' loop in float32: time",
+                unit="s",
+                ours=seconds[name + way],
+                theirs=seconds["float32"],
+                note=note,
+            )
 
 
 def noise(runs: int) -> Iterator[Row]:
-    """A block of noise for each row, beside the same by log, sin and cos of the maths library, which differ between machines."""
+    """Time the noise of a block of rows, beside log, sin and cos of the maths library.
+
+    The latter give other bits on other machines.
+    """
     for rows, shape in NOISE:
         index, draw = torch.arange(rows), torch.zeros(rows, dtype=torch.int64)
         words = partial(random_words, 0, index, draw, -(-math.prod(shape) // 4))
@@ -81,12 +109,17 @@ def noise(runs: int) -> Iterator[Row]:
             "library": lambda words=words: by_maths_library(words()),
         }
         seconds = interleaved(ways, 20 * runs)
-        yield Row(suite="engine", what=f"noise of {rows} x {'x'.join(map(str, shape))}, beside the maths library's", unit="s",
-                  ours=seconds["ours"], theirs=seconds["library"])  # fmt: skip
+        yield Row(
+            suite="engine",
+            what=f"noise of {rows} x {'x'.join(map(str, shape))}, beside the maths library's",
+            unit="s",
+            ours=seconds["ours"],
+            theirs=seconds["library"],
+        )
 
 
 def by_maths_library(words: torch.Tensor) -> torch.Tensor:
-    """Box and Muller's formula in torch's own functions."""
+    """Box and Muller's formula by torch's functions."""
     half = words.shape[1] // 2
     radius = torch.sqrt(-2 * torch.log((words[:, :half].float() + 0.5) * 2.0**-32))
     angle = words[:, half:].float() * (2 * math.pi * 2.0**-32)
@@ -94,7 +127,7 @@ def by_maths_library(words: torch.Tensor) -> torch.Tensor:
 
 
 def share_outside(model: ScoreModel, solver: str) -> float:
-    """Percent of sampling time spent in solver, engine and noise; a fixed solver takes 30 steps."""
+    """Percentage of the sampling time in solver, engine and noise; fixed-step solvers: 30 steps."""
     inside = Counted()
     options = {} if solver.startswith("adaptive") else {"steps": 30}
     counted = replace(model, score=inside.wrap(model.score))
@@ -105,25 +138,25 @@ def share_outside(model: ScoreModel, solver: str) -> float:
 
 
 class Counted:
-    """Adds up the rows and the time of the scores that it wraps."""
+    """Count the rows and the time of the scores that it wraps."""
 
     def __init__(self) -> None:
         self.seconds, self.rows = 0.0, 0
 
     def wrap(self, score: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        """The same score, watched."""
+        """Wrap a score function."""
 
-        def watched(*args: Any) -> torch.Tensor:
+        def counted(*args: Any) -> torch.Tensor:
             start = perf_counter()
             value = score(*args)
             self.seconds += perf_counter() - start
             self.rows += len(value)
             return value
 
-        return watched
+        return counted
 
     def of(self, function: Callable[[], None]) -> int:
-        """Rows of one call of a function."""
+        """Count the rows of one call of a function."""
         before = self.rows
         function()
         return self.rows - before

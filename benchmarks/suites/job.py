@@ -1,8 +1,9 @@
 """Images per second of a whole job, beside diffusers' samplers with the same weights.
 
-diffusers' loops are those of its pipelines (ScoreSdeVePipeline, DDPMPipeline, DDIMPipeline): scheduler and network, without its
-progress bar. Loops of equal steps are timed over some of their steps. How good the samples of each are is for
-`ggf compare`; docs/reference/performance.md has both beside each other.
+diffusers' loops are those of its pipelines (ScoreSdeVePipeline, DDPMPipeline, DDIMPipeline):
+scheduler and network, without the progress bar. Loops of equal steps are timed over some of their
+steps. `ggf compare` measures the quality of the samples of ggf; docs/reference/performance.md has
+both.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,13 +22,14 @@ from ggf_cli.solvers import make_solver
 from measure import Row, Skipped, interleaved
 
 BATCH = 64
-TIMED = 10  # steps of a loop of equal steps
+# Steps that are timed of a loop of equal steps.
+TIMED = 10
 SETTINGS = ("adaptive-multistep", "dpmpp-2m-sde:steps=20", "dpmpp-2m-sde:steps=74")
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A sampler of diffusers: the time of `timed` of its `steps` steps."""
+    """A sampler of diffusers; `run` takes `timed` of its `steps` steps."""
 
     name: str
     steps: int
@@ -36,7 +38,7 @@ class Loop:
 
 
 def measure(runs: int) -> Iterator[Row | Skipped]:
-    """All rows."""
+    """Yield all rows."""
     try:
         import diffusers
     except ImportError as error:
@@ -50,7 +52,7 @@ def measure(runs: int) -> Iterator[Row | Skipped]:
 
 
 def beside(model: ScoreModel, loop: Loop, runs: int) -> Iterator[Row]:
-    """Seconds an image of each of our settings and the loop."""
+    """Time each of our settings and the loop, in seconds an image."""
     functions: dict[str, Callable[[], Any]] = {
         setting: _job(model, setting) for setting in SETTINGS
     }
@@ -59,21 +61,28 @@ def beside(model: ScoreModel, loop: Loop, runs: int) -> Iterator[Row]:
     note = f"{loop.timed} of {loop.steps} steps timed, {model.precision}, batch {BATCH}"
     for setting in SETTINGS:
         ours = [s / (2 * BATCH) for s in seconds[setting]]
-        yield Row(suite="job", what=f"{model.name}, {setting} beside {loop.name}", unit="s an image", ours=ours, theirs=theirs, note=note)  # fmt: skip
+        yield Row(
+            suite="job",
+            what=f"{model.name}, {setting} beside {loop.name}",
+            unit="s an image",
+            ours=ours,
+            theirs=theirs,
+            note=note,
+        )
 
 
 def _job(model: ScoreModel, setting: str) -> Callable[[], Any]:
-    how = parse_contender(setting)
+    contender = parse_contender(setting)
 
     def draw() -> None:
-        engine = Engine(model, make_solver(how.solver, how.given), batch_size=BATCH)
+        engine = Engine(model, make_solver(contender.solver, contender.given), batch_size=BATCH)
         list(engine.run(range(2 * BATCH)))
 
     return draw
 
 
 def vp_loops(diffusers: Any, model: ScoreModel) -> Iterator[Loop]:
-    """The noise prediction at diffusers' whole-numbered labels."""
+    """Yield samplers of the VP SDE, with the noise prediction at diffusers' integer labels."""
     x = torch.randn(BATCH, *model.shape)
 
     def noise(x: Tensor, label: Tensor) -> Tensor:
@@ -105,7 +114,7 @@ def vp_loops(diffusers: Any, model: ScoreModel) -> Iterator[Loop]:
 
 
 def ve_loops(diffusers: Any, model: ScoreModel) -> Iterator[Loop]:
-    """Predictor and Langevin corrector, as ScoreSdeVePipeline has them."""
+    """Yield the sampler of the VE SDE: predictor and corrector as in ScoreSdeVePipeline."""
     sde = model.sde
     steps = 2000
     scheduler = diffusers.ScoreSdeVeScheduler(

@@ -1,4 +1,7 @@
-"""One evaluation beside diffusers' UNet2DModel with the same weights, and what precision and compilation make of it."""
+"""One evaluation beside diffusers' UNet2DModel, and the effect of precision and compilation.
+
+Both networks have the same weights.
+"""
 
 import statistics
 import tempfile
@@ -16,16 +19,18 @@ from ggf_cli.score import ScoreModel
 from measure import Row, Skipped, interleaved
 from networks import DIFFUSERS, SONG, build_theirs, to_native
 
-# name: batch sizes; large ones of large images take minutes and gigabytes on a CPU
-# (networks.py has one image of all of them)
+# {name: batch sizes}. Large batches of large images take minutes and gigabytes on a CPU;
+# networks.py measures one image of every network.
 PEERS = {"fashion": (1, 16, 64), "cifar10-ddpm": (1, 16, 64), "church": (1,)}
-COMPILED = ("fashion", "cifar10-ddpm")  # the rest take many minutes to compile
-SIDE = 2048  # of the matrices whose product is the limit
+# The others take many minutes to compile.
+COMPILED = ("fashion", "cifar10-ddpm")
+# Size of the matrices whose product is the upper bound of the rate.
+SIDE = 2048
 EMBEDDED = ("fashion-vp", "fashion-ve")
 
 
 def measure(runs: int) -> Iterator[Row | Skipped]:
-    """All rows."""
+    """Yield all rows."""
     try:
         import diffusers  # noqa: F401
     except ImportError as error:
@@ -33,13 +38,13 @@ def measure(runs: int) -> Iterator[Row | Skipped]:
     else:
         for name, sizes in PEERS.items():
             yield from beside_diffusers(name, sizes, runs)
-    yield Skipped(what=", ".join(SONG), why="python benchmarks/networks.py --song CHECKOUT does")
+    yield Skipped(what=", ".join(SONG), why="use python benchmarks/networks.py --song CHECKOUT")
     for name in EMBEDDED:
         yield from in_every_way(load_model(name), runs)
 
 
 def beside_diffusers(name: str, sizes: tuple[int, ...], runs: int) -> Iterator[Row]:
-    """Random weights; diffusers as its users run it, float32, and at equal precision."""
+    """Compare with diffusers in float32, its default, and at equal precision; random weights."""
     network, module = build_theirs(name, None)
     with tempfile.TemporaryDirectory() as folder:
         model = load_model(to_native(name, module, Path(folder) / "model.safetensors"))
@@ -56,8 +61,10 @@ def beside_diffusers(name: str, sizes: tuple[int, ...], runs: int) -> Iterator[R
         functions |= {"theirs": theirs, "theirs, bfloat16": lambda call=theirs: _autocast(call)}
         seconds = interleaved(functions, runs)
         for way in ways:
-            yield _row(f"{name}, {way}, beside diffusers' float32, batch {batch}", seconds[way], seconds["theirs"])  # fmt: skip
-        yield _row(f"{name}, bfloat16, beside diffusers' bfloat16, batch {batch}", seconds["bfloat16"], seconds["theirs, bfloat16"])  # fmt: skip
+            what = f"{name}, {way}, beside diffusers' float32, batch {batch}"
+            yield _row(what, seconds[way], seconds["theirs"])
+        what = f"{name}, bfloat16, beside diffusers' bfloat16, batch {batch}"
+        yield _row(what, seconds["bfloat16"], seconds["theirs, bfloat16"])
 
 
 def _row(what: str, ours: list[float], theirs: list[float]) -> Row:
@@ -70,7 +77,7 @@ def _autocast(call: Callable[[], Tensor]) -> Tensor:
 
 
 def in_every_way(model: ScoreModel, runs: int, batch: int = 128) -> Iterator[Row]:
-    """Milliseconds a row of an embedded network, each way beside float32."""
+    """Time an embedded network in each precision, compiled or not, beside float32."""
     ways = {
         "float32": model,
         "bfloat16": in_precision(model, "bf16"),
@@ -91,18 +98,25 @@ def in_every_way(model: ScoreModel, runs: int, batch: int = 128) -> Iterator[Row
             f"scores differ by {errors[way]:.1%} at most" if errors[way] > 1e-4 else "same scores"
         )
         what = f"{model.name}, {way}, beside float32, batch {batch}"
-        yield Row(suite="network", what=what, unit="ms a row", ours=per_row[way], theirs=per_row["float32"], note=note)  # fmt: skip
+        yield Row(
+            suite="network",
+            what=what,
+            unit="ms a row",
+            ours=per_row[way],
+            theirs=per_row["float32"],
+            note=note,
+        )
 
 
 def products() -> dict[str, Callable[[], Tensor]]:
-    """A product of two square matrices in each type: the rate that a network cannot exceed."""
+    """Return a matrix product in each type: the upper bound of the rate of a network."""
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     matrices = {name: torch.ones(SIDE, SIDE, dtype=kind) for name, kind in kinds.items()}
     return {f"product in {name}": (lambda m=m: m @ m) for name, m in matrices.items()}
 
 
 def operations(model: ScoreModel, x: Tensor, t: Tensor) -> int:
-    """Additions and multiplications of an evaluation in convolutions and linear layers."""
+    """Count the additions and multiplications in convolutions and linear layers."""
     with FlopCounterMode(display=False) as counter:
         model.score(x, t)
     return counter.get_total_flops()
@@ -111,12 +125,13 @@ def operations(model: ScoreModel, x: Tensor, t: Tensor) -> int:
 def shares_of_the_limit(
     model: ScoreModel, ways: Iterable[str], seconds: dict[str, list[float]], flops: int
 ) -> Iterator[Row]:
-    """What of the rate of a product each way reaches."""
+    """Yield the rate of each way as a percentage of the rate of a product."""
     for way in ways:
         limits = [2 * SIDE**3 / s for s in seconds[f"product in {way.split(',')[0]}"]]
         rates = [flops / s for s in seconds[way]]
         shares = [100 * rate / limit for rate, limit in zip(rates, limits, strict=True)]
-        note = f"{flops / 1e9:.1f} GFLOP; products run at {statistics.median(limits) / 1e9:.0f} GFLOP/s"
+        limit = statistics.median(limits) / 1e9
+        note = f"{flops / 1e9:.1f} GFLOP; products run at {limit:.0f} GFLOP/s"
         what = f"{model.name}, {way}: of the rate of a {SIDE} x {SIDE} product"
         yield Row(suite="network", what=what, unit="%", ours=shares, theirs=[], note=note)
 

@@ -1,4 +1,4 @@
-"""How long sampling waits for a sample to be written: handed to the thread that writes, and written at once."""
+"""The time that sampling waits for a sample to be written, with and without a writer thread."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -15,27 +15,31 @@ from ggf_cli.runs.writer import RunWriter
 from measure import Row
 
 SAMPLES = 32
-# A sample of each shape, and the seconds in which the next one comes: time enough to write it.
+# {shape of a sample: seconds between samples}, enough to write a sample.
 CASES = {(1, 28, 28): 0.05, (3, 256, 256): 0.1}
 
 
 def measure(runs: int) -> Iterator[Row]:
-    """All rows."""
+    """Yield all rows."""
     for shape, pause in CASES.items():
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(runs):
             for queued, means in seconds.items():
                 means.append(waiting(shape, pause, queued=queued))
-        what = f"a PNG of {'x'.join(map(str, shape))}: time that sampling waits, against writing at once"
+        size = "x".join(map(str, shape))
+        what = f"a PNG of {size}: time that sampling waits, against no writer thread"
         ours, theirs = ([1e3 * s for s in seconds[queued]] for queued in (True, False))
-        yield Row(suite="output", what=what, unit="ms", ours=ours, theirs=theirs, note="fsync included")  # fmt: skip
+        yield Row(
+            suite="output", what=what, unit="ms", ours=ours, theirs=theirs, note="fsync included"
+        )
 
 
 def waiting(shape: tuple[int, ...], pause: float, *, queued: bool) -> float:
-    """Mean seconds a sample that its writing takes from the thread that draws."""
+    """Measure the mean seconds a sample for which the sampling thread waits."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(1, *shape, generator=generator)
-    image = torch.nn.functional.avg_pool2d(noise, 5, 1, 2)[0]  # smooth, as pictures are
+    # Smooth, like photographs.
+    image = torch.nn.functional.avg_pool2d(noise, 5, 1, 2)[0]
     settings = {"model": {"shape": shape}, "grid": [1, 1], "format": "png", "device": "cpu"}
     times = []
     with TemporaryDirectory() as folder:
@@ -43,7 +47,16 @@ def waiting(shape: tuple[int, ...], pause: float, *, queued: bool) -> float:
         with background(writer.add, writer.room) if queued else nullcontext() as queue:
             put = queue.put if queue else writer.add
             for index in range(SAMPLES):
-                sample = FinishedSample(index=index, x=image, image=image, nfe=1, accepted=1, rejected=0, t=0.0, outcome=Outcome.DONE)  # fmt: skip
+                sample = FinishedSample(
+                    index=index,
+                    x=image,
+                    image=image,
+                    nfe=1,
+                    accepted=1,
+                    rejected=0,
+                    t=0.0,
+                    outcome=Outcome.DONE,
+                )
                 start = perf_counter()
                 put(sample, writer.spent())
                 times.append(perf_counter() - start)

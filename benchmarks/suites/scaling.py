@@ -1,4 +1,4 @@
-"""Time and memory against the number of samples and the batch size: linear, flat."""
+"""Time and memory against the number of samples and the batch size."""
 
 import json
 import subprocess
@@ -18,13 +18,13 @@ BATCHES = (1, 4, 16, 64, 128, 256)
 
 
 def measure(runs: int) -> Iterator[Row]:
-    """All rows."""
+    """Yield all rows."""
     yield from against_samples(runs)
     yield from against_batch_size(runs)
 
 
 def against_samples(runs: int) -> Iterator[Row]:
-    """Sampling time a sample and peak memory of `ggf sample`, beside those of n = 16."""
+    """Measure time a sample and peak memory of `ggf sample`, beside those of n = 16."""
     found: dict[int, list[tuple[float, float]]] = {n: [] for n in SAMPLES}
     for _ in range(runs):
         for n in SAMPLES:
@@ -33,12 +33,18 @@ def against_samples(runs: int) -> Iterator[Row]:
         for place, what, unit in ((0, "time a sample", "ms"), (1, "peak memory", "MB")):
             ours = [run[place] for run in found[n]]
             theirs = [run[place] for run in found[SAMPLES[0]]]
-            yield Row(suite="scaling", what=f"{what}, n = {n:,} beside n = {SAMPLES[0]}", unit=unit, ours=ours, theirs=theirs,
-                      note="dpmpp-2m, 10 steps, batch size 16, npz")  # fmt: skip
+            yield Row(
+                suite="scaling",
+                what=f"{what}, n = {n:,} beside n = {SAMPLES[0]}",
+                unit=unit,
+                ours=ours,
+                theirs=theirs,
+                note="dpmpp-2m, 10 steps, batch size 16, npz",
+            )
 
 
 def _run(n: int) -> tuple[float, float]:
-    """Milliseconds a sample, and peak megabytes."""
+    """Run a job; return milliseconds a sample, and peak megabytes."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         words = [
@@ -59,7 +65,7 @@ def _run(n: int) -> tuple[float, float]:
 
 
 def against_batch_size(runs: int) -> Iterator[Row]:
-    """Milliseconds an evaluation, beside batch size 16."""
+    """Measure milliseconds an evaluation, beside batch size 16."""
     model = in_precision(load_model("fashion-vp"), "auto")
 
     def draw(batch: int) -> None:
@@ -70,4 +76,10 @@ def against_batch_size(runs: int) -> Iterator[Row]:
     per_row = {name: [1000 * s / (256 * 6) for s in values] for name, values in seconds.items()}
     for name in map(str, BATCHES):
         if name != "16":
-            yield Row(suite="scaling", what=f"an evaluation, batch {name} beside batch 16", unit="ms", ours=per_row[name], theirs=per_row["16"])  # fmt: skip
+            yield Row(
+                suite="scaling",
+                what=f"an evaluation, batch {name} beside batch 16",
+                unit="ms",
+                ours=per_row[name],
+                theirs=per_row["16"],
+            )

@@ -1,4 +1,4 @@
-"""How long a user waits: for help, for the list of models, for the first image."""
+"""Start-up times: help, the list of models, the first image."""
 
 import subprocess
 import sys
@@ -19,18 +19,30 @@ FIRST_IMAGE = ["sample", "--n", "1", "--solver", "dpmpp-2m", "--quiet", "--out"]
 
 
 def measure(runs: int) -> Iterator[Row]:
-    """All rows, beside an interpreter that does nothing or imports torch."""
+    """Yield all rows, beside an interpreter that does nothing or imports torch."""
     for what, words in COMMANDS.items():
         seconds = [_time([sys.executable, "-m", "ggf_cli", *words]) for _ in range(runs)]
         nothing = [_time([sys.executable, "-c", "pass"]) for _ in range(runs)]
-        yield Row(suite="startup", what=f"{what} beside python -c pass", unit="s", ours=seconds, theirs=nothing)  # fmt: skip
+        yield Row(
+            suite="startup",
+            what=f"{what} beside python -c pass",
+            unit="s",
+            ours=seconds,
+            theirs=nothing,
+        )
     first, torch_alone = [], []
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as folder:
             out = str(Path(folder) / "run")
             first.append(_time([sys.executable, "-m", "ggf_cli", *FIRST_IMAGE, out]))
         torch_alone.append(_time([sys.executable, "-c", "import torch"]))
-    yield Row(suite="startup", what="first image (dpmpp-2m, 21 NFE) beside import torch", unit="s", ours=first, theirs=torch_alone)  # fmt: skip
+    yield Row(
+        suite="startup",
+        what="first image (dpmpp-2m, 21 NFE) beside import torch",
+        unit="s",
+        ours=first,
+        theirs=torch_alone,
+    )
 
 
 def _time(command: list[str]) -> float:

@@ -10,10 +10,10 @@ from filelock import FileLock
 
 from command import ggf, read_log
 from comparison_requests import cells_of, plan
-from ggf_cli.comparison.analysis import T_975, Verdict, apart, difference, summarise
+from ggf_cli.comparison.analysis import T_975, Analysis, difference, is_significant, summarise
 from ggf_cli.comparison.budget import afford, parse_duration
 from ggf_cli.comparison.folder import read_document
-from ggf_cli.comparison.lineup import Contender, make_cells, parse_contender, spell
+from ggf_cli.comparison.lineup import Contender, format_contender, make_cells, parse_contender
 from ggf_cli.comparison.observer import ComparisonObserver
 from ggf_cli.comparison.presets import PRESETS
 from ggf_cli.comparison.runner import Comparison
@@ -37,7 +37,7 @@ def test_what_is_spelled_is_read_again(name):
         for option, about in read_catalog()[name]["options"].items()
         if about["default"] is not None
     }
-    text = spell(name, options)
+    text = format_contender(name, options)
     assert parse_contender(text) == Contender(solver=name, given=options)
 
 
@@ -416,8 +416,9 @@ def test_expected_evaluations_are_known_or_tried_out():
     assert tried["em-at-adaptive-eps_rel=0.1"] == tried["adaptive-eps_rel=0.1"]
 
 
-# --- verdict ---------------------------------------------------------------------------------------------
+# --- analysis --------------------------------------------------------------------------------------------
 
+N = 100
 METRIC = {"name": "d", "title": "D", "lower_is_better": True, "digits": 2}
 
 
@@ -425,6 +426,7 @@ def cell(name, nfe, *values, role="contender", matches=None, adaptive=False):
     return {
         "id": name, "label": name, "series": name.split("-")[0], "role": role, "matches": matches,
         "adaptive": adaptive, "nfe": {"mean": nfe}, "quality": {"d": summarise(values)},
+        "runs": [str(i) for i in range(len(values))],
     }  # fmt: skip
 
 
@@ -435,7 +437,7 @@ def test_student_t_agrees_with_scipy():
         assert value == pytest.approx(t.ppf(0.975, freedom), abs=6e-4)
 
 
-def test_cells_are_told_apart_by_their_paired_differences():
+def test_significance_is_of_paired_differences():
     noise = [1.0, 5.0, -3.0, 2.0]
     a, b = (
         [10 + z for z in noise],
@@ -444,9 +446,9 @@ def test_cells_are_told_apart_by_their_paired_differences():
     mean, half = difference(a, b)
     assert mean == pytest.approx(-1)
     assert half == pytest.approx(3.182 * 0.0816497 / 2, rel=1e-3)
-    assert apart(a, b)
-    assert not apart([1.0, 2.0], [1.5, 1.7])
-    assert not apart([1.0], [9.0])  # one repeat tells nothing
+    assert is_significant(a, b)
+    assert not is_significant([1.0, 2.0], [1.5, 1.7])
+    assert not is_significant([1.0], [9.0])
 
 
 def test_the_cheapest_within_five_percent_is_recommended():
@@ -457,9 +459,9 @@ def test_the_cheapest_within_five_percent_is_recommended():
         cell("em-long", 1000, 9.9, 10.1),
         cell("em-short", 100, 30.0, 31.0),
     ]
-    verdict = Verdict(METRIC, cells)
-    advice = verdict.recommendation()
-    assert verdict.best() == "em-long"
+    analysis = Analysis(METRIC, cells, N)
+    advice = analysis.recommendation()
+    assert analysis.best() == "em-long"
     assert advice["overall"] == "adaptive-coarse"
     assert advice["by_series"] == {"adaptive": "adaptive-coarse", "em": "em-long"}
     assert "10.0 times as many" in advice["text"]
@@ -468,30 +470,33 @@ def test_the_cheapest_within_five_percent_is_recommended():
 def test_where_higher_is_better_everything_turns_round():
     metric = METRIC | {"lower_is_better": False}
     cells = [cell("a-1", 10, 0.9, 0.91), cell("b-1", 5, 0.88, 0.89), cell("c-1", 1, 0.5, 0.5)]
-    verdict = Verdict(metric, cells)
-    assert verdict.best() == "a-1"
-    assert verdict.recommendation()["overall"] == "b-1"
+    analysis = Analysis(metric, cells, N)
+    assert analysis.best() == "a-1"
+    assert analysis.recommendation()["overall"] == "b-1"
 
 
-def test_findings_are_plain_about_what_cannot_be_told():
+def test_findings_name_significant_differences_and_those_that_are_not():
     adaptive = cell("adaptive", 100, 10.0, 10.1, 10.2, adaptive=True)
     reference = cell("em-1000", 1001, 10.1, 10.0, 10.15, role="reference")
     worse = cell("em-at", 100, 30.0, 30.1, 30.3, role="matched", matches="adaptive")
     equal = cell("em-eq", 100, 10.3, 9.7, 10.5, role="matched", matches="adaptive")
-    said = Verdict(METRIC, [adaptive, worse, equal, reference]).findings()
-    assert said[0].startswith("At the same NFE adaptive is better than em-at: D 10.10")
-    assert "cannot be told apart" in said[1]
-    assert said[2].startswith("adaptive is as good as em-1000, with 10.0 times fewer evaluations")
+    found = Analysis(METRIC, [adaptive, worse, equal, reference], N).findings()
+    assert found[0].startswith("At the same NFE, adaptive is better than em-at: D 10.10")
+    assert "no significant difference between adaptive and em-eq was found (n = 300)" in found[1]
+    assert found[2].startswith("adaptive is as good as em-1000, with 10.0 times fewer evaluations")
+
+    def first(*cells):
+        return Analysis(METRIC, [*cells, reference], N).findings()[0]
+
     rough = cell("adaptive", 50, 13.0, 10.0, 16.0, adaptive=True)
-    assert "cannot be told apart from em-1000" in Verdict(METRIC, [rough, reference]).findings()[0]
-    assert (
-        "adaptive is as good as em-1000"
-        in Verdict(METRIC, [rough, adaptive, reference]).findings()[0]
-    )
+    assert "no significant difference from em-1000 was found (n = 300)" in first(rough)
+    assert "adaptive is as good as em-1000" in first(rough, adaptive)
     good = cell("adaptive", 50, 9.0, 8.95, 9.1, adaptive=True)
-    assert "is better than em-1000" in Verdict(METRIC, [good, reference]).findings()[0]
-    alone = Verdict(METRIC, [cell("adaptive", 9, 99.0, 98.0, adaptive=True), reference]).findings()
-    assert alone == ["No setting of adaptive reaches em-1000 (D 10.08 ± 0.04) here."]
+    assert "is better than em-1000" in first(good)
+    alone = [cell("adaptive", 9, 99.0, 98.0, adaptive=True), reference]
+    assert Analysis(METRIC, alone, N).findings() == [
+        "No setting of adaptive reaches em-1000 (D 10.08 ± 0.04) here."
+    ]
 
 
 # --- progress --------------------------------------------------------------------------------------------

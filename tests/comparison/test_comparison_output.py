@@ -1,4 +1,4 @@
-"""A comparison as table, data, plots and page: every number where it belongs, for realistic comparisons and those at the edges."""
+"""The outputs of a comparison: table, CSV, plots and report, for realistic and extreme cases."""
 
 import copy
 import csv
@@ -26,7 +26,7 @@ from ggf_cli.comparison.report.distributions import nfe_histogram, step_sizes
 from ggf_cli.comparison.report.grids import grids
 from ggf_cli.comparison.report.html import CAPTIONS, report
 from ggf_cli.comparison.report.quality import quality_vs_nfe
-from ggf_cli.comparison.report.series import columns, lines, ordered
+from ggf_cli.comparison.report.rows import columns, ordered, rows
 from ggf_cli.errors import OutputError
 from ggf_cli.runs.documents import json_schema, violation
 
@@ -43,7 +43,7 @@ def comparison(request):
 
 
 def hostile():
-    """Every text that a stranger may have written is an attack."""
+    """A comparison in which every untrusted text is an attack."""
     document = comparisons.fashion()
     document["model"].update(name=HOSTILE, source=HOSTILE, summary=HOSTILE)
     document.update(device=HOSTILE, notes=[HOSTILE], findings=[HOSTILE], command=HOSTILE)
@@ -56,7 +56,7 @@ def hostile():
     return document
 
 
-# --- schema ----------------------------------------------------------------------------------------------
+# --- schema --------------------------------------------------------------------------------------
 
 
 def test_the_schema_takes_them_all(comparison):
@@ -99,25 +99,39 @@ def test_the_schema_refuses_what_is_out_of_shape(spoil):
     assert violation(document, CompareLog)
 
 
-# --- table -----------------------------------------------------------------------------------------------
+# --- table ---------------------------------------------------------------------------------------
 
 
 def printed(document, *, width, plain=False, color=False):
     console = Console(
-        width=width, file=io.StringIO(), highlight=False, no_color=not color, force_terminal=color,
-        color_system="standard" if color else None, _environ={},
-    )  # fmt: skip
+        width=width,
+        file=io.StringIO(),
+        highlight=False,
+        no_color=not color,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        _environ={},
+    )
     console.print(table(document, plain=plain))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 def test_matched_cells_stand_under_their_adaptive_cell_and_the_reference_last():
-    labels = [line.texts["label"] for line in lines(comparisons.fashion())]
+    labels = [row.texts["label"] for row in rows(comparisons.fashion())]
     assert labels == [
-        "adaptive eps-rel 0.01", "em 360 NFE", "adaptive eps-rel 0.02", "em 239 NFE",
-        "adaptive eps-rel 0.05", "em 139 NFE", "adaptive eps-rel 0.1", "em 100 NFE",
-        "dpmpp-2m-sde", "ode-rk45", "em 1000 (reference)", "floor: 300 real test images",
-    ]  # fmt: skip
+        "adaptive eps-rel 0.01",
+        "em 360 NFE",
+        "adaptive eps-rel 0.02",
+        "em 239 NFE",
+        "adaptive eps-rel 0.05",
+        "em 139 NFE",
+        "adaptive eps-rel 0.1",
+        "em 100 NFE",
+        "dpmpp-2m-sde",
+        "ode-rk45",
+        "em 1000 (reference)",
+        "floor: 300 real test images",
+    ]
     shuffled = comparisons.fashion()
     shuffled["cells"].reverse()
     following = [cell["id"] for cell in ordered(shuffled)]
@@ -129,11 +143,11 @@ def test_matched_cells_stand_under_their_adaptive_cell_and_the_reference_last():
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_the_table_fits_and_says_what_it_leaves_out(comparison, width):
+def test_the_table_fits_and_names_the_columns_left_out(comparison, width):
     text = printed(comparison, width=width)
     assert max(map(len, text)) <= width
     joined = " ".join(" ".join(text).split())
-    left = re.search(r"Too narrow for: (.*)\.", joined)
+    left = re.search(r"The terminal is too narrow for: (.*)\.", joined)
     for column in columns(comparison):
         assert (column.title in text[0]) != bool(left and column.title in left[1].split(", "))
     for cell in comparison["cells"]:
@@ -177,7 +191,7 @@ def test_only_the_best_line_is_bold_and_one_repeat_has_no_error_bars():
     assert not any("±" in line for line in printed(comparisons.fashion(repeats=1), width=200))
 
 
-def test_a_cell_drawn_in_part_says_so():
+def test_a_cell_drawn_in_part_has_its_number_of_repeats():
     document = comparisons.single()
     document["cells"][0]["runs"] = ["cells/a/0", "cells/a/1"]
     assert "(2 of 3 repeats)" in printed(document, width=200)[1]
@@ -193,7 +207,7 @@ def test_plain_is_ascii_and_control_characters_are_gone(make):
         assert "[bold]" in text
 
 
-# --- data ------------------------------------------------------------------------------------------------
+# --- data ----------------------------------------------------------------------------------------
 
 
 def numbers(value):
@@ -231,7 +245,7 @@ def test_the_csv_holds_every_number_at_its_cell_and_repeat(comparison):
     assert len({len(row) for row in csv.reader(io.StringIO(text))}) == 1
 
 
-# --- plots -----------------------------------------------------------------------------------------------
+# --- plots ---------------------------------------------------------------------------------------
 
 
 def drawn(monkeypatch, plot, document):
@@ -252,9 +266,11 @@ def test_quality_is_drawn_at_its_nfe_with_its_errors(monkeypatch):
         bars = {}
         for container in axes.containers:
             points, _, (segments,) = container.lines
-            for (x, y), (low, high) in zip(points.get_xydata(), segments.get_segments(), strict=True):  # fmt: skip
+            ends = segments.get_segments()
+            for (x, y), (low, high) in zip(points.get_xydata(), ends, strict=True):
                 bars.setdefault(round(x, 9), []).append((y, low[1], high[1]))
-        assert len(axes.containers) == 3  # adaptive, em, dpmpp-2m-sde
+        # The series adaptive, em and dpmpp-2m-sde.
+        assert len(axes.containers) == 3
         done = [cell for cell in document["cells"] if cell["status"] == "done"]
         assert sum(map(len, bars.values())) == len(done)
         for cell in done:
@@ -262,11 +278,19 @@ def test_quality_is_drawn_at_its_nfe_with_its_errors(monkeypatch):
             wanted = pytest.approx((q["mean"], q["mean"] - q["se"], q["mean"] + q["se"]))
             assert any(bar == wanted for bar in bars[round(cell["nfe"]["mean"], 9)])
         floor, band = metric["floor"], axes.patches[0].get_bbox()
-        assert (band.y0, band.y1) == pytest.approx((floor["mean"] - floor["se"], floor["mean"] + floor["se"]))  # fmt: skip
-    said = [text.get_text() for text in figure.axes[0].texts]
-    assert said == ["eps-rel 0.1", "0.05", "0.02", "0.01"]
+        assert band.y0 == pytest.approx(floor["mean"] - floor["se"])
+        assert band.y1 == pytest.approx(floor["mean"] + floor["se"])
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert labels == ["eps-rel 0.1", "0.05", "0.02", "0.01"]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["adaptive", "em", "dpmpp-2m-sde", "recommended", "reference: em 1000", "floor: as many real or exact samples"]  # fmt: skip
+    assert legend == [
+        "adaptive",
+        "em",
+        "dpmpp-2m-sde",
+        "recommended",
+        "reference: em 1000",
+        "floor: real or exact samples",
+    ]
 
 
 def test_every_sample_of_the_adaptive_cells_is_in_its_histogram(monkeypatch):
@@ -288,7 +312,8 @@ def test_every_sample_of_the_adaptive_cells_is_in_its_histogram(monkeypatch):
 
 def test_step_sizes_are_medians_and_bands_from_noise_to_data(monkeypatch):
     document = comparisons.fashion()
-    document["cells"][0]["step_sizes"]["p50"][3] = None  # a bin without steps
+    # A bin without steps.
+    document["cells"][0]["step_sizes"]["p50"][3] = None
     (axes,) = drawn(monkeypatch, step_sizes, document).axes
     assert axes.get_xlim() == (1, 0)
     assert axes.get_yscale() == "log"
@@ -298,12 +323,14 @@ def test_step_sizes_are_medians_and_bands_from_noise_to_data(monkeypatch):
         steps = {key: np.array(v, dtype=float) for key, v in cell["step_sizes"].items()}
         np.testing.assert_array_equal(line.get_xydata(), np.stack([steps["t"], steps["p50"]], 1))
     bands = [c.get_datalim(axes.transData) for c in axes.collections]
-    ends = [(min(c["step_sizes"]["p10"]), max(c["step_sizes"]["p90"])) for c in cells if c["adaptive"]]  # fmt: skip
+    steps = [cell["step_sizes"] for cell in cells if cell["adaptive"]]
+    ends = [(min(sizes["p10"]), max(sizes["p90"])) for sizes in steps]
     np.testing.assert_allclose([(b.y0, b.y1) for b in bands], ends)
-    assert axes.lines[0].get_color() == axes.lines[1].get_color()  # em at the NFE of adaptive
+    # em at the NFE of adaptive.
+    assert axes.lines[0].get_color() == axes.lines[1].get_color()
 
 
-def test_plots_are_png_files_that_say_their_command_or_nothing(comparison):
+def test_plots_are_png_files_with_their_command_or_none(comparison):
     for plot in PLOTS:
         content = plot(comparison)
         shown = [cell for cell in comparison["cells"] if cell["status"] == "done"]
@@ -357,7 +384,7 @@ def test_without_images_there_is_no_grid():
     assert grids(document, {"adaptive": torch.zeros(0, 1, 8, 8)}) is None
 
 
-# --- report ----------------------------------------------------------------------------------------------
+# --- report --------------------------------------------------------------------------------------
 
 
 class Page(HTMLParser):
@@ -386,7 +413,8 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-PIXEL = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\4\0\0\0\2\0"  # the head of a PNG file: 1024 x 512
+# The header of a PNG file of 1024 x 512 pixels.
+PIXEL = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\4\0\0\0\2\0"
 
 
 def test_the_page_holds_everything_and_needs_nothing(comparison):
@@ -404,15 +432,22 @@ def test_the_page_holds_everything_and_needs_nothing(comparison):
     )
     heads = [head["scope"] for head in page.all("th")]
     assert heads.count("col") == len(columns(comparison))
-    assert heads.count("row") == len(lines(comparison))
-    said = [comparison["command"], (comparison["recommendation"] or {"text": ""})["text"], "torch 2.13.0", *comparison["notes"], *comparison["findings"],
-            *(text for line in lines(comparison) for text in line.texts.values()),
-            *(cell["command"] for cell in comparison["cells"]), *(cell["error"] or "" for cell in comparison["cells"])]  # fmt: skip
-    assert all(text in page.text for text in said)
+    assert heads.count("row") == len(rows(comparison))
+    texts = [
+        comparison["command"],
+        (comparison["recommendation"] or {"text": ""})["text"],
+        "torch 2.13.0",
+        *comparison["notes"],
+        *comparison["findings"],
+        *(text for row in rows(comparison) for text in row.texts.values()),
+        *(cell["command"] for cell in comparison["cells"]),
+        *(cell["error"] or "" for cell in comparison["cells"]),
+    ]
+    assert all(text in page.text for text in texts)
     assert ("Not finished" in page.text) == (comparison["status"] == "interrupted")
 
 
-def test_strangers_text_is_only_text():
+def test_untrusted_text_is_only_text():
     tame, wild = comparisons.fashion(), hostile()
     names = [tag for tag, _ in Page(report(tame, {"grids.png": PIXEL})).tags]
     page = Page(report(wild, {"grids.png": PIXEL}))
@@ -430,24 +465,31 @@ def test_strangers_text_is_only_text():
 
 
 def luminance(color):
-    parts = [int(c * 2 if len(color) == 4 else c, 16) / 255 for c in re.findall("." if len(color) == 4 else "..", color[1:])]  # fmt: skip
+    short = len(color) == 4
+    digits = re.findall("." if short else "..", color[1:])
+    parts = [int(c * 2 if short else c, 16) / 255 for c in digits]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_text_has_contrast_in_both_schemes():
     page = report(comparisons.single(), {})
-    schemes = re.findall(r"--page: (\S+); --text: (\S+); --soft: (\S+); --rule: \S+; --panel: (\S+); --accent: \S+; --bad: (\S+);", page)  # fmt: skip
+    pattern = (
+        r"--page: (\S+); --text: (\S+); --soft: (\S+); --rule: \S+; --panel: (\S+);"
+        r" --accent: \S+; --bad: (\S+);"
+    )
+    schemes = re.findall(pattern, page)
     assert len(schemes) == 2
     for paper, *colors in schemes:
         panel = colors.pop(2)
         for color in colors:
             for ground in (paper, panel):
                 light, dark = sorted((luminance(color), luminance(ground)), reverse=True)
-                assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2.2, level AA
+                # WCAG 2.2, level AA.
+                assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
-# --- files -----------------------------------------------------------------------------------------------
+# --- files ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["published", "pending", "single", "exact", "unjudged"])
@@ -456,7 +498,8 @@ def test_the_folder_holds_what_compare_json_lists(tmp_path, name):
     before = copy.deepcopy(comparison)
     shape = (2, 1, 8, 8) if comparison["model"]["name"] != "mixture" else (2, 16)
     pictures = {cell["id"]: torch.zeros(shape) for cell in comparison["cells"] if cell["nfe"]}
-    for _ in range(1 if len(comparison["cells"]) > 1 else 2):  # a later call replaces
+    # A second call replaces the files of the first.
+    for _ in range(1 if len(comparison["cells"]) > 1 else 2):
         returned = write_outputs(comparison, pictures, tmp_path / "out")
     found = json.loads((tmp_path / "out/compare.json").read_text())
     VALIDATOR.validate(found)

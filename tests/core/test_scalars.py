@@ -460,7 +460,7 @@ class Counting:
         assert (type(n), type(draws)) == (int, int)
         return iter([(torch.zeros(n, draws), self)])
 
-    def describe_draws(self, n, against):
+    def draw_description(self, n, against):
         return str(n)
 
 

@@ -1,4 +1,4 @@
-"""Which metrics a model has, and evaluators of the embedded models."""
+"""The metrics of a model, and evaluators of the embedded models."""
 
 import subprocess
 import sys
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from fashion_metrics import FFD
 from ggf_cli.errors import UsageError
 from ggf_cli.metrics.evaluator import make_evaluators
-from ggf_cli.metrics.ffd import FFD
 from ggf_cli.metrics.registry import METRICS, SPACES, default_metrics, metrics_for
 
 
@@ -42,7 +42,7 @@ def test_the_table_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_every_entry_of_the_tables_exists_and_says_what_it_is():
+def test_every_entry_of_the_tables_exists_and_has_a_summary():
     for entry in (*METRICS.values(), *SPACES.values()):
         assert callable(entry.load())
         assert entry.summary
@@ -107,7 +107,7 @@ def test_a_reference_that_is_none_is_refused(fashion, tmp_path, statistics):
         make_evaluators(["kid"], fashion, reference=statistics)
 
 
-def test_a_judge_of_ffd_is_ffd(evaluators, noise):
+def test_the_evaluator_of_ffd_gives_ffd(evaluators, noise):
     evaluator = evaluators["ffd"]
     assert evaluator.evaluate(noise) == FFD()(noise)
     assert evaluator.evaluate((noise * 255).round().to(torch.uint8)) == evaluator.evaluate(noise)
@@ -120,15 +120,15 @@ def test_a_judge_of_ffd_is_ffd(evaluators, noise):
         evaluator.evaluate(noise[:127])
 
 
-def test_a_piece_is_looked_at_once(evaluators, noise, monkeypatch):
-    view = evaluators["ffd"].features.space
+def test_features_of_the_same_samples_are_computed_once(evaluators, noise, monkeypatch):
+    space = evaluators["ffd"].features.space
     calls = []
-    monkeypatch.setattr(view, "features", lambda piece: calls.append(1) or torch.rand(200, 64))
-    piece = noise.clone()
+    monkeypatch.setattr(space, "features", lambda samples: calls.append(1) or torch.rand(200, 64))
+    samples = noise.clone()
     for evaluator in evaluators.values():
-        evaluator.evaluate(piece)
+        evaluator.evaluate(samples)
     assert len(calls) == 1
-    evaluators["recall"].evaluate(piece.clone())
+    evaluators["recall"].evaluate(samples.clone())
     assert len(calls) == 2
 
 
@@ -136,7 +136,7 @@ def test_floors_are_of_disjoint_draws_and_as_many_as_there_are(evaluators):
     real = evaluators["ffd"].features.space.reference
     drawn = [rows for rows, _ in real.draws(2000, 5, "moments")]
     assert torch.equal(torch.cat(drawn[::-1]), real.features)
-    for rows, rest in real.draws(2000, 5, "as many"):
+    for rows, rest in real.draws(2000, 5, "same_size"):
         together = torch.cat([rows, rest.features])
         assert len(torch.unique(together, dim=0)) == len(torch.unique(real.features, dim=0))
         assert len(together) == 6000
@@ -146,10 +146,9 @@ def test_floors_are_of_disjoint_draws_and_as_many_as_there_are(evaluators):
     assert evaluators["ffd"].floor(127, 3) is None
 
 
-def test_floors_are_what_real_images_get(evaluators):
-    assert (
-        max(evaluators["ffd"].floor(300, 5).values) < 25
-    )  # docs/reference/metrics.md: 15.5 ± 2.3 at 250
+def test_floors_are_the_values_of_real_images(evaluators):
+    # docs/reference/metrics.md: 15.5 ± 2.3 at 250.
+    assert max(evaluators["ffd"].floor(300, 5).values) < 25
     assert evaluators["ffd"].floor(300, 1).what == "300 test images, against the training images"
     for name in ("precision", "recall", "coverage"):
         floor = evaluators[name].floor(300, 5)
@@ -164,6 +163,6 @@ def test_noise_is_below_every_floor(evaluators, noise):
         assert value > 3 * max(worst) if evaluator.lower_is_better else value < min(worst) / 3
 
 
-def test_notes_say_when_there_are_fewer_real_images(evaluators):
+def test_notes_warn_when_there_are_fewer_real_images(evaluators):
     assert evaluators["recall"].notes(300) == evaluators["ffd"].notes(10_000) == []
     assert "6,000 real images" in evaluators["recall"].notes(7000)[0]

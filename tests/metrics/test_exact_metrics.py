@@ -20,7 +20,7 @@ def test_exact_samples_are_at_distance_zero_and_others_at_theirs():
 
 @pytest.mark.parametrize(("mean", "scale"), [(0.0, 0.5), (0.4, 1.0)], ids=["covariance", "mean"])
 def test_the_standard_error_of_a_frechet_distance_is_that_of_its_groups(mean, scale):
-    """The spread of the distances of 300 sets, beside what the influence of the samples of one set says."""
+    """The error from the influence of samples is the spread of the distances of 300 sets."""
     reference = moments(two_dimensional().sample(50_000, torch.Generator().manual_seed(0)))
     sets = [
         scale * two_dimensional().sample(400, torch.Generator().manual_seed(seed)) + mean
@@ -33,7 +33,7 @@ def test_the_standard_error_of_a_frechet_distance_is_that_of_its_groups(mean, sc
     assert float(influences[0].mean()) == pytest.approx(0, abs=1e-12)
 
 
-def test_the_influence_of_a_sample_is_what_it_changes():
+def test_the_influence_of_a_sample_is_the_derivative_by_its_weight():
     """A sample of weight 1 + e: the derivative of the distance of the weighted moments."""
     x = normal(60, 4, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5, 1.5])
     reference = moments(normal(500, 4, mean=0.3, seed=1, dtype=torch.float64))
@@ -60,10 +60,11 @@ def test_groups_have_the_value_as_their_mean(mixture):
     assert evaluators[1].groups(x) == [evaluators[1].evaluate(x)]
 
 
-def test_judges_of_an_exact_model_take_samples_as_they_are(mixture):
+def test_evaluators_of_an_exact_model_take_samples_without_clamping(mixture):
     evaluators = make_evaluators(["frechet", "swd"], mixture)
     x = mixture.distribution.sample(500, torch.Generator().manual_seed(7))
-    assert x.abs().max() > 1  # outside of an image's range
+    # Outside of the range of an image.
+    assert x.abs().max() > 1
     exact = mixture.distribution.sample(500, torch.Generator().manual_seed(1))
     assert evaluators[0].evaluate(x) == frechet(x.flatten(1), *mixture.distribution.moments())
     assert evaluators[1].evaluate(x) == sliced_wasserstein(x, exact)
@@ -78,7 +79,7 @@ def test_judges_of_an_exact_model_take_samples_as_they_are(mixture):
 
 
 def test_sliced_wasserstein_of_gaussians_has_a_closed_form():
-    """A shift by m in every coordinate moves a random projection by |m| / sqrt(D) in the mean square."""
+    """A shift by m in each coordinate moves a projection by |m| / sqrt(D) in the mean square."""
     x = normal(4000, 30, dtype=torch.float64)
     assert sliced_wasserstein(x, x) == 0
     shifted = sliced_wasserstein(x, x + 0.7)
@@ -88,7 +89,7 @@ def test_sliced_wasserstein_of_gaussians_has_a_closed_form():
     assert sliced_wasserstein(x, normal(4000, 30, seed=1, dtype=torch.float64)) < 0.05
 
 
-def test_sliced_wasserstein_sees_what_moments_do_not():
+def test_sliced_wasserstein_depends_on_more_than_the_moments():
     """Two points and a Gaussian, both of mean 0 and variance 1."""
     x = normal(5000, 1, dtype=torch.float64)
     points = torch.where(x > 0, 1.0, -1.0)
@@ -97,7 +98,7 @@ def test_sliced_wasserstein_sees_what_moments_do_not():
     assert sliced_wasserstein(x, points) == pytest.approx(expected, rel=0.02)
 
 
-def test_what_cannot_be_compared_is_refused(mixture):
+def test_samples_that_cannot_be_compared_are_refused(mixture):
     x = normal(10, 2, dtype=torch.float64)
     with pytest.raises(UsageError, match="cannot be compared"):
         sliced_wasserstein(x, x[:5])

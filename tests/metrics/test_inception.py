@@ -1,4 +1,7 @@
-"""FID and its kin against a folder of images or a file of statistics, with a small network in the place of Inception."""
+"""Metrics in Inception features, of a folder of images or a file of statistics.
+
+A small network replaces Inception.
+"""
 
 import hashlib
 import importlib.machinery
@@ -86,31 +89,39 @@ def published_fid(x, y):
 
 
 def test_from_a_folder_of_images_to_every_metric(folder, real):
-    network, told = StandIn(), []
+    network, progress = StandIn(), []
     found = evaluators(
-        folder, "fid", "kid", "precision", "recall", "coverage",
-        network=network, on_progress=lambda done, total: told.append((done, total)),
-    )  # fmt: skip
+        folder,
+        "fid",
+        "kid",
+        "precision",
+        "recall",
+        "coverage",
+        network=network,
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
     drawn = (0.8 * pictures(120, 1)).to(torch.uint8)
     values = {evaluator.name: evaluator.evaluate(drawn) for evaluator in found}
-    assert network.images == len(real) + len(drawn)  # each seen once
-    assert told[-1] == (250, 250)
+    # The network evaluates each image once.
+    assert network.images == len(real) + len(drawn)
+    assert progress[-1] == (250, 250)
     x, y = StandIn()(drawn), StandIn()(real)
     assert values["fid"] == pytest.approx(published_fid(x, y), rel=1e-6)
     assert values["kid"] == pytest.approx(kid(x, y), rel=1e-6)
     same_size = found[0].features.space.reference.samples(120)
     for share in (precision, recall, coverage):
         assert values[share.__name__] == share(x, same_size)
-    assert not torch.equal(same_size, y[:120])  # not in the order of their names
+    # The reference is not in the order of the file names.
+    assert not torch.equal(same_size, y[:120])
 
 
-def test_samples_and_their_files_are_judged_alike(folder):
+def test_samples_and_their_files_get_the_same_value(folder):
     [evaluator] = evaluators(folder, "fid")
     drawn = pictures(20, 1)
     assert evaluator.evaluate(drawn / 255) == evaluator.evaluate(drawn)
 
 
-def test_gray_images_are_seen_as_three_equal_channels(tmp_path):
+def test_gray_images_are_expanded_to_three_equal_channels(tmp_path):
     gray = pictures(40, 0, (1, 16, 16))
     [evaluator] = evaluators(write(tmp_path, gray), "fid", shape=(1, 16, 16))
     drawn = pictures(30, 1, (1, 16, 16))
@@ -214,7 +225,7 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path, case, message):
         ({"mu": np.zeros(16), "sigma": np.triu(np.ones((16, 16)))}, "not symmetric"),
         ({"mu": np.array([None] * 16), "sigma": np.eye(16)}, "cannot be read"),
     ],
-)  # fmt: skip
+)
 def test_statistics_that_cannot_be_used_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "stats.npz", **arrays)
     with pytest.raises(UsageError, match=message):
@@ -239,7 +250,7 @@ def test_samples_of_another_shape_or_range_are_refused(folder):
             evaluator.evaluate(images)
 
 
-# Inception itself: torch-fidelity is replaced by a module of the same interface, the weights by a small file.
+# Inception itself, with replacements for torch-fidelity and its weights.
 
 
 class Extractor(torch.nn.Module):
@@ -256,7 +267,7 @@ class Extractor(torch.nn.Module):
 
 @pytest.fixture
 def fidelity(monkeypatch, tmp_path):
-    """torch-fidelity, with weights to be fetched from a file, and nothing fetched yet."""
+    """A replacement for torch-fidelity, with weights to download from a file."""
     torch.save({"scale": torch.arange(2048.0)}, tmp_path / "weights-1.pth")
     monkeypatch.setattr(
         feature_network,
@@ -275,7 +286,7 @@ def fidelity(monkeypatch, tmp_path):
     return module
 
 
-def test_weights_are_fetched_once(fidelity, tmp_path):
+def test_weights_are_downloaded_once(fidelity, tmp_path):
     for _ in range(2):
         network = feature_network.load_network()
         features = network(torch.full((2, 3, 4, 4), 7, dtype=torch.uint8))
@@ -284,10 +295,10 @@ def test_weights_are_fetched_once(fidelity, tmp_path):
     assert (tmp_path / "home/hub/checkpoints/weights-1.pth").is_file()
 
 
-def test_weights_that_cannot_be_fetched_can_be_put_there_by_hand(fidelity, folder, tmp_path):
+def test_weights_that_cannot_be_downloaded_can_be_saved_by_hand(fidelity, folder, tmp_path):
     url = fidelity.URL_INCEPTION_V3
     (tmp_path / "weights-1.pth").rename(tmp_path / "elsewhere")
-    with pytest.raises(CheckpointError, match="cannot be fetched") as error:
+    with pytest.raises(CheckpointError, match="cannot be downloaded") as error:
         evaluators(folder, "fid", network=None)
     place = tmp_path / "home/hub/checkpoints/weights-1.pth"
     assert error.value.hint == f"download {url} and save it as {place}"
@@ -297,26 +308,26 @@ def test_weights_that_cannot_be_fetched_can_be_put_there_by_hand(fidelity, folde
     assert 0 < evaluator.evaluate(pictures(50, 1)) < 1
 
 
-@pytest.mark.parametrize("fetched", [False, True])
-def test_other_weights_than_fids_are_never_unpacked(fidelity, tmp_path, fetched):
+@pytest.mark.parametrize("downloaded", [False, True])
+def test_other_weights_than_those_of_fid_are_never_loaded(fidelity, tmp_path, downloaded):
     place = tmp_path / "home/hub/checkpoints/weights-1.pth"
     place.parent.mkdir(parents=True)
-    (place if fetched else tmp_path / "weights-1.pth").write_bytes(b"other")
+    (place if downloaded else tmp_path / "weights-1.pth").write_bytes(b"other")
     with pytest.raises(
-        CheckpointError, match="sha256" if fetched else "cannot be fetched.*hash"
+        CheckpointError, match="sha256" if downloaded else "cannot be downloaded.*hash"
     ) as error:
         feature_network.load_network()
     assert str(place) in error.value.hint
 
 
-def test_without_the_extra_the_error_says_how_to_install_it(folder, monkeypatch):
+def test_without_the_extra_the_hint_is_how_to_install_it(folder, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="not installed") as error:
         evaluators(folder, "fid", network=None)
     assert error.value.hint == "pip install 'ggf-cli[fid]'"
 
 
-def test_a_torchvision_of_another_torch_is_told_as_such(folder, monkeypatch, tmp_path):
+def test_a_torchvision_of_another_torch_is_named_in_the_error(folder, monkeypatch, tmp_path):
     package = tmp_path / "torch_fidelity"
     package.mkdir()
     (package / "__init__.py").write_text(

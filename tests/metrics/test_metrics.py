@@ -1,24 +1,18 @@
-import sys
-
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
 import torch.nn.functional as F
 
+import fashion_mnist
+from fashion_metrics import FFD, nearest_distances
 from ggf_cli.checkpoints import native
 from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.metrics import classifier
-from ggf_cli.metrics.ffd import FFD
 from ggf_cli.metrics.frechet import frechet_distance, moments
-from ggf_cli.metrics.nearest import nearest_distances
 from ggf_cli.networks.mixture import GaussianMixture
-from paths import ROOT
-
-sys.path.append(str(ROOT / "training"))
-import fashion_mnist
 
 needs_data = pytest.mark.skipif(
     not fashion_mnist.FOLDER.is_dir(), reason="needs Debian's package dataset-fashion-mnist"
@@ -80,7 +74,7 @@ def test_frechet_distance_is_the_published_formula(size):
 
 
 def test_low_rank_in_many_dimensions_is_full_rank_in_few():
-    """An isometry into more dimensions leaves the distance; scipy judges it where nothing is singular."""
+    """An isometry into more dimensions does not change the distance; scipy needs full rank."""
     basis = torch.linalg.qr(random_moments(64, 64, 2)[1])[0][:, :5]
     a, b = random_moments(5, 8, 0), random_moments(5, 8, 1)
     wide = [basis @ a[0], basis @ a[1] @ basis.T, basis @ b[0], basis @ b[1] @ basis.T]
@@ -127,7 +121,7 @@ def test_moments_are_numpys():
     np.testing.assert_allclose(cov, np.cov(exact.T), rtol=1e-9, atol=1e-9)
 
 
-def test_the_asset_describes_itself(ffd):
+def test_the_asset_has_its_provenance_and_valid_statistics(ffd):
     space = ffd.space.trained
     assert space.covariance.shape == (classifier.FEATURES, classifier.FEATURES)
     assert torch.equal(space.covariance, space.covariance.T)
@@ -165,28 +159,29 @@ def test_a_missing_corrupt_or_foreign_file_is_a_checkpoint_error(tmp_path):
 
 
 def test_features_of_a_row_are_the_same_bits_in_any_batch(ffd, drawn):
-    images = drawn[:130]  # more than a batch
-    together = ffd.describe(images)
+    # More than a batch.
+    images = drawn[:130]
+    together = ffd.classify(images)
     for sizes in ([1, 129], [2, 3, 125], [7, 23, 100]):
-        parts = [ffd.describe(part) for part in images.split(sizes)]
+        parts = [ffd.classify(part) for part in images.split(sizes)]
         assert torch.equal(torch.cat([part.features for part in parts]), together.features)
         assert torch.equal(torch.cat([part.classes for part in parts]), together.classes)
-    backwards = ffd.describe(images.flip(0)).features.flip(0)
+    backwards = ffd.classify(images.flip(0)).features.flip(0)
     assert torch.equal(backwards, together.features)
 
 
 def test_an_image_and_its_8_bit_file_have_the_same_features(ffd, drawn):
     levels = (drawn[:20] * 255).round().to(torch.uint8)
     for written in (levels, levels / 255):
-        assert torch.equal(ffd.describe(written).features, ffd.describe(drawn[:20]).features)
+        assert torch.equal(ffd.classify(written).features, ffd.classify(drawn[:20]).features)
 
 
 def test_samples_of_the_mixture_are_nearer_than_noise_and_less_alike_than_one_image(ffd, drawn):
-    described = ffd.describe(drawn)
-    found = ffd.distance(described.features)
+    classified = ffd.classify(drawn)
+    found = ffd.distance(classified.features)
     assert found == ffd(drawn)
-    assert sum(described.histogram()) == 1000
-    assert min(described.histogram()) > 20
+    assert sum(classified.histogram()) == 1000
+    assert min(classified.histogram()) > 20
     assert ffd(torch.rand(500, 1, 28, 28, generator=torch.Generator().manual_seed(0))) > 3 * found
     assert ffd(drawn[:1].expand(200, -1, -1, -1)) > 3 * found
 
@@ -206,7 +201,7 @@ def test_samples_of_the_mixture_are_nearer_than_noise_and_less_alike_than_one_im
         (torch.rand(127, 1, 28, 28), "at least 128"),
     ],
 )
-def test_images_it_cannot_judge_are_refused(ffd, images, message):
+def test_invalid_images_are_refused(ffd, images, message):
     with pytest.raises(UsageError, match=message):
         ffd(images)
 
@@ -215,7 +210,7 @@ def test_images_it_cannot_judge_are_refused(ffd, images, message):
 def test_the_reference_is_of_the_training_images(ffd):
     """The mean of 2,000 of them, within 5 standard errors."""
     images = (fashion_mnist.load()[0][:2000] + 1) / 2
-    features = ffd.describe(images).features.double()
+    features = ffd.classify(images).features.double()
     mean, covariance = ffd.space.reference.moments()
     error = (covariance.diagonal() / len(images)).sqrt()
     assert ((features.mean(0) - mean).abs() < 5 * error).all()
@@ -223,27 +218,28 @@ def test_the_reference_is_of_the_training_images(ffd):
 
 @needs_data
 def test_the_features_shipped_are_of_the_test_images(ffd, test_set):
-    found = ffd.describe(test_set[0]).features
+    found = ffd.classify(test_set[0]).features
     expected = ffd.space.trained.test_features[:2000]
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)  # float16
+    # The file has float16.
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     assert ffd.distance(found) == pytest.approx(ffd.distance(expected), rel=1e-3)
 
 
-# FFD of the first 2,000 test images must be below; docs/reference/metrics.md has the measured floor.
+# Bound of the FFD of the first 2,000 test images; docs/reference/metrics.md has measured values.
 FLOOR = 4.0
 
 
 @needs_data
 def test_real_images_are_near_and_damaged_ones_are_not(ffd, test_set):
-    """docs/reference/metrics.md has the floor of real images; each damage costs several times that."""
+    """Each kind of damage gives several times the FFD of real images."""
     images, labels = test_set
-    described = ffd.describe(images)
-    floor = ffd.distance(described.features)
+    classified = ffd.classify(images)
+    floor = ffd.distance(classified.features)
     assert floor < FLOOR
-    assert float((described.classes == labels).double().mean()) > 0.9
-    one_class = described.features[labels == 1]
+    assert float((classified.classes == labels).double().mean()) > 0.9
+    one_class = classified.features[labels == 1]
     assert ffd.distance(one_class) > 10 * floor
-    assert ffd.distance(described.features[labels != 8]) > 2 * floor
+    assert ffd.distance(classified.features[labels != 8]) > 2 * floor
     few = images[:1000]
     noise = torch.randn(few.shape, generator=torch.Generator().manual_seed(0))
     assert ffd((few + 0.1 * noise).clamp(0, 1)) > 3 * floor

@@ -1,4 +1,4 @@
-"""KID, precision, recall and coverage against the formulas written out, and in cases whose answer is known."""
+"""KID, precision, recall and coverage against naive formulas, and in cases with a known answer."""
 
 import math
 
@@ -40,7 +40,10 @@ def test_kid_of_large_sets_is_that_of_small_ones_and_the_same_every_time(monkeyp
 
 
 def test_kid_has_no_bias():
-    """Over 200 pairs of sets of 20 from one distribution, the mean is 0 within 4 standard errors (fails 1 in 16,000)."""
+    """The mean over 200 pairs of sets of one distribution is 0 within 4 standard errors.
+
+    It fails by chance once in 16,000.
+    """
     values = torch.tensor(
         [kid(normal(20, 4, seed=2 * i), normal(20, 4, seed=2 * i + 1)) for i in range(200)]
     )
@@ -97,5 +100,6 @@ def test_a_kind_that_is_never_drawn_costs_recall_and_coverage_but_no_precision()
 def test_noise_costs_precision():
     real, noise = normal(200, 4), normal(200, 4, std=5, seed=1)
     assert precision(noise, real) < 0.3
-    assert recall(noise, real) > 0.9  # its balls are large: what coverage is for
+    # The balls of noise are large, so recall is high; coverage is not.
+    assert recall(noise, real) > 0.9
     assert coverage(noise, real) < 0.6

@@ -1,10 +1,9 @@
-"""Solvers side by side on the same samples: which cells, how many samples, drawing, judging, and what follows from it.
+"""Comparisons of solvers on the same samples.
 
-lineup    what the user names -> cells, each one solver at one setting
-presets   the tables of the paper, as line-ups
-budget    how many samples the time allows
-pieces    a cell is drawn in pieces, one a repeat; each is kept as soon as it is drawn
-run       all pieces of all cells, judged as they come: the comparison
-document  the comparison as data, `compare.json`
-verdict   what can be told apart, and which setting to take
+request, plan       the requested comparison, and the planned one
+lineup, presets     cells: each solver at each setting; tables of the paper
+budget, speed       samples that a time budget allows
+runner, cell_runs   the run of each repeat of each cell
+analysis            significant differences, recommendation
+report/             table, figures, CSV, HTML
 """

@@ -1,8 +1,10 @@
-"""What a comparison shows: which differences are more than chance, and which setting to take.
+"""Analysis of a comparison: significant differences, best and recommended settings.
 
-A value comes with groups: numbers for some samples each, of which it is the mean (`ggf_cli.metrics.evaluator.Evaluator.groups`). A
-group has the same samples' prior noise in every cell, so two cells are compared by the differences of their groups:
-Student's t, two-sided, at 95 %. Where a metric has one group a repeat, one repeat tells nothing apart.
+The value of a metric comes with groups: numbers that belong to a few samples each and whose mean is
+the value (`ggf_cli.metrics.evaluator.Evaluator.groups`). A group has the same sample indices in
+every cell, so the same prior noise. Two cells are compared by the paired differences of their
+groups: Student's t, two-sided, at 95 %. A metric without an influence function has one group a
+repeat; with one repeat no difference is significant.
 """
 
 from __future__ import annotations
@@ -12,18 +14,28 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# A setting is recommended if its mean is within this share of the best mean.
 WITHIN = 0.05
-# Student's t, 97.5 %, by degrees of freedom; beyond the table the next smaller entry errs on the safe side
+# Student's t, 97.5 %, by degrees of freedom. Between two entries the smaller degrees are used: the
+# interval is then too wide, never too narrow.
 T_975 = {
     1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262,
     10: 2.228, 15: 2.131, 19: 2.093, 30: 2.042, 39: 2.023, 59: 2.001, 79: 1.990, 119: 1.980,
 }  # fmt: skip
 
+# A cell of compare.json.
+Cell = Mapping[str, Any]
+
 
 def summarise(values: Sequence[float], groups: Sequence[float] | None = None) -> dict[str, Any]:
-    """What is said of a metric: its value for each repeat, their groups (default: themselves), their mean and standard error.
+    """Compute the mean and the standard error of a metric.
 
-    {"values", "groups", "mean", "se"}; the error is None for a single group.
+    Args:
+        values: The value of each repeat.
+        groups: The numbers of all groups of all repeats; None: the values.
+
+    Returns:
+        {"values", "groups", "mean", "se"}; the standard error is None for a single group.
     """
     groups = values if groups is None else groups
     se = statistics.stdev(groups) / math.sqrt(len(groups)) if len(groups) > 1 else None
@@ -36,7 +48,10 @@ def summarise(values: Sequence[float], groups: Sequence[float] | None = None) ->
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float | None]:
-    """Mean of a - b over the groups that both have, and the half-width of its 95 % interval (None: unknown)."""
+    """Compute the mean of a - b over common groups and the half-width of its 95 % interval.
+
+    The half-width is None for a single group.
+    """
     pairs = [x - y for x, y in zip(a, b, strict=False)]
     mean = statistics.fmean(pairs)
     if len(pairs) < 2:
@@ -45,38 +60,41 @@ def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float | N
     return mean, T_975[freedom] * statistics.stdev(pairs) / math.sqrt(len(pairs))
 
 
-def apart(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether two cells can be told apart."""
+def is_significant(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Check whether the groups of two cells differ significantly, at 95 %."""
     mean, half = difference(a, b)
     return half is not None and abs(mean) > half
 
 
-class Verdict:
-    """Reads the cells of a comparison (as `document` has them) by its first metric.
+class Analysis:
+    """Analysis of the cells of a comparison by its first metric.
 
     Args:
-        metric: {"name", "title", "lower_is_better", "digits"}.
-        cells: All cells; those that are not judged are passed over.
+        metric: The metric, as in compare.json: {"name", "title", "lower_is_better", "digits"}.
+        cells: The cells, as in compare.json; those without a value of the metric are left out.
+        n: The number of samples of one repeat.
     """
 
-    def __init__(self, metric: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> None:
-        self._metric = metric
+    def __init__(self, metric: Mapping[str, Any], cells: Sequence[Cell], n: int) -> None:
+        self._metric, self._n = metric, n
         self._cells = [cell for cell in cells if metric["name"] in cell["quality"]]
 
     def best(self) -> str | None:
-        """The id of the cell with the best mean."""
+        """Return the id of the cell with the best mean."""
         return min(self._cells, key=self._loss)["id"] if self._cells else None
 
-    def tied(self) -> set[str]:
-        """The ids of the others that cannot be told apart from it."""
+    def indistinguishable(self) -> set[str]:
+        """Return the ids of the other cells without a significant difference from the best."""
         best = self._find(self.best())
         if best is None:
             return set()
-        same = (c for c in self._cells if not apart(self._groups(c), self._groups(best)))
-        return {cell["id"] for cell in same} - {best["id"]}
+        return {cell["id"] for cell in self._cells if not self._differ(cell, best)} - {best["id"]}
 
     def recommendation(self) -> dict[str, Any] | None:
-        """The cheapest setting whose mean lies within 5 % of the best: overall, and of each series."""
+        """Return the cheapest setting with a mean within 5 % of the best: overall, and by series.
+
+        None without cells.
+        """
         if not self._cells:
             return None
         overall = self._cheapest(self._cells)
@@ -87,11 +105,12 @@ class Verdict:
         }
         best = self._find(self.best())
         assert best is not None
-        text = f"{overall['label']}: {self._say(overall)} at {overall['nfe']['mean']:.0f} NFE"
+        text = f"{overall['label']}: {self._format(overall)} at {overall['nfe']['mean']:.0f} NFE"
         if overall is not best:
-            text += f", the cheapest within 5 % of the best ({best['label']}: {self._say(best)})"
+            text += f", the cheapest within 5 % of the best ({best['label']}: {self._format(best)})"
             if best["nfe"]["mean"] > overall["nfe"]["mean"]:
-                text += f", which takes {best['nfe']['mean'] / overall['nfe']['mean']:.1f} times as many"
+                ratio = best["nfe"]["mean"] / overall["nfe"]["mean"]
+                text += f", which takes {ratio:.1f} times as many"
         return {
             "overall": overall["id"],
             "by_series": by_series,
@@ -100,80 +119,104 @@ class Verdict:
         }
 
     def findings(self) -> list[str]:
-        """What can be said of each matched pair, and of each series beside the reference."""
-        said = []
+        """Compare each matched pair, and each adaptive series with the reference, in a sentence."""
+        found = []
         for cell in self._cells:
-            if cell["role"] == "matched" and (model := self._find(cell["matches"])):
-                said.append(self._against(model, cell, "At the same NFE"))
+            if cell["role"] == "matched" and (adaptive := self._find(cell["matches"])):
+                found.append(self._compare_pair(adaptive, cell))
         reference = next((c for c in self._cells if c["role"] == "reference"), None)
         if reference is None:
-            return said
+            return found
         for series in dict.fromkeys(c["series"] for c in self._cells if c["adaptive"]):
-            cells = sorted(
-                (c for c in self._cells if c["series"] == series), key=lambda c: c["nfe"]["mean"]
+            found.append(self._compare_series(series, reference))
+        return found
+
+    def _compare_pair(self, a: Cell, b: Cell) -> str:
+        """Compare two cells of the same NFE."""
+        mean, half = difference(self._groups(a), self._groups(b))
+        values = f"{self._metric['title']} {self._format(a)} and {self._format(b)}"
+        if half is None:
+            return (
+                f"At the same NFE, {a['label']} and {b['label']} have {values};"
+                " no error bar: use --repeats."
             )
-            # Not to be told apart is little where errors are large: a mean that is as good says more.
-            equal = [c for c in cells if self._near(c, reference)] or [
-                c for c in cells if not apart(self._groups(c), self._groups(reference))
-            ]
-            if not equal:
-                said.append(
-                    f"No setting of {series} reaches {reference['label']}"
-                    f" ({self._metric['title']} {self._say(reference)}) here."
-                )
-                continue
-            cell = equal[0]
-            times = reference["nfe"]["mean"] / cell["nfe"]["mean"]
-            values = f"{self._metric['title']} {self._say(cell)} and {self._say(reference)}"
-            same = not apart(self._groups(cell), self._groups(reference))
-            near = self._near(cell, reference)
-            relation = {
-                (True, True): "is as good as {}",
-                (True, False): "cannot be told apart from {}",
-                (False, True): "is within 5 % of {}",
-            }[same, near]
-            if not same and self._loss(cell) < self._loss(reference):
-                relation = "is better than {}"
-            said.append(
-                f"{cell['label']} {relation.format(reference['label'])}, with {times:.1f} times fewer"
+        digits = self._metric["digits"]
+        details = (
+            f"{values}, difference {mean:+.{digits}f}, 95 % confidence interval"
+            f" {mean - half:+.{digits}f} to {mean + half:+.{digits}f}"
+        )
+        if abs(mean) <= half:
+            return (
+                f"At the same NFE, no significant difference between {a['label']} and"
+                f" {b['label']} was found (n = {self._samples(a, b):,}): {details}."
+            )
+        verb = "is better" if (mean < 0) == self._metric["lower_is_better"] else "is worse"
+        return f"At the same NFE, {a['label']} {verb} than {b['label']}: {details}."
+
+    def _compare_series(self, series: str, reference: Cell) -> str:
+        """Compare the cheapest setting of a series that is as good as the reference with it."""
+        cells = sorted(
+            (c for c in self._cells if c["series"] == series), key=lambda c: c["nfe"]["mean"]
+        )
+        # With large errors a difference is rarely significant: a close mean is better evidence.
+        equal = [c for c in cells if self._is_close(c, reference)] or [
+            c for c in cells if not self._differ(c, reference)
+        ]
+        if not equal:
+            return (
+                f"No setting of {series} reaches {reference['label']}"
+                f" ({self._metric['title']} {self._format(reference)}) here."
+            )
+        cell = equal[0]
+        times = reference["nfe"]["mean"] / cell["nfe"]["mean"]
+        values = f"{self._metric['title']} {self._format(cell)} and {self._format(reference)}"
+        significant, close = self._differ(cell, reference), self._is_close(cell, reference)
+        if not significant and not close:
+            return (
+                f"{cell['label']}: no significant difference from {reference['label']} was found"
+                f" (n = {self._samples(cell, reference):,}), with {times:.1f} times fewer"
                 f" evaluations: {values}."
             )
-        return said
+        relation = "is within 5 % of" if significant else "is as good as"
+        if significant and self._loss(cell) < self._loss(reference):
+            relation = "is better than"
+        return (
+            f"{cell['label']} {relation} {reference['label']}, with {times:.1f} times fewer"
+            f" evaluations: {values}."
+        )
 
-    def _against(self, a: Mapping[str, Any], b: Mapping[str, Any], where: str) -> str:
-        mean, half = difference(self._groups(a), self._groups(b))
-        names = f"{where} {a['label']} and {b['label']}"
-        values = f"{self._metric['title']} {self._say(a)} and {self._say(b)}"
-        if half is None:
-            return f"{names} have {values}; nobody knows how far chance goes; more --repeats would tell."
-        digits = self._metric["digits"]
-        interval = f"difference {mean:+.{digits}f} ± {half:.{digits}f} at 95 %"
-        if abs(mean) <= half:
-            return f"{names} cannot be told apart: {values}, {interval}."
-        verb = "is better" if (mean < 0) == self._metric["lower_is_better"] else "is worse"
-        return f"{where} {a['label']} {verb} than {b['label']}: {values}, {interval}."
-
-    def _cheapest(self, cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """The one with the fewest evaluations within 5 % of the best of these."""
+    def _cheapest(self, cells: Sequence[Cell]) -> Cell:
+        """The cell with the fewest evaluations within 5 % of the best of these."""
         best = min(cells, key=self._loss)
-        return min((c for c in cells if self._near(c, best)), key=lambda cell: cell["nfe"]["mean"])
+        return min(
+            (c for c in cells if self._is_close(c, best)), key=lambda cell: cell["nfe"]["mean"]
+        )
 
-    def _near(self, cell: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Whether it is better, or worse by 5 % at most."""
+    def _differ(self, a: Cell, b: Cell) -> bool:
+        return is_significant(self._groups(a), self._groups(b))
+
+    def _is_close(self, cell: Cell, other: Cell) -> bool:
+        """Whether the mean of `cell` is better than that of `other`, or worse by at most 5 %."""
         return self._loss(cell) <= self._loss(other) + WITHIN * abs(self._loss(other))
 
-    def _loss(self, cell: Mapping[str, Any]) -> float:
+    def _loss(self, cell: Cell) -> float:
+        """The mean, with the sign that makes lower values better."""
         mean: float = cell["quality"][self._metric["name"]]["mean"]
         return mean if self._metric["lower_is_better"] else -mean
 
-    def _groups(self, cell: Mapping[str, Any]) -> list[float]:
+    def _groups(self, cell: Cell) -> list[float]:
         groups: list[float] = cell["quality"][self._metric["name"]]["groups"]
         return groups
 
-    def _say(self, cell: Mapping[str, Any]) -> str:
+    def _samples(self, a: Cell, b: Cell) -> int:
+        """The number of samples of each of two cells that are compared."""
+        return self._n * min(len(a["runs"]), len(b["runs"]))
+
+    def _format(self, cell: Cell) -> str:
+        """The mean ± its standard error."""
         quality, digits = cell["quality"][self._metric["name"]], self._metric["digits"]
         error = "" if quality["se"] is None else f" ± {quality['se']:.{digits}f}"
         return f"{quality['mean']:.{digits}f}{error}"
 
-    def _find(self, name: str | None) -> Mapping[str, Any] | None:
+    def _find(self, name: str | None) -> Cell | None:
         return next((cell for cell in self._cells if cell["id"] == name), None)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ggf_cli.comparison.analysis import Verdict
+from ggf_cli.comparison.analysis import Analysis
 from ggf_cli.comparison.lineup import Cell
 from ggf_cli.comparison.repeat import Repeat
 from ggf_cli.comparison.step_sizes import step_size_percentiles
@@ -100,13 +100,13 @@ def with_analysis(document: dict[str, Any]) -> dict[str, Any]:
     """The document with best, tied, findings and recommendation, by its first metric."""
     if not document["metrics"]:
         return document | {"findings": [], "recommendation": None}
-    verdict = Verdict(document["metrics"][0], document["cells"])
-    best, tied = verdict.best(), verdict.tied()
+    analysis = Analysis(document["metrics"][0], document["cells"], document["n"])
+    best, tied = analysis.best(), analysis.indistinguishable()
     cells = [c | {"best": c["id"] == best, "tied": c["id"] in tied} for c in document["cells"]]
     return document | {
         "cells": cells,
-        "findings": verdict.findings(),
-        "recommendation": verdict.recommendation(),
+        "findings": analysis.findings(),
+        "recommendation": analysis.recommendation(),
     }
 
 

@@ -1,13 +1,13 @@
-"""What is compared: the solvers that the user names, each at one setting or several.
+"""The line-up of a comparison: solvers, each at one or several settings.
 
-    adaptive                       at each tolerance of --eps-rel
-    em                             at the NFE that each of those took (--nfe match), at each of --nfe 50,100, or as it
-                                   comes (--nfe default)
-    dpmpp-2m-sde:nfe=50            at this setting alone
-    adaptive:norm=linf             with this option, at each tolerance
+    adaptive                at each tolerance of --eps-rel
+    em                      at the NFE of each of these (--nfe match), at each of --nfe 50,100, or
+                            at its own default (--nfe default)
+    dpmpp-2m-sde:nfe=50     at this setting only
+    adaptive:norm=linf      with this option, at each tolerance
 
-A *cell* is one solver at one setting; cells that differ in the swept setting alone are a *series*, one line in the figure.
-Euler–Maruyama with 1000 steps is the reference beside which the paper measures all others.
+A *cell* is one solver at one setting. Cells that differ in the tolerance or the budget only are a
+*series*, one line in the figure. The reference is Euler–Maruyama with 1000 steps, as in the paper.
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ EPS_REL = (0.01, 0.02, 0.05, 0.1)
 REFERENCE = ("em", {"steps": 1000})
 MATCH, DEFAULTS = "match", "default"
 ORDER = ("contender", "matched", "reference")
-BUDGETS = ("steps", "nfe", "times")  # options that set what a sample costs
-LONGEST = 80  # characters of an id
+# Options that set the number of evaluations a sample.
+BUDGETS = ("steps", "nfe", "times")
+_TYPES: dict[str, type[int | float | str]] = {"int": int, "float": float, "text": str}
+# Characters of a cell's id.
+MAX_ID_LENGTH = 80
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A solver as the user names it, with the options that were given."""
+    """A solver of the command line, with the options given for it."""
 
     solver: str
     given: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return spell(self.solver, self.given)
+        return format_contender(self.solver, self.given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +49,12 @@ class Cell:
     """One solver at one setting.
 
     Attributes:
-        id: Unique, fit for a file name.
-        series: The solver with what is not swept.
-        solver: Its name.
-        given: The options that are not left at their default; a matched cell gets its `nfe` when it is known.
+        id: Unique, and valid as a file name.
+        series: The solver with its options other than tolerance and budget.
+        solver: The name of the solver.
+        given: The options that are given. The `nfe` of a matched cell is added once it is measured.
         role: "contender"; "matched": at the mean NFE of another cell; "reference".
-        matches: The id of that other cell.
+        matches: The id of that other cell; None if the role is not "matched".
     """
 
     id: str
@@ -63,17 +66,20 @@ class Cell:
 
 
 def parse_contender(text: str) -> Contender:
-    """ "adaptive:eps-rel=0.05,norm=linf" -> the solver and its options, typed as the catalog says.
+    """Parse "adaptive:eps-rel=0.05,norm=linf" into the solver and its options.
+
+    Values are converted to the types in the catalog of solvers.
 
     Raises:
-        UsageError: No such solver or option, or not a value of its type. Ranges are checked where the solver is made.
+        UsageError: Unknown solver or option, or a value of another type. Ranges are checked when
+            the solver is made.
     """
     name, _, rest = text.partition(":")
     catalog = read_catalog()
     options = lookup(catalog, name, "solver", f"solvers: {', '.join(catalog)}")["options"]
     parts: list[str] = []
     for part in rest.split(",") if rest else []:
-        # the value of restart's --intervals has commas of its own
+        # The value of `intervals` of the solver restart may have commas.
         if "=" in part or not parts:
             parts.append(part)
         else:
@@ -96,19 +102,20 @@ def parse_contender(text: str) -> Contender:
     return Contender(solver=name, given=given)
 
 
-def _typed(text: str, key: str, value: str, kind: str) -> Any:
+def _typed(text: str, key: str, value: str, kind: str) -> bool | int | float | str:
+    """Convert the value of an option to its type."""
     words = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
     try:
         if kind == "bool":
             return words[value.lower()]
-        return {"int": int, "float": float, "text": str}[kind](value)
+        return _TYPES[kind](value)
     except (KeyError, ValueError) as error:
-        wanted = {"bool": "yes or no", "int": "a whole number", "float": "a number"}[kind]
-        raise UsageError(f"{text!r}: {key} is {value!r}, it must be {wanted}") from error
+        expected = {"bool": "yes or no", "int": "a whole number", "float": "a number"}[kind]
+        raise UsageError(f"{text!r}: {key} is {value!r}, it must be {expected}") from error
 
 
-def spell(solver: str, given: Mapping[str, Any]) -> str:
-    """ "adaptive:eps-rel=0.05,norm=linf": what `parse_contender` reads."""
+def format_contender(solver: str, given: Mapping[str, Any]) -> str:
+    """Format a solver and its options for `parse_contender`: "adaptive:eps-rel=0.05,norm=linf"."""
     words = {True: "yes", False: "no"}
     options = (
         f"{key.replace('_', '-')}={words[value] if isinstance(value, bool) else value}"
@@ -124,17 +131,18 @@ def make_cells(
     nfe: Sequence[int] | str = MATCH,
     reference: tuple[str, Mapping[str, Any]] = REFERENCE,
 ) -> list[Cell]:
-    """The cells of a comparison, in the order in which they are drawn.
+    """Make the cells of a comparison, in the order in which they are drawn.
 
     Args:
-        contenders: What the user names; those that say the same count once.
-        eps_rel: Tolerances of adaptive stochastic solvers that bring none of their own.
-        nfe: Budgets of fixed-step solvers that bring none; "match": the mean NFE of each cell of the first adaptive
-            solver; "default", or without an adaptive one: their own.
-        reference: Left out where budgets are given, and if it is among the cells anyway.
+        contenders: The solvers with their options; duplicates are dropped.
+        eps_rel: Tolerances of adaptive stochastic solvers without one among their options.
+        nfe: Budgets of fixed-step solvers without one among their options. "match": the mean NFE of
+            each cell of the first adaptive solver, or the default budget if there is none.
+            "default": the default budget of the solver.
+        reference: Solver and options of the reference. There is none if budgets are given.
 
     Raises:
-        UsageError: Nothing to compare: one cell alone.
+        UsageError: Fewer than two cells.
     """
     catalog = read_catalog()
     cells: list[Cell] = []
@@ -159,57 +167,60 @@ def make_cells(
         }
         key = (cell.solver, tuple((options | dict(cell.given)).items()), cell.matches)
         unique.setdefault(key, cell)
-        if cell.role == "reference":  # whoever named it, it is the reference
+        # The same setting may also be among the contenders.
+        if cell.role == "reference":
             unique[key] = cell
-    # Adaptive ones first: the others wait for their NFE.
+    # Contenders first: matched cells need their NFE.
     cells = sorted(unique.values(), key=lambda cell: ORDER.index(cell.role))
     if len(cells) < 2:
         raise UsageError(
             f"{cells[0].id if cells else 'nothing'} alone cannot be compared",
-            hint="name another solver, or several settings: --nfe 50,100 or --eps-rel 0.02,0.05",
+            hint="add another solver, or several settings: --nfe 50,100 or --eps-rel 0.02,0.05",
         )
     return cells
 
 
-def _cell(contender: Contender, option: str = "", value: Any = None) -> Cell:
+def _cell(contender: Contender, option: str = "", value: float | None = None) -> Cell:
+    """A contender at one value of the swept option."""
     given = {**contender.given, **({option: value} if option else {})}
     fixed = {k: v for k, v in given.items() if k not in ("eps_rel", *BUDGETS)}
     return Cell(
-        id=_slug(contender.solver, given),
-        series=spell(contender.solver, fixed),
+        id=_cell_id(contender.solver, given),
+        series=format_contender(contender.solver, fixed),
         solver=contender.solver,
         given=given,
     )
 
 
 def _match(cells: list[Cell]) -> list[Cell]:
-    """Fixed-step solvers without a budget, at the NFE of each cell of the first adaptive series."""
+    """Match fixed-step solvers without a budget to each cell of the first adaptive series."""
     catalog = read_catalog()
     adaptive = [cell for cell in cells if catalog[cell.solver]["adaptive"]]
-    models = [cell for cell in adaptive if cell.series == adaptive[0].series]
+    targets = [cell for cell in adaptive if cell.series == adaptive[0].series]
     result = []
     for cell in cells:
         free = "nfe" in catalog[cell.solver]["options"] and not set(BUDGETS) & set(cell.given)
-        if not free or not models:
+        if not free or not targets:
             result.append(cell)
             continue
         result += [
-            replace(cell, id=f"{cell.id}-at-{model.id}", role="matched", matches=model.id)
-            for model in models
+            replace(cell, id=f"{cell.id}-at-{target.id}", role="matched", matches=target.id)
+            for target in targets
         ]
     return result
 
 
 def _reference(solver: str, given: Mapping[str, Any]) -> Cell:
     return Cell(
-        id=_slug(solver, given), series=solver, solver=solver, given=given, role="reference"
+        id=_cell_id(solver, given), series=solver, solver=solver, given=given, role="reference"
     )
 
 
-def _slug(solver: str, given: Mapping[str, Any]) -> str:
+def _cell_id(solver: str, given: Mapping[str, Any]) -> str:
+    """An id that is valid as a file name: long ones end with a hash."""
     words = [f"{key}={value}" for key, value in given.items()]
     name = "-".join([solver, *words]).replace("/", "_").replace(":", "_")
-    if len(name) <= LONGEST:
+    if len(name) <= MAX_ID_LENGTH:
         return name
     digest = sha256_of(name.encode())[:12]
-    return f"{name[: LONGEST - 13]}-{digest}"
+    return f"{name[: MAX_ID_LENGTH - 13]}-{digest}"

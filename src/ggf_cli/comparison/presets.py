@@ -1,12 +1,14 @@
-"""The tables of the paper as line-ups, beside what it published.
+"""Presets: the tables of the paper as line-ups, with the published numbers.
 
-Settings are those of the official experiments (AlexiaJM/score_sde_fast_sampling, experiments.sh at 5da8f3f): t_eps of the model,
-eps_abs = (y_max - y_min) / 256, baselines at the NFE of each tolerance, Euler–Maruyama and the predictor-corrector as references.
-Published numbers are those that the authors' repository states (the notebook with the paper's results, at 29c01ea) or that public
-benchmark sites quote; a cell for which neither does has none. The published NFE of `adaptive` is that of the slowest sample of a batch
-without the denoising evaluation, so ours is lower at the same setting.
+Settings are those of the official experiments (AlexiaJM/score_sde_fast_sampling, experiments.sh at
+5da8f3f): t_eps of the model, eps_abs = (y_max - y_min) / 256, baselines at the NFE of each
+tolerance, Euler–Maruyama and the predictor-corrector as references. Published numbers are from the
+authors' repository (the notebook with the paper's results, at 29c01ea) or quoted by public
+benchmark sites; cells that are in neither have none. The published NFE of `adaptive` is that of the
+slowest sample of a batch, without the denoising evaluation, so ours is lower at the same setting.
 
-On a model that is not in the paper the same line-up runs without published numbers, as large as the time allows.
+A preset also works for a model that is not in the paper: without published numbers, and with as
+many samples as the time budget allows.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ class Preset:
     """A table of the paper.
 
     Attributes:
-        summary: One line for people.
-        n: Samples of the published numbers.
-        reference: Solver and options.
-        contenders: The rows, for any model.
-        snr: Of the Langevin corrector, by model, where the published numbers had another than the registry recommends.
-        published: {model: {row: numbers}}; a row is "adaptive 0.02", "em 0.02" (at the NFE of that tolerance), or a solver.
+        summary: One line for help texts.
+        n: The number of samples of the published FID.
+        reference: Solver and options of the reference.
+        contenders: The rows of the table, for any model.
+        snr: {model: signal-to-noise ratio of the Langevin corrector}, where the paper's differs
+            from the one in the model registry.
+        published: {model: {row: numbers}}; a row is "adaptive 0.02", "em 0.02" (at the NFE of that
+            tolerance), "em reference", or the name of a solver.
     """
 
     summary: str
@@ -42,7 +46,7 @@ class Preset:
     published: Mapping[str, Mapping[str, Numbers]]
 
     def line_up(self, model: str) -> list[Contender]:
-        """The contenders for a model."""
+        """Return the contenders for a model."""
         if model not in self.snr:
             return list(self.contenders)
         return [
@@ -53,26 +57,36 @@ class Preset:
         ]
 
     def numbers(self, model: str, cells: list[Cell]) -> dict[str, Numbers]:
-        """What was published of each cell, by its id."""
+        """Return the published numbers of the cells, {cell id: numbers}."""
         rows = self.published.get(model, {})
         return {cell.id: rows[row] for cell in cells if (row := _row(cell, cells)) in rows}
 
 
 def find_preset(name: str) -> Preset:
-    """Raises `UsageError` for a name that is none."""
+    """Return the preset with this name.
+
+    Raises:
+        UsageError: There is none.
+    """
     return lookup(PRESETS, name, "preset", f"presets: {', '.join(PRESETS)}")
 
 
 def _row(cell: Cell, cells: list[Cell]) -> str:
+    """The row of a cell in `Preset.published`."""
     if cell.role == "reference":
         return f"{cell.solver} reference"
-    model = next((c for c in cells if c.id == cell.matches), cell)
-    eps_rel = model.given.get("eps_rel")
+    adaptive = next((c for c in cells if c.id == cell.matches), cell)
+    eps_rel = adaptive.given.get("eps_rel")
     return cell.solver if eps_rel is None else f"{cell.solver} {eps_rel:g}"
 
 
 def _column(**cells: tuple[float, ...]) -> dict[str, Numbers]:
-    """NFE and FID at each tolerance: adaptive=(329, 2.70, 274, 2.74, ...), and single rows."""
+    """The rows of a model from pairs of NFE and FID.
+
+    Args:
+        cells: One pair for each tolerance of EPS_REL, adaptive=(329, 2.70, 274, 2.74, ...), or a
+            single pair, pc=(1999, 4.27).
+    """
     rows: dict[str, Numbers] = {}
     for name, numbers in cells.items():
         pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
@@ -124,7 +138,7 @@ PRESETS: dict[str, Preset] = {
         contenders=(_ADAPTIVE, _EM, _ODE, Contender(solver="pc", given={"steps": 2000})),
         snr={},
         published={
-            # of most cells only the NFE is known from a source
+            # For most cells the sources have only the NFE.
             "church": {
                 "adaptive 0.01": {"nfe": 1104}, "adaptive 0.02": {"nfe": 1030, "fid": 26.46},
                 "adaptive 0.05": {"nfe": 648}, "adaptive 0.1": {"nfe": 201},

@@ -1,4 +1,4 @@
-"""Whether samples can be judged, and images as the 8-bit levels that they are written as."""
+"""Validation of samples, and conversion of images to 8-bit levels."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from torch import Tensor
 
 from ggf_cli.errors import UsageError
 
-# As low as float32 arithmetic may take the edges of [0, 1]; images in [-1, 1] are far outside.
+# Float32 arithmetic may move the edges of [0, 1] by less than this; images in [-1, 1] are far
+# outside.
 MARGIN = 1e-4
 
 
-def to_levels(images: Tensor, shape: tuple[int, ...], metric: str) -> Tensor:
-    """Images as they would be in a PNG file, so that a sample and its file are judged alike.
+def to_levels(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Round images to 8 bits as in a PNG file, so that a sample and its file get the same value.
 
     Args:
-        images: (N, *shape), N >= 1, float in [0, 1], or uint8.
-        shape: (C, H, W).
-        metric: What is for images of this shape, for messages.
+        images: (N, C, H, W), N >= 1, float in [0, 1], or uint8.
+        shape: The expected (C, H, W).
 
     Returns:
-        uint8, of the same shape.
+        (N, C, H, W) uint8.
 
     Raises:
-        UsageError: Not such images.
+        UsageError: Another shape, type or range, no image, or values that are not finite.
     """
-    kind = images.is_floating_point() or images.dtype == torch.uint8
-    if tuple(images.shape[1:]) != tuple(shape) or not kind or not len(images):
+    valid_type = images.is_floating_point() or images.dtype == torch.uint8
+    if tuple(images.shape[1:]) != tuple(shape) or not valid_type or not len(images):
         size = ", ".join(map(str, shape))
         raise UsageError(
-            f"{metric} is for images of shape (N, {size}), float in [0, 1] or uint8, not"
-            f" {images.dtype} of shape {tuple(images.shape)}"
+            f"images must have shape (N, {size}), N >= 1, and be float in [0, 1] or uint8,"
+            f" not {images.dtype} of shape {tuple(images.shape)}"
         )
     if images.dtype == torch.uint8:
         return images
@@ -38,20 +38,21 @@ def to_levels(images: Tensor, shape: tuple[int, ...], metric: str) -> Tensor:
     low, high = float(images.min()), float(images.max())
     if low < -MARGIN or high > 1 + MARGIN:
         raise UsageError(
-            f"images are from {low:.4g} to {high:.4g}, they must be in [0, 1]",
+            f"image values range from {low:.4g} to {high:.4g}, they must be in [0, 1]",
             hint="(x + 1) / 2 for data in [-1, 1]",
         )
     return (images.float() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def check_finite(samples: Tensor) -> None:
-    """Refuse samples (N, *) that are not numbers.
+    """Raise an error if any of the samples (N, *) has a NaN or an infinity.
 
     Raises:
-        UsageError: It says how many.
+        UsageError: Some are not finite; the message has their number.
     """
-    bad = int((~torch.isfinite(samples)).flatten(1).any(1).sum())
-    if bad:
+    count = int((~torch.isfinite(samples)).flatten(1).any(1).sum())
+    if count:
         raise UsageError(
-            f"{bad} of {len(samples)} samples are not finite", hint="leave out samples that failed"
+            f"{count} of {len(samples)} samples are not finite",
+            hint="leave out samples that failed",
         )

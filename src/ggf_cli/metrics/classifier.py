@@ -1,16 +1,16 @@
-"""The small Fashion-MNIST classifier whose features images are compared in, and the file it is shipped in.
+"""The small Fashion-MNIST classifier whose features FFD compares, and its file format.
 
-One `.safetensors` file has the network's tensors, the statistics of the training images ("reference.mean",
-"reference.covariance", float64), features of test images ("test.features", float16), and under the metadata key "ggf" one JSON
-document:
+One `.safetensors` file has the weights of the network, the statistics of the training images
+("reference.mean", "reference.covariance", float64), features of test images ("test.features",
+float16), and under the metadata key "ggf" one JSON document:
 
     schema        "ggf-features/2"
-    features      D
+    features      D, the number of features
     classes       names of the classes, in the order of the logits
-    reference     how many images the statistics are of, and which
+    reference     number and source of the images that the statistics are of
     provenance    script, configuration, test accuracy, licence of the data
 
-`training/classifier.py` writes it. This module knows nothing of distances.
+`training/classifier.py` writes the file.
 """
 
 from __future__ import annotations
@@ -29,21 +29,32 @@ from ggf_cli.errors import CheckpointError
 
 SCHEMA = "ggf-features/2"
 ASSET = Path(__file__).parents[1] / "assets" / "fashion-features.safetensors"
-SHA256 = "2d107cbd24ad2f4fad20a6e8cc5cc8cd32062c40cee22a14d8e283a73890d105"  # of the asset
+# Of the asset.
+SHA256 = "2d107cbd24ad2f4fad20a6e8cc5cc8cd32062c40cee22a14d8e283a73890d105"
 SHAPE = (1, 28, 28)
 FEATURES = 64
 CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 
 class Classifier(nn.Module):
-    """Images (B, 1, 28, 28) in [0, 1] -> features (B, 64) of any sign, and logits (B, 10).
+    """Map images (B, 1, 28, 28) in [0, 1] to features (B, 64) of any sign, and logits (B, 10).
 
-    A convolution to half the resolution, a residual block of 48 channels, another to a quarter, a residual block of 96; the
-    features are linear in 32 channels at each of the 7 x 7 places, so that they know where things are, and the logits are
-    linear in the rectified features. Batch normalisation uses its running statistics in evaluation mode, the mode in
-    which `load` gives it: rows do not affect each other then.
+    A convolution to half the resolution, a residual block of 48 channels, a convolution to a
+    quarter of the resolution, a residual block of 96 channels. The features are linear in 32
+    channels at each of the 7 x 7 positions, so they depend on the position of what they detect; the
+    logits are linear in the rectified features. `load` returns the network in evaluation mode,
+    where batch normalisation uses its running statistics: rows do not affect each other.
     """
 
     def __init__(self) -> None:
@@ -65,7 +76,7 @@ class Classifier(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + two convolutions of x."""
+    """A residual block: x + two convolutions of x, (B, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -80,14 +91,14 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedClassifier:
-    """A trained classifier, the statistics of its features over the training images, and the features of test images.
+    """A trained classifier with the features that FFD and other metrics compare with.
 
     Attributes:
         network: In evaluation mode, float32, without gradients.
-        mean: Of the features of the training images, (D,) float64.
-        covariance: Of the features of the training images, (D, D) float64.
-        test_features: Of the first M test images, (M, D) float32, rounded to float16.
-        document: What the file says of itself.
+        mean: Mean of the features of the training images, (D,) float64.
+        covariance: Covariance of the features of the training images, (D, D) float64.
+        test_features: Features of the first M test images, (M, D) float32, rounded to float16.
+        document: The JSON document of the file, see the module.
     """
 
     network: Classifier
@@ -98,10 +109,14 @@ class TrainedClassifier:
 
 
 def load(path: Path = ASSET, *, device: torch.device | str = "cpu") -> TrainedClassifier:
-    """Read the file; all but the network stays on the CPU.
+    """Read a trained classifier.
+
+    Args:
+        path: The `.safetensors` file.
+        device: Device of the network. The statistics stay on the CPU.
 
     Raises:
-        CheckpointError: Missing, corrupt, or not such a file.
+        CheckpointError: The file is missing or corrupt, or has another schema.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -110,7 +125,7 @@ def load(path: Path = ASSET, *, device: torch.device | str = "cpu") -> TrainedCl
         if document.get("schema") != SCHEMA:
             raise CheckpointError(
                 f"{path} has schema {document.get('schema')!r}, not {SCHEMA!r}",
-                hint="it is written by training/classifier.py",
+                hint="training/classifier.py writes such a file",
             )
         mean, covariance = tensors.pop("reference.mean"), tensors.pop("reference.covariance")
         test_features = tensors.pop("test.features")
@@ -118,10 +133,11 @@ def load(path: Path = ASSET, *, device: torch.device | str = "cpu") -> TrainedCl
         if tensors.keys() != _stored(network).keys():
             raise KeyError(*(tensors.keys() ^ _stored(network).keys()))
         weights = {name: tensor.float() for name, tensor in tensors.items()}
-        network.load_state_dict(weights, strict=False)  # all but the counters
+        # The file has no counters of batch normalisation.
+        network.load_state_dict(weights, strict=False)
     except (SafetensorError, OSError, ValueError, AttributeError, KeyError, RuntimeError) as error:
         raise CheckpointError(
-            f"the features {path} are missing or corrupt: {error}", hint="reinstall ggf-cli"
+            f"the classifier {path} is missing or corrupt: {error}", hint="reinstall ggf-cli"
         ) from error
     return TrainedClassifier(
         network=network.to(device).eval().requires_grad_(False),
@@ -133,7 +149,10 @@ def load(path: Path = ASSET, *, device: torch.device | str = "cpu") -> TrainedCl
 
 
 def to_bytes(trained: TrainedClassifier) -> bytes:
-    """The content of such a file: weights (see `round_weights`) and features in float16, statistics in float64."""
+    """Serialise a trained classifier: weights and features in float16, statistics in float64.
+
+    Call `round_weights` before the statistics are computed.
+    """
     tensors = {name: value.half() for name, value in _stored(trained.network).items()}
     tensors |= {"reference.mean": trained.mean, "reference.covariance": trained.covariance}
     tensors["test.features"] = trained.test_features.half()
@@ -146,20 +165,26 @@ def to_bytes(trained: TrainedClassifier) -> bytes:
 
 @torch.no_grad()
 def round_weights(network: Classifier) -> None:
-    """Round to float16, as the weights are stored: the statistics in a file must be of the network in that file."""
+    """Round the weights to float16 in place, as in the file.
+
+    The statistics of a file must belong to its weights.
+    """
     for tensor in _stored(network).values():
         tensor.copy_(tensor.half())
 
 
 def _stored(network: Classifier) -> dict[str, Tensor]:
-    """All weights and running statistics; not the counters of batch normalisation, which serve training only."""
+    """The tensors of the file: all weights and running statistics.
+
+    The counters of batch normalisation are used in training only.
+    """
     return {
         name: value for name, value in network.state_dict().items() if value.is_floating_point()
     }
 
 
 def _convolution(inputs: int, outputs: int, *, size: int = 3, stride: int = 1) -> list[nn.Module]:
-    """size x size, normalised over the batch, rectified."""
+    """A size x size convolution, batch normalisation, ReLU."""
     return [
         nn.Conv2d(inputs, outputs, size, stride=stride, padding=int(size > 1), bias=False),
         nn.BatchNorm2d(outputs),

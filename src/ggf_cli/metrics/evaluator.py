@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
-from ggf_cli.metrics.registry import METRICS, SPACES, Against, metrics_for, space_of
+from ggf_cli.metrics.registry import METRICS, SPACES, ReferenceForm, metrics_for, space_of
 from ggf_cli.registry import Entry, lookup
 from ggf_cli.scalars import as_int
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ggf_cli.metrics.reference import Reference
     from ggf_cli.score import ScoreModel
 
+# The maximum number of groups of samples for the standard error of a metric.
 GROUPS = 20
 SampleForm = Literal["images", "x"]
 
@@ -28,32 +29,32 @@ class FeatureSpace(Protocol):
     """A map from samples to features, with the reference that they are compared with.
 
     Attributes:
-        sample_form: Input of `features`: "images" (N, C, H, W) in [0, 1] or uint8, or "x"
-            (N, *shape), as the solver left them.
-        what: Name of the features, as in "precision, in WHAT".
-        fewest: The fewest samples whose covariance is worth comparing.
+        sample_form: Input of `features`: "images", (N, C, H, W) in [0, 1] or uint8, or "x",
+            (N, *shape), the final states of the solver.
+        name: Name of the features, as in "precision, in NAME".
+        min_samples: The minimum number of samples for comparing covariances.
         reference: Features of the reference.
     """
 
     sample_form: SampleForm
-    what: str
-    fewest: int
+    name: str
+    min_samples: int
     reference: Reference
 
     def features(self, samples: Tensor) -> Tensor:
-        """Samples -> (N, D) on the CPU. The features of a row do not depend on other rows."""
+        """Map samples to features (N, D) on the CPU. A row does not depend on the other rows."""
 
-    def notes(self, n: int, against: Against) -> list[str]:
-        """Caveats of a value from n samples, a sentence each."""
+    def notes(self, n: int, reference_form: ReferenceForm) -> list[str]:
+        """Return the caveats of a value from n samples, a sentence each."""
 
 
 @dataclass(frozen=True)
 class Floor:
-    """Values of the metric for samples of the reference itself.
+    """Values of the metric for samples of the reference itself: the best that can be expected.
 
     Attributes:
-        values: One for each draw.
-        what: What was drawn, and what it was compared with.
+        values: One value for each draw.
+        what: The samples drawn and the reference, as in "300 test images, against 300 others".
     """
 
     values: list[float]
@@ -66,43 +67,54 @@ class Evaluator:
     Attributes:
         name: Key of the metric in `METRICS`.
         title, lower_is_better, digits: As in `METRICS`.
-        summary: What the number means, and in which features.
+        summary: The meaning of the value, and the features.
         sample_form: Input of `evaluate`: "images", (N, C, H, W) in [0, 1] or uint8, or "x",
             (N, *shape), float.
-        min_samples: The fewest samples it evaluates.
+        min_samples: The minimum number of samples.
+        features: The feature space, with the features of the last samples.
     """
 
     def __init__(self, name: str, features: CachedFeatures) -> None:
         metric, space = METRICS[name], features.space
         self.name, self.title = name, metric.title
         self.lower_is_better, self.digits = metric.lower_is_better, metric.digits
-        self.summary = metric.summary if metric.space else f"{metric.summary}, in {space.what}"
+        self.summary = metric.summary if metric.space else f"{metric.summary}, in {space.name}"
         self.sample_form = space.sample_form
-        self.min_samples = max(metric.fewest, space.fewest if metric.against == "moments" else 0)
+        self.min_samples = max(
+            metric.min_samples, space.min_samples if metric.reference_form == "moments" else 0
+        )
         self.features = features
-        self._against, self._function = metric.against, metric.load()
+        self._reference_form, self._function = metric.reference_form, metric.load()
         self._influence = Entry(metric.influence, "").load() if metric.influence else None
 
     def evaluate(self, samples: Tensor) -> float:
-        """The metric of N samples. Its expectation depends on N.
+        """Compute the metric of N samples. Its expectation depends on N.
+
+        Args:
+            samples: As `sample_form` requires.
 
         Raises:
-            UsageError: Fewer than `min_samples`, not finite, or not samples of this kind.
+            UsageError: Fewer than `min_samples`, or samples of another shape, type or range, or not
+                finite.
         """
         features = self.features(samples)
         if len(features) < self.min_samples:
             raise UsageError(
                 f"{self.title} needs at least {self.min_samples} samples, not {len(features)}",
-                hint="draw more",
+                hint="draw more samples",
             )
         return self._value(features, self.features.space.reference)
 
     def groups(self, samples: Tensor) -> list[float]:
-        """The metric as a mean of up to GROUPS numbers, for its standard error.
+        """Compute the metric as a mean of up to GROUPS numbers, for its standard error.
 
-        Each number belongs to consecutive samples: the value plus the mean of their influence, as
-        jackknife pseudo-values are up to 1 / N. Two sets of samples can so be compared group by
-        group. Without an influence function the value alone is returned.
+        Each number belongs to a group of consecutive samples: the value plus the mean of their
+        influence, which is the jackknife pseudo-value up to terms of order 1 / N. So two sets of
+        samples can be compared group by group. Without an influence function the list has the value
+        alone.
+
+        Raises:
+            UsageError: As `evaluate`.
         """
         value = self.evaluate(samples)
         if self._influence is None:
@@ -115,31 +127,37 @@ class Evaluator:
         ]
 
     def floor(self, n: int, draws: int) -> Floor | None:
-        """The metric of up to `draws` disjoint draws of n reference samples; None if too few."""
+        """Compute the metric of up to `draws` disjoint draws of n reference samples.
+
+        Returns:
+            None if the reference has too few samples, or n is less than `min_samples`.
+        """
         n, draws = as_int(n, "n", low=1), as_int(draws, "draws")
         reference = self.features.space.reference
         values = [
             self._value(real, rest)
-            for real, rest in reference.draws(n, draws, self._against)
+            for real, rest in reference.draws(n, draws, self._reference_form)
             if n >= self.min_samples
         ]
-        return Floor(values, reference.describe_draws(n, self._against)) if values else None
+        if not values:
+            return None
+        return Floor(values, reference.draw_description(n, self._reference_form))
 
     def notes(self, n: int) -> list[str]:
-        """Caveats of a value from n samples, a sentence each."""
-        return self.features.space.notes(n, self._against)
+        """Return the caveats of a value from n samples, a sentence each."""
+        return self.features.space.notes(n, self._reference_form)
 
     def _value(self, features: Tensor, reference: Reference) -> float:
-        if self._against == "moments":
+        if self._reference_form == "moments":
             return float(self._function(features, *reference.moments()))
-        count = len(features) if self._against == "as many" else None
+        count = len(features) if self._reference_form == "same_size" else None
         return float(self._function(features, reference.samples(count)))
 
 
 class CachedFeatures:
-    """A feature space with the features of the last samples, shared by evaluators.
+    """A feature space with a cache of the features of the last samples, shared by evaluators.
 
-    The samples must not be altered between calls.
+    The samples must not be changed between calls.
     """
 
     def __init__(self, space: FeatureSpace) -> None:
@@ -148,7 +166,7 @@ class CachedFeatures:
         self._features = torch.empty(0, 0)
 
     def __call__(self, samples: Tensor) -> Tensor:
-        """Samples -> (N, D), computed once for the same tensor."""
+        """Map samples to features (N, D); reuse the last result for the same tensor."""
         if samples is not self._samples:
             self._features = self.space.features(samples)
             self._samples = samples
@@ -164,27 +182,29 @@ def make_evaluators(
     network: FeatureNetwork | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Evaluator]:
-    """An evaluator for each metric. Features of the reference are computed here.
+    """Make an evaluator for each metric, and compute the features of the reference.
 
     Args:
         names: Keys of `METRICS`.
         model: The model whose samples are evaluated.
         reference: A folder of images, or an `.npz` file of statistics.
-        device: Where feature networks run. Distances are computed on the CPU.
+        device: Device of feature networks. Distances are computed on the CPU.
         network: A feature network in place of Inception.
-        on_progress: Called with the number of reference images read, and of all.
+        on_progress: Called with the number of reference images read so far, and of all.
 
     Raises:
-        UsageError: No such metric, the model has no reference for it, or the reference cannot be
+        UsageError: Unknown metric, no reference of the model for it, or a reference that cannot be
             used.
-        CheckpointError: Weights of a feature network are missing, corrupt or cannot be fetched.
+        CheckpointError: Weights of a feature network are missing, corrupt or cannot be downloaded.
     """
     available = f"metrics for {model.name}: {', '.join(metrics_for(model, reference)) or 'none'}"
     spaces: dict[str, str] = {}
     for name in names:
         lookup(METRICS, name, "metric", available)
         if (space := space_of(name, model, reference)) is None:
-            raise UsageError(f"metric '{name}' needs {_needs(name, reference)}", hint=available)
+            raise UsageError(
+                f"metric '{name}' needs {_requirement(name, reference)}", hint=available
+            )
         spaces[name] = space
     features = {
         space: CachedFeatures(
@@ -199,7 +219,8 @@ def make_evaluators(
     return [Evaluator(name, features[spaces[name]]) for name in names]
 
 
-def _needs(name: str, reference: Path | None) -> str:
+def _requirement(name: str, reference: Path | None) -> str:
+    """Name what is missing for a metric, for the message."""
     metric = METRICS[name]
     if reference is not None and reference.is_file() and metric.space in (None, "inception"):
         return f"images, and {reference} has their statistics only"

@@ -1,21 +1,21 @@
-"""Images in the features of the small Fashion-MNIST classifier, against Fashion-MNIST.
+"""The feature space of the small Fashion-MNIST classifier, with Fashion-MNIST as the reference.
 
-Moments are compared with those of the 60,000 training images; sets of features with those of test images, which are shipped
-too: they serve as real images that neither the moments nor a network trained on the training set knows.
+Moments are compared with those of the 60,000 training images, sets of features with those of test
+images, which the package contains. Neither the moments nor a network trained on the training images
+depend on the test images.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from ggf_cli.metrics.checks import to_levels
-from ggf_cli.metrics.classifier import CLASSES, FEATURES, SHAPE, load
-from ggf_cli.metrics.reference import Real
-from ggf_cli.metrics.registry import Against
+from ggf_cli.metrics.classifier import FEATURES, SHAPE, load
+from ggf_cli.metrics.reference import RealReference
+from ggf_cli.metrics.registry import ReferenceForm
 
 if TYPE_CHECKING:
     from ggf_cli.score import ScoreModel
@@ -23,81 +23,67 @@ if TYPE_CHECKING:
 BATCH_SIZE = 100
 
 
-@dataclass(frozen=True, kw_only=True)
-class Described:
-    """What the classifier sees in images.
-
-    Attributes:
-        features: (N, 64) float32, on the CPU.
-        classes: The most likely class of each image, (N,) int64; their names are `Fashion.class_names`.
-    """
-
-    features: Tensor
-    classes: Tensor
-
-    def histogram(self) -> list[int]:
-        """How many images there are of each class."""
-        counts: list[int] = torch.bincount(self.classes, minlength=len(CLASSES)).tolist()
-        return counts
-
-
 class Fashion:
-    """The space of the classifier's features.
+    """The feature space of the classifier.
 
     Args:
-        device: Where the classifier runs.
+        device: Device of the classifier.
 
     Raises:
-        CheckpointError: The embedded classifier is missing or corrupt.
+        CheckpointError: The classifier in the package is missing or corrupt.
     """
 
     sample_form: Literal["images"] = "images"
-    what = "features of a small Fashion-MNIST classifier"
-    fewest = 2 * FEATURES  # a covariance of D features from fewer than 2 D images is mostly noise
-    class_names = CLASSES
+    name = "features of a small Fashion-MNIST classifier"
+    # A covariance of D features from fewer than 2 D images is mostly noise.
+    min_samples = 2 * FEATURES
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.trained = load(device=self.device)
-        self.reference = Real(
+        self.reference = RealReference(
             self.trained.test_features,
-            what="test images",
-            known=(self.trained.mean, self.trained.covariance),
-            known_of="the training images",
+            name="test images",
+            given_moments=(self.trained.mean, self.trained.covariance),
+            given_moments_of="the training images",
         )
 
     @classmethod
-    def open(cls, model: ScoreModel, *, device: torch.device | str, **options: Any) -> Fashion:
-        """The same for every model."""
+    def open(cls, model: ScoreModel, *, device: torch.device | str, **_: object) -> Fashion:
+        """Make the space; it is the same for every model."""
         return cls(device)
 
-    def features(self, piece: Tensor) -> Tensor:
-        """(N, 1, 28, 28) -> (N, 64)."""
-        return self.describe(piece).features
+    def features(self, images: Tensor) -> Tensor:
+        """Map images to features, see `features_and_logits`."""
+        return self.features_and_logits(images)[0]
 
     @torch.no_grad()
-    def describe(self, images: Tensor) -> Described:
-        """Features and classes of one image or more; a row's do not depend on the other rows.
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate the classifier; a row does not depend on the other rows.
 
         Args:
-            images: (N, 1, 28, 28), float in [0, 1], or uint8.
+            images: (N, 1, 28, 28), N >= 1, float in [0, 1], or uint8.
+
+        Returns:
+            Features (N, 64) and logits (N, 10), float32, on the CPU.
 
         Raises:
-            UsageError: Not such images.
+            UsageError: Another shape, type or range, or values that are not finite.
         """
         parts = []
-        for part in torch.split(to_levels(images, SHAPE, "FFD"), BATCH_SIZE):
+        for part in torch.split(to_levels(images, SHAPE), BATCH_SIZE):
             levels = part.to(self.device, torch.float32)
-            # Every call has the same shape: kernels are chosen by the number of rows, and round differently.
+            # Every call has the same shape: torch chooses kernels by the number of rows, and
+            # different kernels round differently.
             rows = torch.arange(BATCH_SIZE, device=self.device) % len(part)
             features, logits = self.trained.network(levels[rows] / 255)
-            parts.append((features[: len(part)].cpu(), logits[: len(part)].argmax(1).cpu()))
-        features, classes = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Described(features=features, classes=classes)
+            parts.append((features[: len(part)].cpu(), logits[: len(part)].cpu()))
+        features, logits = (torch.cat(column) for column in zip(*parts, strict=True))
+        return features, logits
 
-    def notes(self, n: int, against: Against) -> list[str]:
-        """What is not as it should be for so many samples."""
+    def notes(self, n: int, reference_form: ReferenceForm) -> list[str]:
+        """Return a caveat if n exceeds the number of test images."""
         real = len(self.reference.features)
-        if against == "as many" and n > real:
-            return [f"{n:,} samples are compared with {real:,} real images, all that are shipped."]
+        if reference_form == "same_size" and n > real:
+            return [f"{n:,} samples are compared with all {real:,} real images of the package."]
         return []

@@ -1,9 +1,9 @@
-"""The Fréchet distance between two Gaussians, in float64: what FID and its kin have in common.
+"""The Fréchet distance between two Gaussians, in float64: the formula of FID and FFD.
 
     d = |mean_a - mean_b|^2 + tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2
 
-for covariances A and B; it is the squared 2-Wasserstein distance of the Gaussians (Dowson & Landau 1982), used between feature
-statistics of images by Heusel et al. 2017, arXiv:1706.08500. This module knows nothing of images.
+for covariances A and B. It is the squared 2-Wasserstein distance of the Gaussians (Dowson & Landau
+1982); Heusel et al. 2017, arXiv:1706.08500, apply it to feature statistics of images.
 """
 
 from __future__ import annotations
@@ -13,19 +13,26 @@ from torch import Tensor
 
 
 def frechet(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
-    """The distance of the moments of features (N, D), N >= 2, to a mean (D,) and covariance (D, D)."""
+    """Fréchet distance, >= 0, of features (N, D), N >= 2, to a mean (D,) and covariance (D, D)."""
     return frechet_distance(*moments(features), mean, covariance)
 
 
 def influence(features: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """How much each row of features (N, D) moves `frechet`, (N,) float64, of mean 0.
+    """Influence of each row of features (N, D) on `frechet`, (N,) float64, of mean 0.
 
-    The influence function (Hampel 1974) of the distance d at the moments m, A of the features, for reference moments n, B:
+    The influence function (Hampel 1974) of the distance d at the moments m, A of the features, for
+    reference moments n, B:
 
-        I(x) = 2 (x - m) . (m - n) + (x - m)^T (1 - T) (x - m) - their mean,   T = B^1/2 (B^1/2 A B^1/2)^-1/2 B^1/2
+        I(x) = 2 (x - m) . (m - n) + (x - m)^T (1 - T) (x - m) - the mean of this over the rows
+        T    = B^1/2 (B^1/2 A B^1/2)^-1/2 B^1/2
 
-    T maps one Gaussian to the other. d is the mean of N numbers d + I(x_i), but for terms of order 1 / N, so the
-    standard error of d is that of their mean.
+    T maps one Gaussian to the other. Up to terms of order 1 / N, d is the mean of the N numbers
+    d + I(x_i), so the standard error of d is that of their mean.
+
+    Args:
+        features: (N, D), N >= 2.
+        mean: Mean of the reference, (D,).
+        covariance: Covariance of the reference, (D, D).
     """
     own_mean, own_covariance = moments(features)
     mean, covariance = mean.double(), covariance.double()
@@ -42,7 +49,7 @@ def influence(features: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D) of features (N, D), N >= 2, in float64; the covariance is divided by N - 1."""
+    """Mean (D,) and unbiased covariance (D, D) of features (N, D), N >= 2, in float64."""
     features = features.double()
     mean = features.mean(0)
     centred = features - mean
@@ -50,11 +57,11 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
-    """The distance of the module's docstring, >= 0, in units of the features squared.
+    """Fréchet distance of two Gaussians, >= 0, in units of the features squared.
 
-    The last trace is the sum of the singular values of A^1/2 B^1/2: no square root of a number that is zero but for
-    round-off is taken after the product, so covariances of low rank lose no digits, and exchanging the two changes
-    only the last bits.
+    The last trace is computed as the sum of the singular values of A^1/2 B^1/2. So no square root
+    is taken of a number that is zero up to round-off, covariances of low rank lose no digits, and
+    exchanging the two Gaussians changes only the last bits.
 
     Args:
         mean_a: (D,).
@@ -63,14 +70,15 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
         cov_b: As `cov_a`.
     """
     mean_a, cov_a, mean_b, cov_b = (part.double() for part in (mean_a, cov_a, mean_b, cov_b))
-    overlap = torch.linalg.svdvals(_square_root(cov_a) @ _square_root(cov_b)).sum()
-    apart = (mean_a - mean_b).square().sum()
-    distance = apart + cov_a.trace() + cov_b.trace() - 2 * overlap
-    return max(0.0, float(distance))  # equal ones: -1e-15 or so
+    shared = torch.linalg.svdvals(_square_root(cov_a) @ _square_root(cov_b)).sum()
+    means = (mean_a - mean_b).square().sum()
+    distance = means + cov_a.trace() + cov_b.trace() - 2 * shared
+    # For equal Gaussians round-off gives about -1e-15.
+    return max(0.0, float(distance))
 
 
 def _square_root(cov: Tensor) -> Tensor:
-    """The symmetric square root; eigenvalues that round-off made negative count as 0."""
+    """Symmetric square root of (D, D); eigenvalues that are negative by round-off count as 0."""
     values, vectors = torch.linalg.eigh(cov)
     root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     return root

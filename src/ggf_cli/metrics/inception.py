@@ -1,6 +1,7 @@
-"""Images in the 2048 features of Inception, as FID and KID take them, against images of the user's.
+"""The feature space of Inception, used by FID and KID, with images of the user as the reference.
 
-The network is FID's own, Inception-v3 of 2015-12-05 with TensorFlow's resizing. Any other of the same interface can stand in.
+The network is that of FID, Inception-v3 of 2015-12-05 with TensorFlow's resizing. Another network
+with the same interface can replace it.
 """
 
 from __future__ import annotations
@@ -14,35 +15,36 @@ from torch import Tensor
 
 from ggf_cli.metrics.checks import to_levels
 from ggf_cli.metrics.feature_network import FeatureNetwork, load_network
-from ggf_cli.metrics.reference import Real
+from ggf_cli.metrics.reference import RealReference
 from ggf_cli.metrics.reference_files import ImageFolder, read_statistics
-from ggf_cli.metrics.registry import Against
+from ggf_cli.metrics.registry import ReferenceForm
 
 if TYPE_CHECKING:
     from ggf_cli.score import ScoreModel
 
 BATCH_SIZE = 64
-PUBLISHED = 10_000  # from fewer samples FID is mostly bias; papers take 50,000
+# With fewer samples FID is mostly bias; papers use 50,000.
+PUBLISHED = 10_000
 
 
 class Inception:
-    """The space of a feature network.
+    """The feature space of a network of images.
 
     Args:
-        network: Inception, or what stands in for it.
-        reference: What to compare with, in features of the network.
-        shape: Of one image that is judged, (C, H, W), C = 1 or 3.
-        warnings: What must be said of the reference.
+        network: Inception, or a replacement.
+        reference: The features that samples are compared with.
+        shape: Shape of one sample, (C, H, W), C = 1 or 3.
+        warnings: Caveats about the reference, a sentence each.
     """
 
     sample_form: Literal["images"] = "images"
-    what = "Inception features"
-    fewest = 2
+    name = "Inception features"
+    min_samples = 2
 
     def __init__(
         self,
         network: FeatureNetwork,
-        reference: Real,
+        reference: RealReference,
         shape: tuple[int, ...],
         warnings: Iterable[str] = (),
     ) -> None:
@@ -59,69 +61,84 @@ class Inception:
         network: FeatureNetwork | None,
         on_progress: Callable[[int, int], None] | None,
     ) -> Inception:
-        """Read the reference, a folder of images or a file of statistics.
+        """Read the reference and compute its features.
+
+        Args:
+            model: The model whose samples are evaluated.
+            reference: A folder of images, or a `.npz` file of statistics.
+            device: Device of Inception.
+            network: A replacement for Inception.
+            on_progress: Called with the number of images read so far, and of all.
 
         Raises:
-            UsageError: It cannot be used, or torch-fidelity cannot be imported.
-            CheckpointError: Weights of Inception cannot be had.
+            UsageError: The reference cannot be used, or torch-fidelity cannot be imported.
+            CheckpointError: The weights of Inception are corrupt or cannot be downloaded.
         """
         if reference.is_file():
             network = network or load_network(device)
-            known = read_statistics(reference, network.size)
-            real = Real(torch.empty(0, network.size), what="", known=known, known_of=str(reference))
+            real = RealReference(
+                torch.empty(0, network.size),
+                name="",
+                given_moments=read_statistics(reference, network.size),
+                given_moments_of=str(reference),
+            )
             return cls(network, real, model.shape)
 
-        folder = ImageFolder(reference, model.shape)  # before weights are fetched
+        # The folder is checked before the weights are downloaded.
+        folder = ImageFolder(reference, model.shape)
         network = network or load_network(device)
         features = []
         for batch in folder.batches(BATCH_SIZE):
             features.append(_features(network, batch))
             if on_progress is not None:
                 on_progress(sum(map(len, features)), len(folder))
-        # In a folder, images that are alike have names that are: no first n must be of one kind.
+        # Similar images often have similar names; the first n images must be of all kinds.
         order = torch.randperm(len(folder), generator=torch.Generator().manual_seed(0))
-        real = Real(torch.cat(features)[order], what="images of the reference")
-        return cls(network, real, model.shape, _few(reference, len(folder), network.size))
+        real = RealReference(torch.cat(features)[order], name="images of the reference")
+        return cls(network, real, model.shape, _size_warnings(reference, len(folder), network.size))
 
-    def features(self, piece: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, D).
+    def features(self, images: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to features (N, D), float32.
 
         Raises:
-            UsageError: Not images of the model's shape, in [0, 1].
+            UsageError: Another shape, type or range, or values that are not finite.
         """
-        levels = to_levels(piece, self.shape, "the model")
+        levels = to_levels(images, self.shape)
         return torch.cat(
             [_features(self.network, part) for part in torch.split(levels, BATCH_SIZE)]
         )
 
-    def notes(self, n: int, against: Against) -> list[str]:
-        """What must be said beside a value from n samples."""
+    def notes(self, n: int, reference_form: ReferenceForm) -> list[str]:
+        """Return the caveats of a value from n samples, a sentence each."""
         notes = []
-        if against == "moments" and n < PUBLISHED:
+        if reference_form == "moments" and n < PUBLISHED:
             notes.append(
-                f"FID of {n:,} samples: it falls with their number, so it can be compared with FID of {n:,} samples only;"
-                f" below {PUBLISHED:,} most of it may be bias, and papers take 50,000."
+                f"FID decreases with the number of samples, so compare this FID of {n:,} samples"
+                f" with FID of {n:,} samples only; below {PUBLISHED:,} samples most of it may be"
+                f" bias, and papers use 50,000."
             )
-        if against == "moments":
+        if reference_form == "moments":
             notes += self.warnings
-        if against == "as many" and n > len(self.reference.features):
+        real = len(self.reference.features)
+        if reference_form == "same_size" and n > real:
             notes.append(
-                f"{n:,} samples are compared with {len(self.reference.features):,} real images, all there are."
+                f"{n:,} samples are compared with all {real:,} real images of the reference."
             )
         return notes
 
 
 def _features(network: FeatureNetwork, levels: Tensor) -> Tensor:
-    """Images (B, 1 or 3, H, W) uint8 -> (B, D); a single channel is seen as three equal ones."""
+    """Map images (B, 1 or 3, H, W) uint8 to (B, D); one channel is repeated three times."""
     return network(levels.expand(-1, 3, -1, -1)).float()
 
 
-def _few(reference: Path, count: int, size: int) -> list[str]:
-    """What to say of a reference of few images."""
+def _size_warnings(reference: Path, count: int, size: int) -> list[str]:
+    """Return a caveat if the covariance of the reference is singular."""
     if count > size:
         return []
-    note = (
-        f"{reference} has {count:,} images, {size + 1:,} are needed for a covariance of {size:,} features that is not"
-        " singular: FID against it is too high by an unknown amount; kid has no such error."
+    warning = (
+        f"{reference} has {count:,} images, {size + 1:,} are needed for a covariance of {size:,}"
+        " features that is not singular: FID against it is too high by an unknown amount; kid has"
+        " no such error."
     )
-    return [note]
+    return [warning]

@@ -1,4 +1,4 @@
-"""What `--reference` names: a folder of images, or a `.npz` file of statistics. Knows nothing of features' meaning."""
+"""Read the reference of `--reference`: a folder of images, or a `.npz` file of statistics."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ from ggf_cli.errors import UsageError
 from ggf_cli.files import open_file
 from ggf_cli.metrics.image_files import find_images, read_levels, upright_size
 
-MAX_STATISTICS = 2**30  # bytes; those of Inception have 3.4e7
-FEWEST = 10  # below, not even the nearest neighbours of an image mean anything
+# Bytes; the statistics of Inception have 3.4e7.
+MAX_STATISTICS = 2**30
+# With fewer images, not even the distances to nearest neighbours mean anything.
+MIN_IMAGES = 10
 
 
 class ImageFolder:
-    """All PNG and JPEG images in a folder and the folders in it, by name: `ggf_cli.metrics.image_files` says which, and how.
+    """The PNG and JPEG images in a folder and its subfolders, sorted by path.
 
-    The head of every file is looked at at once, its content only when its batch is taken.
+    See `ggf_cli.metrics.image_files` for the files that are used. The constructor checks the header
+    of every file; the pixels are read when the batch is requested.
 
     Args:
         path: The folder.
-        shape: What the images must have the size of, (C, H, W).
+        shape: Shape of a sample, (C, H, W): the images must have this height and width.
 
     Raises:
-        UsageError: Too few images, one that cannot be read or used, or one of another size.
+        UsageError: There are too few images, one cannot be read or used, or one has another size.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.path, self.size = path, (shape[2], shape[1])
         self.files = find_images(path)
-        if len(self.files) < FEWEST:
+        if len(self.files) < MIN_IMAGES:
             raise UsageError(
-                f"the reference {path} has {len(self.files)} PNG or JPEG images, at least {FEWEST} are needed",
-                hint="10,000 images or more of what the model was trained on",
+                f"the reference {path} has {len(self.files)} PNG or JPEG images, at least"
+                f" {MIN_IMAGES} are needed",
+                hint="use 10,000 or more images from the model's training set",
             )
         self._first = upright_size(self.files[0])
         self._check_sizes()
@@ -46,7 +50,7 @@ class ImageFolder:
         return len(self.files)
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """(B, 3, H, W) uint8, B <= batch_size.
+        """Yield the images in batches (B, 3, H, W) uint8, B <= batch_size.
 
         Raises:
             UsageError: An image cannot be read or used.
@@ -58,37 +62,41 @@ class ImageFolder:
     def _read(self, file: Path) -> np.ndarray:
         levels = read_levels(file)
         size = levels.shape[1], levels.shape[0]
-        if size != self.size:  # a PNG file may tell after the pixels that it lies on its side
-            raise self._differ(file, size)
+        # A PNG file may have its orientation after the pixels, where the header check misses it.
+        if size != self.size:
+            raise self._size_error(file, size)
         return levels
 
-    def _differ(self, file: Path, size: tuple[int, int]) -> UsageError:
+    def _size_error(self, file: Path, size: tuple[int, int]) -> UsageError:
         return UsageError(
-            f"the images of {self.path} differ in size: {self.files[0].name} is {_by(self._first)},"
-            f" {file.relative_to(self.path)} is {_by(size)}",
+            f"the images of {self.path} differ in size: {self.files[0].name} is"
+            f" {_by(self._first)}, {file.relative_to(self.path)} is {_by(size)}",
             hint=f"crop or resize all to {_by(self.size)}, the size of the model's samples",
         )
 
     def _check_sizes(self) -> None:
         for file in self.files:
             if (size := upright_size(file)) != self._first:
-                raise self._differ(file, size)
+                raise self._size_error(file, size)
         if self._first != self.size:
             raise UsageError(
-                f"the images of {self.path} are {_by(self._first)}, the model's samples are {_by(self.size)}",
+                f"the images of {self.path} are {_by(self._first)}, the model's samples are"
+                f" {_by(self.size)}",
                 hint=f"resize them to {_by(self.size)}, as the training images of the model were",
             )
 
 
 def read_statistics(path: Path, size: int) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D), float64, as pytorch-fid, clean-fid and EDM write them: "mu" and "sigma".
+    """Read the mean (D,) and covariance (D, D), float64, from a `.npz` file.
+
+    Their names are "mu" and "sigma", as in the files of pytorch-fid, clean-fid and EDM.
 
     Args:
         path: A `.npz` file.
-        size: D.
+        size: The number of features, D.
 
     Raises:
-        UsageError: Not such a file, or of other features.
+        UsageError: The file cannot be read, or has no valid statistics of D features.
     """
     try:
         with open_file(path, MAX_STATISTICS) as content, zipfile.ZipFile(content) as file:
@@ -96,31 +104,34 @@ def read_statistics(path: Path, size: int) -> tuple[Tensor, Tensor]:
             missing = {"mu", "sigma"} - set(names)
             if missing:
                 raise UsageError(
-                    f"{path} has no {' and no '.join(sorted(missing))}, it has {', '.join(names[:9]) or 'nothing'}",
+                    f"{path} has no {' and no '.join(sorted(missing))}, it has"
+                    f" {', '.join(names[:9]) or 'nothing'}",
                     hint="a file of statistics has the mean as mu and the covariance as sigma",
                 )
-            shapes = _stated_shape(file, "mu"), _stated_shape(file, "sigma")
+            shapes = _header_shape(file, "mu"), _header_shape(file, "sigma")
             if shapes != ((size,), (size, size)):
                 raise UsageError(
-                    f"{path} has statistics of shape {shapes[0]} and {shapes[1]}, not ({size},) and ({size}, {size})",
-                    hint="they must be of the same network's features",
+                    f"{path} has statistics of shape {shapes[0]} and {shapes[1]}, not ({size},)"
+                    f" and ({size}, {size})",
+                    hint="they must be of the features of the same network",
                 )
             mean, covariance = _array(file, "mu"), _array(file, "sigma")
     except UsageError:
         raise
-    except Exception as error:  # damage can surface as almost anything
+    # Damaged files raise almost any exception.
+    except Exception as error:
         raise UsageError(
-            f"the statistics {path} cannot be read: {error}", hint="is it a whole .npz file?"
+            f"the statistics {path} cannot be read: {error}", hint="is it a complete .npz file?"
         ) from error
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise UsageError(f"{path} has numbers that are not finite")
     if not np.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6):
-        raise UsageError(f"sigma in {path} is not symmetric, so it is no covariance")
+        raise UsageError(f"sigma in {path} is not symmetric, so it is not a covariance")
     return torch.from_numpy(mean), torch.from_numpy(covariance)
 
 
-def _stated_shape(file: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    """The shape that an array says it has, before room is made for it."""
+def _header_shape(file: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """Read the shape of an array from its header, before memory is allocated for it."""
     with file.open(f"{name}.npy") as stream:
         version = np.lib.format.read_magic(stream)
         read = {
@@ -140,4 +151,5 @@ def _array(file: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def _by(size: tuple[int, int]) -> str:
+    """Format a width and height ("256 x 256")."""
     return f"{size[0]} x {size[1]}"

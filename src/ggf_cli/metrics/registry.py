@@ -1,7 +1,7 @@
-"""The tables of metrics and of feature spaces. Importing this imports no torch.
+"""The tables of metrics and of feature spaces. Importing this module does not import torch.
 
-A feature space turns samples into rows of features and has a reference; a metric is a function of
-features and reference. A new metric is one file and one line here.
+A feature space maps samples to rows of features and has a reference; a metric is a function of
+features and reference. A new metric is one file, and one entry here.
 """
 
 from __future__ import annotations
@@ -17,130 +17,178 @@ from ggf_cli.registry import Entry
 if TYPE_CHECKING:
     from ggf_cli.score import ScoreModel
 
-Against = Literal["moments", "as many", "all"]
+# What a metric takes of the reference, see `Metric.reference_form`.
+ReferenceForm = Literal["moments", "same_size", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Entry):
-    """A function of features: one line of the table.
+    """A metric: a function of features and reference, one entry of the table.
 
     Attributes:
-        title: As tables and plots write it.
-        space: The one feature space of the metric; None: the first that fits the model.
-        against: What the function takes after the features (N, D): "moments", the mean (D,) and covariance (D, D) of
-            the reference; or features of the reference, "as many" as samples or "all".
-        lower_is_better: Or higher.
-        digits: Decimals worth printing.
-        fewest: The fewest samples for which the value means anything.
-        influence: The influence function, of the same arguments: (N,) of mean 0. None: unknown.
+        title: The name in tables and plots.
+        space: The feature space of the metric; None: the first one that fits the model.
+        reference_form: The arguments of the function after the features (N, D). "moments": the mean
+            (D,) and covariance (D, D) of the reference. "same_size": N features of the reference,
+            or all if there are fewer. "all": all M features of the reference.
+        lower_is_better: Whether lower values are better; otherwise higher ones are.
+        digits: The number of decimals in tables and plots.
+        min_samples: The minimum number of samples.
+        influence: Import path of the influence function, which takes the same arguments and returns
+            (N,) of mean 0. None: there is none.
     """
 
     title: str
     space: str | None = None
-    against: Against = "as many"
+    reference_form: ReferenceForm = "same_size"
     lower_is_better: bool = True
     digits: int = 3
-    fewest: int = 2
+    min_samples: int = 2
     influence: str | None = None
 
 
 METRICS: dict[str, Metric] = {
     "ffd": Metric(
-        target="ggf_cli.metrics.frechet:frechet", title="FFD", space="fashion", against="moments", digits=2,
+        target="ggf_cli.metrics.frechet:frechet",
+        title="FFD",
+        space="fashion",
+        reference_form="moments",
+        digits=2,
         influence="ggf_cli.metrics.frechet:influence",
         summary="Fréchet distance to Fashion-MNIST in the features of a small classifier (not FID)",
     ),
     "frechet": Metric(
-        target="ggf_cli.metrics.frechet:frechet", title="Fréchet", space="pixels", against="moments",
+        target="ggf_cli.metrics.frechet:frechet",
+        title="Fréchet",
+        space="pixels",
+        reference_form="moments",
         influence="ggf_cli.metrics.frechet:influence",
         summary="Fréchet distance to the exact mean and covariance",
     ),
     "swd": Metric(
-        target="ggf_cli.metrics.sliced:sliced_wasserstein", title="sliced W", space="pixels", digits=4,
-        summary="sliced 2-Wasserstein distance to as many exact samples",
+        target="ggf_cli.metrics.sliced:sliced_wasserstein",
+        title="sliced W",
+        space="pixels",
+        digits=4,
+        summary="sliced 2-Wasserstein distance to the same number of exact samples",
     ),
     "fid": Metric(
-        target="ggf_cli.metrics.frechet:frechet", title="FID", space="inception", against="moments", digits=2,
+        target="ggf_cli.metrics.frechet:frechet",
+        title="FID",
+        space="inception",
+        reference_form="moments",
+        digits=2,
         influence="ggf_cli.metrics.frechet:influence",
         summary="Fréchet distance to the reference in Inception features",
     ),
     "kid": Metric(
-        target="ggf_cli.metrics.kernel:kid", title="KID", space="inception", against="all", digits=5,
-        summary="kernel distance (MMD²) to the reference in Inception features, without bias at any number of samples",
+        target="ggf_cli.metrics.kernel:kid",
+        title="KID",
+        space="inception",
+        reference_form="all",
+        digits=5,
+        summary="unbiased kernel distance (MMD²) to the reference in Inception features",
     ),
     "precision": Metric(
-        target="ggf_cli.metrics.manifold:precision", title="precision", lower_is_better=False, fewest=4,
-        summary="fidelity: share of the samples that lie where real ones do",
+        target="ggf_cli.metrics.manifold:precision",
+        title="precision",
+        lower_is_better=False,
+        min_samples=4,
+        summary="fidelity: share of the samples in the region of the real ones",
     ),
     "recall": Metric(
-        target="ggf_cli.metrics.manifold:recall", title="recall", lower_is_better=False, fewest=4,
-        summary="diversity: share of the real samples that lie where drawn ones do",
+        target="ggf_cli.metrics.manifold:recall",
+        title="recall",
+        lower_is_better=False,
+        min_samples=4,
+        summary="diversity: share of the real samples in the region of the drawn ones",
     ),
     "coverage": Metric(
-        target="ggf_cli.metrics.manifold:coverage", title="coverage", lower_is_better=False, fewest=6,
-        summary="diversity: share of the real samples that have a drawn one near",
+        target="ggf_cli.metrics.manifold:coverage",
+        title="coverage",
+        lower_is_better=False,
+        min_samples=6,
+        summary="diversity: share of the real samples with a drawn one nearby",
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceEntry(Entry):
-    """A feature space: one line of the table. They are tried in the order of the table.
+    """A feature space, one entry of the table; the first entry that fits a model is used.
 
     Attributes:
-        fits: fits(model, reference, against): whether samples of the model have features in it, and the
-            reference that `against` needs.
-        defaults: The metrics by default; the first one decides.
+        fits: fits(model, reference, reference_form): whether the space has features of the model's
+            samples, and a reference of this form.
+        defaults: The default metrics; the first one determines best and recommended settings.
     """
 
-    fits: Callable[[ScoreModel, Path | None, Against], bool]
+    fits: Callable[[ScoreModel, Path | None, ReferenceForm], bool]
     defaults: tuple[str, ...]
 
 
-def _inception(model: ScoreModel, reference: Path | None, against: Against) -> bool:
+def _fits_inception(
+    model: ScoreModel, reference: Path | None, reference_form: ReferenceForm
+) -> bool:
     images = len(model.shape) == 3 and model.shape[0] in (1, 3)
-    return images and reference is not None and (against == "moments" or reference.is_dir())
+    # A file of statistics has moments only.
+    return images and reference is not None and (reference_form == "moments" or reference.is_dir())
+
+
+def _fits_pixels(model: ScoreModel, reference: Path | None, reference_form: ReferenceForm) -> bool:
+    return model.distribution is not None
+
+
+def _fits_fashion(model: ScoreModel, reference: Path | None, reference_form: ReferenceForm) -> bool:
+    return tuple(model.shape) == (1, 28, 28)
 
 
 SPACES: dict[str, SpaceEntry] = {
     "inception": SpaceEntry(
-        target="ggf_cli.metrics.inception:Inception", fits=_inception, defaults=("fid", "precision", "recall"),
-        summary="a model of images, and others to compare with (--reference FOLDER; for fid a file of statistics will do)",
+        target="ggf_cli.metrics.inception:Inception",
+        fits=_fits_inception,
+        defaults=("fid", "precision", "recall"),
+        summary="a model of images, and a reference (--reference FOLDER; for fid also a file of"
+        " statistics)",
     ),
     "pixels": SpaceEntry(
-        target="ggf_cli.metrics.pixels:Pixels", defaults=("frechet", "swd"),
-        fits=lambda model, reference, against: model.distribution is not None,
+        target="ggf_cli.metrics.pixels:Pixels",
+        defaults=("frechet", "swd"),
+        fits=_fits_pixels,
         summary="a model whose distribution is known exactly",
     ),
     "fashion": SpaceEntry(
-        target="ggf_cli.metrics.fashion:Fashion", defaults=("ffd", "precision", "recall"),
-        fits=lambda model, reference, against: tuple(model.shape) == (1, 28, 28),
+        target="ggf_cli.metrics.fashion:Fashion",
+        defaults=("ffd", "precision", "recall"),
+        fits=_fits_fashion,
         summary="a model of 28 x 28 Fashion-MNIST images",
     ),
-}  # fmt: skip
+}
 
 
 def metrics_for(model: ScoreModel, reference: Path | None = None) -> list[str]:
-    """Names of the metrics for samples of a model.
+    """Return the names of the metrics that samples of a model can be evaluated by.
 
     Args:
         model: The model whose samples are evaluated.
         reference: A folder of images, or a `.npz` file of statistics.
 
     Raises:
-        UsageError: The reference is neither.
+        UsageError: The reference is neither a folder nor a `.npz` file.
     """
-    _check(reference)
+    _check_reference(reference)
     return [name for name in METRICS if space_of(name, model, reference)]
 
 
 def default_metrics(model: ScoreModel, reference: Path | None = None) -> list[str]:
-    """Names of the default metrics for samples of a model, the deciding one first; may be empty.
+    """Return the names of the default metrics for samples of a model; may be empty.
+
+    The first one determines best and recommended settings.
 
     Raises:
         UsageError: As `metrics_for`.
     """
-    _check(reference)
+    _check_reference(reference)
     for space, entry in SPACES.items():
         if entry.fits(model, reference, "moments"):
             return [name for name in entry.defaults if space_of(name, model, reference) == space]
@@ -148,15 +196,15 @@ def default_metrics(model: ScoreModel, reference: Path | None = None) -> list[st
 
 
 def space_of(name: str, model: ScoreModel, reference: Path | None = None) -> str | None:
-    """The feature space of a metric for samples of a model; None if there is none."""
+    """Return the feature space of a metric for samples of a model; None if there is none."""
     metric = METRICS[name]
     for space, entry in SPACES.items():
-        if metric.space in (None, space) and entry.fits(model, reference, metric.against):
+        if metric.space in (None, space) and entry.fits(model, reference, metric.reference_form):
             return space
     return None
 
 
-def _check(reference: Path | None) -> None:
+def _check_reference(reference: Path | None) -> None:
     if reference is None or reference.is_dir():
         return
     if not reference.is_file():

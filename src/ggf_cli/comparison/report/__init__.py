@@ -1,7 +1,16 @@
-"""A comparison as things to look at: table, CSV, plots and report.
+"""The outputs of a comparison: terminal table, CSV export, plots and HTML report.
 
-Everything is drawn from one document, the content of `compare.json` (`ggf_cli/schemas/compare-1.json`), and nothing else but
-the pictures. Importing this imports neither torch nor matplotlib.
+They are made from the content of `compare.json` (`ggf_cli/schemas/compare-1.json`) and the
+generated images only. Importing this package imports neither torch nor matplotlib.
+
+rows             columns and rows of the table, as text
+table            the table in the terminal
+csv_export       compare.csv
+figure           style of the plots, PNG files
+quality          the plot of quality against NFE
+distributions    the plots of NFE and step sizes
+grids            the grid of images
+html             report.html
 """
 
 from __future__ import annotations
@@ -12,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggf_cli.comparison.report.csv_export import csv_text
-from ggf_cli.comparison.report.series import Comparison
+from ggf_cli.comparison.report.rows import Comparison
 from ggf_cli.comparison.report.table import table as table
 from ggf_cli.files import sha256_of
 from ggf_cli.runs.layout import write_atomically
@@ -26,20 +35,21 @@ COMPARISON = "compare.json"
 def write_outputs(
     comparison: Comparison, pictures: Mapping[str, Tensor], folder: Path
 ) -> dict[str, Any]:
-    """Write `compare.csv`, the plots, `report.html` and, when all of them are there, `compare.json`.
+    """Write `compare.csv`, the plots and `report.html`, and then `compare.json`.
 
-    Each file appears whole or not at all; those of an earlier call are replaced.
+    Each file is written atomically and replaces that of an earlier call.
 
     Args:
-        comparison: The content of `compare.json` but for its "files".
+        comparison: The content of `compare.json` without "files".
         pictures: {cell id: (k, C, H, W) float in [0, 1]}, see `grids`; may be empty.
         folder: Created if it does not exist.
 
     Returns:
-        The content of `compare.json`: the comparison with "files", [{"path", "sha256"}] of all files but itself.
+        The content of `compare.json`: the comparison with "files", [{"path", "sha256"}] of all
+        other files.
 
     Raises:
-        OutputError: Disk full, or not writable.
+        OutputError: The disk is full, or the folder is not writable.
     """
     from ggf_cli.comparison.report.distributions import nfe_histogram, step_sizes
     from ggf_cli.comparison.report.grids import grids

@@ -1,34 +1,44 @@
-"""A comparison as tidy data: one row a cell and repeat, one column a variable, for pandas and R."""
+"""CSV export of a comparison, for pandas and R: one row for each cell and repeat."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ggf_cli.comparison.report.series import Cell, Comparison, ordered
+from ggf_cli.comparison.report.rows import Cell, Comparison, ordered
 
 _COSTS = (
-    "lost", "utilisation", "rows_evaluated", "network_calls", "seconds", "images_per_s", "evaluations_per_s",
+    "lost",
+    "utilisation",
+    "rows_evaluated",
+    "network_calls",
+    "seconds",
+    "images_per_s",
+    "evaluations_per_s",
     "peak_memory_bytes",
-)  # fmt: skip
+)
 
 
 def csv_text(comparison: Comparison) -> str:
-    """Every number of a comparison but the distributions of NFE and step sizes, as CSV with a header.
+    """Export all numbers of a comparison, except the distributions of NFE and step sizes.
 
-    - `METRIC` is the value of that repeat; `METRIC.mean` and `METRIC.se` are those of the cell, as are all costs.
-    - `option.NAME` is empty where the solver has no such option.
-    - A cell of which nothing is drawn is one row without a repeat; a floor has rows of role "floor".
+    - `METRIC` is the value of the repeat; `METRIC.mean`, `METRIC.se` and the costs are of the cell.
+    - `option.NAME` is empty if the solver has no such option.
+    - A cell without samples has one row without a repeat. Rows of role "floor" have the floors.
 
-    Numbers are written in full; what is unknown is empty. Lines end with a line feed.
+    Numbers have full precision; unknown ones are empty. Lines end with a line feed.
     """
     rows = [row for cell in ordered(comparison) for row in _cell(comparison, cell)]
     rows += _floors(comparison)
-    common = {"model": comparison["model"]["name"], "seed": comparison["seed"], "n": comparison["n"]}  # fmt: skip
+    common = {
+        "model": comparison["model"]["name"],
+        "seed": comparison["seed"],
+        "n": comparison["n"],
+    }
     rows = [common | row for row in rows]
-    # A dict for an ordered set: options of all solvers before the numbers.
+    # Unique names in order; the options of all solvers come before the numbers.
     names = list(dict.fromkeys(name for row in rows for name in row))
     options = [name for name in names if name.startswith("option.")]
     start = names.index("repeat") if "repeat" in names else len(names)
@@ -42,6 +52,7 @@ def csv_text(comparison: Comparison) -> str:
 
 
 def _cell(comparison: Comparison, cell: Cell) -> Iterator[dict[str, Any]]:
+    """The rows of a cell."""
     names = ("id", "label", "series", "solver", "role", "matches", "status", "error")
     about = {"cell" if name == "id" else name: cell[name] for name in names}
     about |= {f"option.{name}": value for name, value in cell["options"].items()}
@@ -57,10 +68,12 @@ def _cell(comparison: Comparison, cell: Cell) -> Iterator[dict[str, Any]]:
     numbers |= {key: cell[key] for key in _COSTS}
     for repeat in range(len(cell["runs"])) or [None]:
         values = {} if repeat is None else _values(comparison, cell["quality"], repeat)
-        yield {**about, "repeat": repeat, **numbers, **values, "best": cell["best"], "tied": cell["tied"]}  # fmt: skip
+        marks = {"best": cell["best"], "tied": cell["tied"]}
+        yield {**about, "repeat": repeat, **numbers, **values, **marks}
 
 
 def _floors(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """The rows of the floors; metrics with the same reference samples share rows."""
     floors = {m["name"]: m["floor"] for m in comparison["metrics"] if m["floor"]}
     for what in dict.fromkeys(floor["what"] for floor in floors.values()):
         same = {name: floor for name, floor in floors.items() if floor["what"] == what}
@@ -71,13 +84,15 @@ def _floors(comparison: Comparison) -> Iterator[dict[str, Any]]:
             yield {**about, "repeat": repeat, **_values(comparison, same, repeat)}
 
 
-def _summary(name: str, value: Any) -> dict[str, Any]:
+def _summary(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     value = value or {"mean": None, "se": None}
     return {name: None, f"{name}.mean": value["mean"], f"{name}.se": value["se"]}
 
 
-def _values(comparison: Comparison, quality: Any, repeat: int) -> dict[str, Any]:
-    """{metric: its value for one repeat}"""
+def _values(
+    comparison: Comparison, quality: Mapping[str, Any], repeat: int
+) -> dict[str, float | None]:
+    """{metric: value of one repeat}."""
     found = {}
     for metric in comparison["metrics"]:
         values = quality.get(metric["name"], {"values": []})["values"]

@@ -1,31 +1,37 @@
-"""The pictures of all cells, same seeds side by side."""
+"""The grid of images of all cells: one row a cell, one column a sample index."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ggf_cli.comparison.report.figure import DPI, GREY, styled, to_png
-from ggf_cli.comparison.report.series import Cell, Comparison, ordered, plus_minus
+from ggf_cli.comparison.report.figure import DPI, GREY, figure_style, to_png
+from ggf_cli.comparison.report.rows import Cell, Comparison, ordered, plus_minus
 from ggf_cli.runs.images import grid, to_uint8
 from ggf_cli.runs.writer import are_images
 
-_MARGIN = 440  # pixels for the labels
-_HEAD = 40  # pixels for the sample indices
+# Pixels for the labels.
+_MARGIN = 440
+# Pixels for the sample indices.
+_HEAD = 40
+# Pixels of a row: room for two lines of text.
+_MIN_HEIGHT = 100
 
 
-@styled
+@figure_style
 def grids(comparison: Comparison, pictures: Mapping[str, Tensor]) -> bytes | None:
-    """One row a cell, one column a sample index, as a PNG file; None without images to draw.
+    """Draw the grid as a PNG file; None if there are no images.
 
     Args:
         comparison: The content of a `compare.json`.
-        pictures: {cell id: (k, C, H, W) float in [0, 1]}, sample indices 0 to k - 1 of the seed; samples of all cells have
-            one shape. Cells without pictures are left out, and those not finite are drawn black.
+        pictures: {cell id: (k, C, H, W) float in [0, 1]}, sample indices 0 to k - 1 of the seed,
+            all of one shape. Cells without images are left out; values that are not finite are
+            black.
     """
     cells = [cell for cell in ordered(comparison) if len(pictures.get(cell["id"], ()))]
     if not cells or not are_images(tuple(pictures[cells[0]["id"]].shape[1:])):
@@ -33,33 +39,36 @@ def grids(comparison: Comparison, pictures: Mapping[str, Tensor]) -> bytes | Non
     columns = max(len(pictures[cell["id"]]) for cell in cells)
     strips = [_strip(pictures[cell["id"]], columns) for cell in cells]
     height, width = strips[0].shape[:2]
-    height = max(height, 100)  # room for two lines of text
+    height = max(height, _MIN_HEIGHT)
     total = _MARGIN + width, _HEAD + height * len(cells)
-    # Laid out in pixels: pictures are placed on them exactly and never resampled.
+    # The layout is in pixels, so that images are not resampled.
     figure = Figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
-    tile = width / columns
+    tile, top = width / columns, 1 - _HEAD / 2 / total[1]
+    head: dict[str, Any] = {"va": "center", "fontsize": 8, "color": GREY}
     for column in range(columns):
         x = (_MARGIN + (column + 0.5) * tile) / total[0]
-        figure.text(x, 1 - _HEAD / 2 / total[1], str(column), ha="center", va="center", fontsize=8, color=GREY)  # fmt: skip
-    figure.text(10 / total[0], 1 - _HEAD / 2 / total[1], f"sample of seed {comparison['seed']}", va="center", fontsize=8, color=GREY)  # fmt: skip
+        figure.text(x, top, str(column), ha="center", **head)
+    figure.text(10 / total[0], top, f"sample of seed {comparison['seed']}", **head)
     for row, (cell, strip) in enumerate(zip(cells, strips, strict=True)):
         bottom = total[1] - _HEAD - (row + 1) * height
         figure.figimage(strip, _MARGIN, bottom + (height - len(strip)) // 2)
         x, middle = 34 if cell["role"] == "matched" else 10, bottom + height / 2
-        label = "\n".join(wrap(cell["label"], 24))
+        label, caption = "\n".join(wrap(cell["label"], 24)), _caption(comparison, cell)
+        below = (middle - 4) / total[1]
         figure.text(x / total[0], (middle + 1) / total[1], label, va="bottom", fontsize=9.5)
-        figure.text(x / total[0], (middle - 4) / total[1], _about(comparison, cell), va="top", fontsize=7.5, color=GREY)  # fmt: skip
+        figure.text(x / total[0], below, caption, va="top", fontsize=7.5, color=GREY)
     return to_png(figure, comparison)
 
 
 def _strip(pictures: Tensor, columns: int) -> np.ndarray:
-    """(k, C, H, W) -> (H', W', 3) uint8."""
+    """Join images (k, C, H, W) to a strip (H', W', 3) uint8 of `columns` tiles."""
     tensors = pictures.detach().cpu().float().nan_to_num(0.0, 0.0, 0.0).clamp(0, 1)
     levels = to_uint8(grid(list(tensors), 1, columns))
     return levels.repeat(3, axis=2) if levels.shape[2] == 1 else levels
 
 
-def _about(comparison: Comparison, cell: Cell) -> str:
+def _caption(comparison: Comparison, cell: Cell) -> str:
+    """NFE, and the first metric."""
     parts = [f"NFE {cell['nfe']['mean']:,.0f}"] if cell["nfe"] else [cell["status"]]
     for metric in comparison["metrics"][:1]:
         if quality := cell["quality"].get(metric["name"]):

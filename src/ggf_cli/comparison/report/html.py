@@ -1,6 +1,7 @@
-"""A comparison as one HTML page that needs nothing else: no script, no network, no other file.
+"""The HTML report of a comparison: one page without scripts, network access or other files.
 
-Names and errors are strangers' text: the template engine escapes all of it, and the page forbids itself scripts.
+Names and errors are untrusted text: the template engine escapes all of it, and the page's content
+security policy forbids scripts.
 """
 
 from __future__ import annotations
@@ -12,64 +13,65 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from ggf_cli.comparison.report.series import (
+from ggf_cli.comparison.report.rows import (
     Comparison,
     columns,
     failures,
     legend,
-    lines,
     ordered,
+    rows,
     samples_of,
 )
 from ggf_cli.registry import SDE_TITLES
 from ggf_cli.runs.summary import version_facts
 
-_DPR = 2  # pixels of a plot for each pixel of the page
+# Pixels of a plot for each pixel of the page.
+_DPR = 2
 
 CAPTIONS = {
     "quality-vs-nfe.png": (
-        "Plot of quality against mean NFE, one line a solver; the table holds its numbers.",
-        "Quality against the mean NFE of a sample. Bars: one standard error. Grey band: the floor.",
+        "Plot of quality against mean NFE, one line a solver; the table has the same numbers.",
+        "Quality against mean NFE. Bars and the grey band of the floor: ± one standard error.",
     ),
     "grids.png": (
-        "Rows of generated pictures, one row a setting, one column a sample.",
-        "The same samples by every setting: all pictures of a column start from the same prior noise.",
+        "Grid of generated images, one row a setting, one column a sample.",
+        "The same samples at each setting: all images of a column start from the same prior noise.",
     ),
     "nfe-histogram.png": (
-        "Histograms of the NFE of single samples, one strip an adaptive setting.",
-        "Evaluations that single samples needed, for the adaptive settings.",
+        "Histograms of the NFE of samples, one strip an adaptive setting.",
+        "NFE of the samples, for the adaptive settings.",
     ),
     "step-sizes.png": (
         "Plot of step size against time, median and band for each setting.",
-        "Accepted step sizes from noise (t = 1) to data (t = 0): median, and 10th to 90th percentile where drawn.",
+        "Accepted step sizes from noise (t = 1) to data (t = 0): medians, 10–90 % bands.",
     ),
 }
 
 
 def report(comparison: Comparison, images: Mapping[str, bytes]) -> str:
-    """The page.
+    """Render the page.
 
     Args:
         comparison: The content of a `compare.json`.
-        images: {file name: content of a PNG file}; those that `CAPTIONS` knows are shown, in its order.
+        images: {file name: content of a PNG file}; those in `CAPTIONS` are included, in its order.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = (files("ggf_cli.comparison.report") / "report.html").read_text(encoding="utf-8")
     shown = columns(comparison)
     blank = dict.fromkeys((column.key for column in shown), "")
     return environment.from_string(page).render(
-        title=f"Which solver for {comparison['model']['name']}, and at which setting?",
+        title=f"Comparison of solvers for {comparison['model']['name']}",
         comparison={**comparison, "versions": {"ggf-cli": "", **comparison["versions"]}},
         columns=shown,
-        lines=[
+        rows=[
             {
-                "texts": blank | dict(line.texts),
-                "kind": line.kind,
-                "status": line.status,
-                "best": line.best,
-                "starts": line.starts,
+                "texts": blank | dict(row.texts),
+                "kind": row.kind,
+                "status": row.status,
+                "best": row.best,
+                "starts_group": row.starts_group,
             }
-            for line in lines(comparison)
+            for row in rows(comparison)
         ],
         legend=" ".join(legend(comparison)),
         failures=list(failures(comparison)),
@@ -81,8 +83,9 @@ def report(comparison: Comparison, images: Mapping[str, bytes]) -> str:
 
 
 def _figure(name: str, content: bytes) -> dict[str, Any]:
-    """A PNG file as the template shows it; its size is in the header (bytes 16 to 23)."""
+    """The data of an image for the template."""
     alt, caption = CAPTIONS[name]
+    # Bytes 16 to 23 of a PNG file are its width and height.
     return {
         "source": f"data:image/png;base64,{base64.b64encode(content).decode()}",
         "alt": alt,
@@ -93,6 +96,7 @@ def _figure(name: str, content: bytes) -> dict[str, Any]:
 
 
 def _settings(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """The (name, value) pairs of the section of settings."""
     model = comparison["model"]
     size = f" · {model['parameters']:,} parameters" if model["parameters"] else ""
     exact = " · exact score" if model["exact"] else ""
@@ -100,7 +104,8 @@ def _settings(comparison: Comparison) -> Iterator[tuple[str, str]]:
     if model["source"]:
         yield "weights", f"{model['source']} · sha256 {(model['sha256'] or 'unknown')[:16]}"
     sde = {k: v for k, v in model["sde"].items() if k not in ("name", "data_range")}
-    yield "SDE", " · ".join([SDE_TITLES[model["sde"]["name"]], *(f"{k} {v}" for k, v in sde.items())])  # fmt: skip
+    parameters = (f"{key} {value}" for key, value in sde.items())
+    yield "SDE", " · ".join([SDE_TITLES[model["sde"]["name"]], *parameters])
     samples = f"{samples_of(comparison)} a setting, the same prior noise in each"
     yield "samples", f"{samples} · seed {comparison['seed']}"
     yield "batch size", str(comparison["batch_size"])

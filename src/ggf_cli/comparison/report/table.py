@@ -1,4 +1,4 @@
-"""A comparison as a table in the terminal."""
+"""The table of a comparison in the terminal."""
 
 from __future__ import annotations
 
@@ -12,29 +12,43 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ggf_cli.comparison.report.series import (  # fmt: skip
+from ggf_cli.comparison.report.rows import (
     Column,
     Comparison,
-    Line,
+    Row,
     columns,
     failures,
     legend,
-    lines,
+    rows,
 )
 from ggf_cli.text import plain as printable
 
-_ASCII = str.maketrans({"±": "+/-", "≈": "~", "✓": "*", "–": "-", "—": "-", "×": "x", "·": ",", "↓": "", "↑": "", "\u202f": " ", "\xa0": " "})  # fmt: skip
+_ASCII = str.maketrans(
+    {
+        "±": "+/-",
+        "≈": "~",
+        "✓": "*",
+        "–": "-",
+        "—": "-",
+        "×": "x",
+        "·": ",",
+        "↓": "",
+        "↑": "",
+        "\u202f": " ",
+        "\xa0": " ",
+    }
+)
 _STYLES = {"pending": "dim", "failed": "red", "reference": "italic", "floor": "italic cyan"}
 
 
 def table(comparison: Comparison, *, plain: bool = False) -> RenderableType:
-    """The table of a comparison: a line a cell, the best one in bold, references and floors last.
+    """Make the table of a comparison: one row a cell, the best one bold, floors last.
 
-    Where the console is too narrow for every column, those on the right are left out and named below it.
+    If the console is too narrow, columns on the right are left out and named below the table.
 
     Args:
         comparison: The content of a `compare.json`.
-        plain: ASCII only.
+        plain: Use ASCII characters only.
     """
     return _ComparisonTable(comparison, plain)
 
@@ -47,20 +61,20 @@ class _ComparisonTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         found = columns(self.comparison)
         shown = list(found)
-        while shown[-1].spare and self._width(shown, console, options) > options.max_width:
+        while shown[-1].optional and self._width(shown, console, options) > options.max_width:
             shown.pop()
         yield self._table(shown)
         yield Text()
         for label, reason in failures(self.comparison):
             yield Text.assemble(("failed ", "red"), f"{self._text(label)}: {self._text(reason)}")
         legends = [*legend(self.comparison)]
-        if left := [column.title for column in found[len(shown) :]]:
-            legends.append(f"Too narrow for: {', '.join(left)}.")
+        if missing := [column.title for column in found[len(shown) :]]:
+            legends.append(f"The terminal is too narrow for: {', '.join(missing)}.")
         yield Text(self._text(" ".join(legends)), style="dim")
 
     def _width(self, shown: Sequence[Column], console: Console, options: ConsoleOptions) -> int:
-        endless = options.update(max_width=10_000)
-        return Measurement.get(console, endless, self._table(shown)).maximum
+        unlimited = options.update(max_width=10_000)
+        return Measurement.get(console, unlimited, self._table(shown)).maximum
 
     def _table(self, shown: Sequence[Column]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -71,21 +85,21 @@ class _ComparisonTable:
                 no_wrap=column.key != "label",
                 overflow="fold",
             )
-        for line in lines(self.comparison):
-            if line.starts:
+        for row in rows(self.comparison):
+            if row.starts_group:
                 table.add_row()
-            style = _STYLES.get(line.status) or _STYLES.get(line.kind, "")
-            style = f"{style} bold" if line.best else style
-            table.add_row(*(self._place(line, column) for column in shown), style=style)
+            style = _STYLES.get(row.status) or _STYLES.get(row.kind, "")
+            style = f"{style} bold" if row.best else style
+            table.add_row(*(self._cell_text(row, column) for column in shown), style=style)
         return table
 
-    def _place(self, line: Line, column: Column) -> RenderableType:
-        text = Text(self._text(line.texts.get(column.key, "")))
-        indented = column.key == "label" and line.kind == "matched"
+    def _cell_text(self, row: Row, column: Column) -> RenderableType:
+        text = Text(self._text(row.texts.get(column.key, "")))
+        indented = column.key == "label" and row.kind == "matched"
         return Padding(text, (0, 0, 0, 2), expand=False) if indented else text
 
     def _text(self, text: str) -> str:
-        """Without control characters; ASCII as far as there is a way to say it so, if plain."""
+        """Remove control characters; if `plain`, replace other than ASCII characters."""
         if self.plain:
             parts = unicodedata.normalize("NFD", text.translate(_ASCII))
             text = "".join(c for c in parts if not unicodedata.combining(c))

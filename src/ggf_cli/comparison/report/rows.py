@@ -1,6 +1,6 @@
-"""A comparison as lines and columns of text: the order of its cells, and how each number is written.
+"""Columns and rows of the table of a comparison, as text.
 
-The terminal's table and the report's are dressed from the same lines.
+The table in the terminal and the one in the HTML report are made from them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Cell = Mapping[str, Any]  # of compare.json, as Comparison
+# The content of compare.json, and one of its cells.
 Comparison = Mapping[str, Any]
+Cell = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,50 +19,53 @@ class Column:
     """A column of the table.
 
     Attributes:
-        key: Of its texts in `Line.texts`.
-        title: Its header.
-        numeric: Aligned to the right.
-        spare: May be left out where there is little room.
+        key: The key of the column in `Row.texts`.
+        title: The header.
+        numeric: Whether the texts are aligned to the right.
+        optional: Whether the column may be left out of a narrow table.
     """
 
     key: str
     title: str
     numeric: bool = True
-    spare: bool = True
+    optional: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """A line of the table: a cell, or the floor.
+class Row:
+    """A row of the table: a cell, or a floor.
 
     Attributes:
-        texts: {column key: text}; a key that lacks is an empty place.
-        kind: "contender", "matched" (belongs under the line before), "reference" or "floor".
+        texts: {column key: text}; missing keys are empty.
+        kind: "contender", "matched" (indented under the row before), "reference" or "floor".
         status: "done", "failed" or "pending".
-        best: Best mean of the first metric.
-        chosen: Recommended overall.
-        starts: Something else than the line before it.
+        best: Whether it has the best mean of the first metric.
+        recommended: Whether it is the recommended setting.
+        starts_group: Whether a gap or a rule separates it from the row before.
     """
 
     texts: Mapping[str, str]
     kind: str
     status: str = "done"
     best: bool = False
-    chosen: bool = False
-    starts: bool = False
+    recommended: bool = False
+    starts_group: bool = False
 
 
 def columns(comparison: Comparison) -> list[Column]:
-    """The columns that have something to say, the most important first."""
+    """Return the columns that are not empty, the most important first."""
     found = [
-        Column(key="label", title="solver", numeric=False, spare=False),
-        Column(key="nfe", title="NFE", spare=False),
-        *(Column(key=m["name"], title=metric_title(m), spare=False) for m in comparison["metrics"]),
+        Column(key="label", title="solver", numeric=False, optional=False),
+        Column(key="nfe", title="NFE", optional=False),
+        *(
+            Column(key=m["name"], title=metric_title(m), optional=False)
+            for m in comparison["metrics"]
+        ),
     ]
-    found[3:3] = [Column(key="mark", title="", numeric=False, spare=False)] * (len(found) > 2)
+    found[3:3] = [Column(key="mark", title="", numeric=False, optional=False)] * (len(found) > 2)
     if any(cell["published"] for cell in comparison["cells"]):
-        found.append(Column(key="published.nfe", title="paper NFE", spare=False))
-        found.append(Column(key="published.fid", title="paper FID", spare=False))
+        found.append(Column(key="published.nfe", title="paper NFE", optional=False))
+        found.append(Column(key="published.fid", title="paper FID", optional=False))
     titles = {
         "rejected": "rejected",
         "images_per_s": "images/s",
@@ -71,24 +75,26 @@ def columns(comparison: Comparison) -> list[Column]:
         "memory": "MB",
         "lost": "lost",
     }
-    said = {key for cell in comparison["cells"] for key in _cost(cell)}
-    return found + [Column(key=key, title=titles[key]) for key in titles if key in said]
+    known = {key for cell in comparison["cells"] for key in _costs(cell)}
+    return found + [Column(key=key, title=titles[key]) for key in titles if key in known]
 
 
-def lines(comparison: Comparison) -> list[Line]:
-    """A line a cell, fixed-step cells under the adaptive cell whose NFE they match; references and floors last."""
-    chosen, before = recommended(comparison), None
+def rows(comparison: Comparison) -> list[Row]:
+    """Return the rows: cells in the order of `ordered`, then floors."""
+    before = None
     found = []
     for cell in ordered(comparison):
         kind = cell["role"]
         found.append(
-            Line(
+            Row(
                 texts=dict(_texts(comparison, cell)),
                 kind=kind,
                 status=cell["status"],
                 best=cell["best"],
-                chosen=cell["id"] == chosen,
-                starts=before is not None and kind != "matched" and {kind, before} != {"contender"},
+                recommended=cell["id"] == recommended(comparison),
+                starts_group=before is not None
+                and kind != "matched"
+                and {kind, before} != {"contender"},
             )
         )
         before = kind
@@ -98,13 +104,15 @@ def lines(comparison: Comparison) -> list[Line]:
             texts = floors.setdefault(floor["what"], {"label": f"floor: {floor['what']}"})
             texts[metric["name"]] = plus_minus(floor, metric["digits"])
     for texts in floors.values():
-        found.append(Line(texts=texts, kind="floor", starts=before not in ("floor", "reference")))
+        found.append(
+            Row(texts=texts, kind="floor", starts_group=before not in ("floor", "reference"))
+        )
         before = "floor"
     return found
 
 
 def ordered(comparison: Comparison) -> Iterator[Cell]:
-    """The cells, fixed-step ones after the adaptive one whose NFE they match; references last."""
+    """Yield the cells: matched ones after the cell whose NFE they match, references last."""
     cells = comparison["cells"]
     ids = {cell["id"] for cell in cells}
     leading = [cell for cell in cells if cell["matches"] not in ids]
@@ -114,72 +122,74 @@ def ordered(comparison: Comparison) -> Iterator[Cell]:
 
 
 def legend(comparison: Comparison) -> Iterator[str]:
-    """What the marks and errors of the table mean, a sentence each."""
+    """Yield the legend of the table, a sentence for each mark and metric."""
     repeats, n = comparison["repeats"], comparison["n"]
     cells = comparison["cells"]
     samples = f"{n:,} samples" if repeats == 1 else f"{repeats} repeats of {n:,} samples"
     if has_errors(comparison):
-        yield f"± is the standard error of {samples}: how far chance goes."
+        yield f"± is one standard error, from {samples}."
     else:
-        yield f"{samples.capitalize()}, without error bars."
+        yield f"{samples.capitalize()}, no error bars."
     if any(cell["best"] for cell in cells):
         yield f"best: the best mean {comparison['metrics'][0]['title']}."
     if any(cell["tied"] and not cell["best"] for cell in cells):
-        yield "≈: cannot be told apart from the best (95%, paired by samples)."
+        yield "≈: no significant difference from the best was found (95 %, paired by samples)."
     if recommended(comparison):
-        yield f"✓: the cheapest within {comparison['recommendation']['within']:.0%} of the best."
+        within = 100 * comparison["recommendation"]["within"]
+        yield f"✓: recommended, the cheapest within {within:g} % of the best."
     for metric in comparison["metrics"]:
         better = "lower" if metric["lower_is_better"] else "higher"
         yield f"{metric['title']}: {better} is better."
 
 
 def samples_of(comparison: Comparison) -> str:
-    """ "2,000" or "3 × 2,000"."""
+    """Format the number of samples: "2,000" or "3 × 2,000"."""
     repeats, n = comparison["repeats"], f"{comparison['n']:,}"
     return n if repeats == 1 else f"{repeats} × {n}"
 
 
 def has_errors(comparison: Comparison) -> bool:
-    """Whether a standard error is known of any value."""
+    """Check whether any value has a standard error."""
     qualities = (quality for cell in comparison["cells"] for quality in cell["quality"].values())
     return any(quality["se"] is not None for quality in qualities)
 
 
 def recommended(comparison: Comparison) -> str | None:
-    """The id of the cell that is recommended overall."""
+    """Return the id of the recommended cell, if there is one."""
     found: str | None = (comparison["recommendation"] or {"overall": None})["overall"]
     return found
 
 
 def failures(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    """(label, reason) of each cell that failed."""
+    """Yield (label, reason) of each cell that failed."""
     for cell in ordered(comparison):
         if cell["status"] == "failed":
             yield cell["label"], cell["error"] or "unknown reason"
 
 
 def metric_title(metric: Mapping[str, Any]) -> str:
-    """The metric's title, and the direction in which it is better."""
+    """Format the title of a metric, with an arrow in the direction of better values."""
     return f"{metric['title']} {'↓' if metric['lower_is_better'] else '↑'}"
 
 
 def plus_minus(value: Mapping[str, Any], digits: int) -> str:
-    """Mean ± standard error; the mean alone for one repeat."""
+    """Format mean ± standard error, or the mean alone without one."""
     mean, se = value["mean"], value["se"]
     return f"{mean:,.{digits}f}" + ("" if se is None else f" ± {se:,.{digits}f}")
 
 
 def whole(value: float) -> str:
-    """A count or rate for people: 1,234, 51, 4.0, 0.042."""
+    """Format a count or rate with at least two significant digits: 1,234, 51, 4.0, 0.042."""
     return f"{value:,.0f}" if value >= 9.95 else f"{value:#.2g}"
 
 
 def _texts(comparison: Comparison, cell: Cell) -> Iterator[tuple[str, str]]:
-    about = ["reference"] if cell["role"] == "reference" else []
-    about += [cell["status"]] if cell["status"] != "done" and cell["nfe"] else []
+    """The (column key, text) pairs of a cell."""
+    notes = ["reference"] if cell["role"] == "reference" else []
+    notes += [cell["status"]] if cell["status"] != "done" and cell["nfe"] else []
     if 0 < len(cell["runs"]) < comparison["repeats"]:
-        about.append(f"{len(cell['runs'])} of {comparison['repeats']} repeats")
-    yield "label", cell["label"] + (f" ({', '.join(about)})" if about else "")
+        notes.append(f"{len(cell['runs'])} of {comparison['repeats']} repeats")
+    yield "label", cell["label"] + (f" ({', '.join(notes)})" if notes else "")
     yield "nfe", f"{cell['nfe']['mean']:,.0f}" if cell["nfe"] else cell["status"]
     for metric in comparison["metrics"]:
         if metric["name"] in cell["quality"]:
@@ -190,10 +200,11 @@ def _texts(comparison: Comparison, cell: Cell) -> Iterator[tuple[str, str]]:
     for key, number in (cell["published"] or {}).items():
         if number is not None:
             yield f"published.{key}", f"{number:g}"
-    yield from _cost(cell).items()
+    yield from _costs(cell).items()
 
 
-def _cost(cell: Cell) -> dict[str, str]:
+def _costs(cell: Cell) -> dict[str, str]:
+    """{column key: text} of the known costs of a cell."""
     found = {}
     if cell["adaptive"] and cell["nfe"]:
         found["p95"] = f"{cell['nfe']['p95']:,.0f}"

@@ -1,8 +1,8 @@
-"""Read and write files safely, whatever stands in their place.
+"""Read, write, hash and lock files safely. All other modules use these functions.
 
-Only regular files are read, up to a stated size: a pipe or a device is refused, not waited for. A file is written by way of a
-temporary one beside it, which must be new, so that no pipe or link in its place is followed. This module is the only one that
-knows how. It raises `OSError`, whose `strerror` says what is wrong; what that means to the user is the caller's to say.
+Only regular files are read, up to a stated size: a pipe or a device is refused. A file is written to
+a new temporary file beside it, which then replaces it, so that no pipe or link in its place is
+followed. Errors are `OSError`; their `strerror` is the reason, to which the caller adds the context.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def read_file(path: Path, limit: int) -> bytes:
     """The content of a regular file; raises as `open_file`."""
     with open_file(path, limit) as file:
         content = file.read(os.fstat(file.fileno()).st_size + 1)
-    if len(content) > limit:  # it grows
+    # The file has grown meanwhile.
+    if len(content) > limit:
         raise _too_large(path, len(content), limit)
     return content
 
@@ -91,7 +92,8 @@ def replace_file(target: Path, content: bytes, *, durable: bool = False) -> None
     temporary = target.with_name(f".{target.name}.part")
     try:
         descriptor = os.open(temporary, _CREATE, 0o666)
-    except FileExistsError:  # of a process that was killed
+    # A process was killed while it wrote.
+    except FileExistsError:
         temporary.unlink()
         descriptor = os.open(temporary, _CREATE, 0o666)
     try:
@@ -114,7 +116,8 @@ def flush(path: Path) -> None:
     try:
         descriptor = os.open(path, _READ)
     except PermissionError:
-        if os.name == "nt" and path.is_dir():  # Windows opens no folders, and need not
+        # Windows opens no folders, and need not.
+        if os.name == "nt" and path.is_dir():
             return
         raise
     try:
@@ -124,7 +127,7 @@ def flush(path: Path) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """`os.fsync`, where the file system has a notion of it."""
+    """`os.fsync`, without an error on file systems that do not support it."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -133,13 +136,14 @@ def sync(descriptor: int) -> None:
 
 
 def lock(path: Path, *, timeout_s: float) -> FileLock:
-    """Lock a file, which is created; a process that dies lets it go.
+    """Create and lock a file. The lock of a dead process is free.
 
     Raises:
-        TimeoutError: Another process has it.
-        OSError: It cannot be created.
+        TimeoutError: Another process holds the lock.
+        OSError: The file cannot be created.
     """
-    from filelock import FileLock, Timeout  # a listing of models reads files and locks none
+    # Imported here: `ggf list-models` reads files and locks none.
+    from filelock import FileLock, Timeout
 
     held = FileLock(path, timeout=timeout_s)
     try:
@@ -150,9 +154,9 @@ def lock(path: Path, *, timeout_s: float) -> FileLock:
 
 
 def _checked(descriptor: int, path: Path, limit: int | None) -> int:
-    """The descriptor, if it is that of a regular file of at most so many bytes; else it is closed."""
+    """The descriptor of a regular file of at most `limit` bytes; others are closed and refused."""
     try:
-        # After opening, so that it is this very file: its name may be given to another one in between.
+        # Checked after opening: the name may be given to another file in between.
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise NotAFile(errno.EINVAL, "it is not a file", str(path))

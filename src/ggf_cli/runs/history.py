@@ -1,7 +1,7 @@
-"""What the journals of a run say, read line by line; see `journal` for how they are written.
+"""Read the journals of a run. `journal` writes them.
 
-A line that is cut short or is no JSON is dropped, as is one of an unknown kind. A line of a known kind with a value of the wrong type
-or size is left out, and told: its sample is drawn again.
+A line that is cut short, is not JSON or is of an unknown kind is ignored. A line of a known kind with
+a value of the wrong type or size is left out and reported: its sample is drawn again.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from ggf_cli.runs.layout import JOURNALS, MAX_LOG, RUN_LOG
 
 SCHEMA = "ggf-journal/1"
 
-# Bytes. A line of a sample has some 250, ten million samples 2.5e9; the first line may list as many indices.
+# Bytes. The line of a sample has about 250, ten million samples 2.5e9; the first line lists indices.
 MAX_JOURNAL, MAX_SETTINGS, MAX_LINE = 2**33, 2**29, 2**16
-MANY = 100_000  # sessions of a run, and lines that are told to be left out
+# The most sessions of a run, and the most lines that are reported as left out.
+MANY = 100_000
 
 
 @dataclass(kw_only=True)
 class History:
-    """What the journals of a run say.
+    """The content of the journals of a run.
 
     Attributes:
-        settings: What the run is.
+        settings: The settings of the run.
         records: {index: line} of the finished samples.
         shards: {name: sha256} of the .npz files that are complete.
-        sessions: Of each process that worked on it: "started_at", "launch", "rank", "device", "versions", "samples" (how many it
-            finished) and "spent" (network calls, rows, seconds).
-        left_out: Where a line was left out and why, for each (of the first `MANY`) that is whole and of no use.
+        sessions: The session of each process: "started_at", "launch", "rank", "device", "samples"
+            (the number it finished) and "spent" (network calls, rows, seconds).
+        left_out: Place and reason of each line that was left out, of the first `MANY`.
     """
 
     settings: dict[str, Any]
@@ -47,15 +48,15 @@ class History:
 
     @property
     def launches(self) -> int:
-        """How often the run was started."""
+        """The number of times that the run was started."""
         return 1 + max((session.get("launch", 0) for session in self.sessions), default=-1)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The first line of a journal: which run it is about.
+    """Read the first line of a journal, the settings of the run.
 
     Raises:
-        OutputError: It cannot be read, or does not say.
+        OutputError: The journal cannot be read, or does not begin with settings.
     """
     try:
         return _settings(path, _entries(path))
@@ -64,10 +65,13 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_history(folder: Path) -> History | None:
-    """What the journals of a folder say; None without a journal of rank 0, which is there first and removed first.
+    """Read all journals in a folder.
+
+    None without a journal of rank 0, which is created first and removed first.
 
     Raises:
-        OutputError: A journal cannot be read, does not say which run it is about, or has a damaged line that cannot be left out.
+        OutputError: A journal cannot be read, does not begin with settings, or has a damaged session
+            line.
     """
     history: History | None = None
     first = path = journal_path(folder, 0)
@@ -83,7 +87,7 @@ def read_history(folder: Path) -> History | None:
 
 
 def batch_size_of(folder: Path) -> int | None:
-    """Rows per network call of the run in a folder; None if there is none, or no telling."""
+    """The batch size of the run in a folder; None if there is no run, or it is damaged."""
     with suppress(OSError, ValueError, RecursionError, AttributeError, OutputError):
         path = journal_path(folder, 0)
         settings = (
@@ -97,7 +101,7 @@ def batch_size_of(folder: Path) -> int | None:
 
 
 def journal_path(folder: Path, rank: int) -> Path:
-    """The journal of one process."""
+    """The journal of the worker of a rank."""
     return folder / JOURNALS.replace("*", str(rank))
 
 
@@ -108,7 +112,7 @@ def journals(folder: Path) -> list[Path]:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is something of this name, be it a link that leads nowhere."""
+    """Whether a path exists, also as a broken link."""
     try:
         path.lstat()
     except FileNotFoundError:
@@ -117,7 +121,7 @@ def is_there(path: Path) -> bool:
 
 
 def written_by(folder: Path) -> Iterator[str]:
-    """The files that an unended run may have written; none if its journal is damaged.
+    """The files that a run that has not ended may have written; none if its journal is damaged.
 
     Raises:
         OutputError: A journal cannot be read.
@@ -145,7 +149,8 @@ def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: Hi
             continue
         if wrong := violation(entry, JOURNAL_LINES[kind]):
             problem = f"{path}, line {number}: {wrong}"
-            if kind == "session":  # whose samples the next lines are
+            # The next lines are samples of this session.
+            if kind == "session":
                 hint = "mend the line, or start anew with --force"
                 raise OutputError(problem, hint=hint)
             if len(history.left_out) < MANY:
@@ -159,14 +164,14 @@ def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: Hi
         elif kind == "index":
             history.records[entry["index"]] = entry
             session["samples"] = session.get("samples", 0) + 1
-        # Else a journal of strangers would take any amount of memory.
+        # A hostile journal must not take any amount of memory.
         if max(len(history.records), len(history.shards)) > most or len(history.sessions) > MANY:
             raise OutputError(f"{path}, line {number}: more {kind} lines than a run has")
         session["spent"] = entry.get("spent", session.get("spent"))
 
 
 def _settings(path: Path, entries: Iterator[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
-    """The first line of a journal, if it is one."""
+    """The first line of a journal."""
     number, entry = next(entries, (1, {}))
     if number != 1 or entry.get("schema") != SCHEMA:
         hint = "start anew with --force, or give another --out"
@@ -175,13 +180,14 @@ def _settings(path: Path, entries: Iterator[tuple[int, dict[str, Any]]]) -> dict
 
 
 def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number, content) of the lines that are whole: the last may be cut short, and a power failure may leave zeros."""
+    """The (number, content) of each whole line. A kill cuts the last one, a power failure adds zeros."""
     with open_file(path, MAX_JOURNAL) as file:
         number = 0
         while line := file.readline(MAX_LINE if number else MAX_SETTINGS):
             number += 1
             while not line.endswith(b"\n") and (rest := file.readline(MAX_LINE)):
-                line = b"\n" * rest.endswith(b"\n")  # too long to be of ours
+                # No line of a run is so long.
+                line = b"\n" * rest.endswith(b"\n")
             try:
                 entry = decode_json(line, finite=False) if line.endswith(b"\n") else None
             except (ValueError, RecursionError):

@@ -1,19 +1,17 @@
-"""The journal of a run: what is finished, in files that only ever grow, so that a killed run can go on.
+"""The journal of a run: a growing file of finished samples, with which a killed run continues.
 
-`journal-0.jsonl` belongs to the one process of a run, `journal-K.jsonl` to the process of rank K where there are several.
-Each is a file of JSON lines:
+The worker of rank K writes `journal-K.jsonl`. Its JSON lines, see `documents`, are
 
-- the first says what the run is: the part of `run.json` that is known at the start;
+- first the settings of the run: the first part of `run.json`;
 - `{"session": ...}` where a process starts, or starts again;
-- one line a finished sample: its account, the sha256 of what was written of it, and in `spent` the network calls, rows and
-  seconds of the session so far; such a line by itself ends a session in good order;
+- one line for each finished sample: its counts, the sha256 of its file, and in `spent` the network
+  calls, rows and seconds of the session so far; `spent` alone ends a session in good order;
 - `{"shard": ..., "sha256": ...}` for each .npz file that is complete.
 
-A line is written when the sample's file is there, and handed to the operating system at once: a killed process loses nothing that
-it had finished. Now and then files and journal are forced to the disk, as often as that costs at most 2 % of the time and at most once
-a second; after a power failure, samples since then whose file is not what its line says are drawn again. A last line that was
-cut short is dropped; so is a line whose values are of no use, which is told. When the run ends, `run.json` says it all and the
-journals are removed.
+A line is written after the sample's file, and passed to the operating system at once: a killed
+process loses no finished sample. Files and journal are synced to the disk at most once a second, for
+at most 2 % of the time. After a power failure, samples whose file does not have its recorded hash
+are drawn again. When the run ends, `run.json` replaces the journals.
 """
 
 from __future__ import annotations
@@ -41,16 +39,17 @@ from ggf_cli.runs.layout import PARTS, remove_tree, write_atomically, write_erro
 from ggf_cli.runs.resume import setting_changes
 
 SYNC_EVERY_S = 1.0
-SYNC_SHARE = 0.02  # of the time
+# The largest share of the time for syncing.
+SYNC_SHARE = 0.02
 
 
 class Journal:
     """The journal of this process, open for appending.
 
     Args:
-        folder: Of the run.
-        settings: What the run is; the first line of a journal that does not exist yet.
-        rank: Which process of the run this is.
+        folder: The folder of the run.
+        settings: The settings of the run, the first line of a new journal.
+        rank: The rank of this process.
 
     Raises:
         OutputError: Disk full, or not writable; so do the methods.
@@ -76,7 +75,7 @@ class Journal:
         self._next_sync = monotonic() + SYNC_EVERY_S
 
     def _check(self, settings: Mapping[str, Any]) -> None:
-        """Refuse to go on with the journal of another run."""
+        """Refuse to continue the journal of another run."""
         if different := setting_changes(read_settings(self._path), settings):
             raise OutputError(
                 f"{self._path} is of a run with other settings: {'; '.join(different)}",
@@ -88,12 +87,13 @@ class Journal:
 
         Args:
             entry: JSON data.
-            written: The file that it is about, there already.
+            written: The file of the sample, which exists.
         """
         line = _line(entry)
         try:
             rest = line
-            while rest:  # a full disk takes a part, then says so
+            # A full disk takes a part, then raises.
+            while rest:
                 rest = rest[os.write(self._file, rest) :]
         except OSError as error:
             with suppress(OSError):
@@ -106,11 +106,12 @@ class Journal:
             self.sync()
 
     def sync(self) -> None:
-        """Force everything so far to the disk."""
+        """Sync the journal and the files of its samples to the disk."""
         start = monotonic()
         try:
             for path in self._unsynced:
-                with suppress(FileNotFoundError):  # in its .npz file by now
+                # The part is in its .npz file by now.
+                with suppress(FileNotFoundError):
                     flush(path)
             for folder in {path.parent for path in self._unsynced}:
                 with suppress(FileNotFoundError):
@@ -123,20 +124,21 @@ class Journal:
         self._next_sync = end + max(SYNC_EVERY_S, (end - start) / SYNC_SHARE)
 
     def close(self) -> None:
-        """Force everything to the disk and let go of the file."""
+        """Sync and close the journal."""
         if self._file >= 0:
             descriptor, self._file = self._file, -1
-            with suppress(OSError):  # what this run still needs of it has been forced before
+            # Lines that the run still needs were synced before.
+            with suppress(OSError):
                 sync(descriptor)
             with suppress(OSError):
                 os.close(descriptor)
 
 
 def remove_journals(folder: Path) -> None:
-    """Remove all journals, that of rank 0 first, and what the run kept for itself.
+    """Remove all journals, that of rank 0 first, and the folder of parts.
 
     Raises:
-        OSError: One of these cannot be removed.
+        OSError: A file cannot be removed.
     """
     for path in [journal_path(folder, 0), *journals(folder)]:
         path.unlink(missing_ok=True)

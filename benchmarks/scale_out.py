@@ -152,7 +152,7 @@ class Rank:
         self.writer = writer
         job = Job(rank=rank, world=world, local_rank=0, restarts=0)
         job._store = store
-        self.source = job.draw_from(range(n))
+        self.source = job.claim(range(n))
         # The tick in which each row ends.
         self.rows: list[int] = []
         self.tick = 0

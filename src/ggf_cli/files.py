@@ -1,8 +1,8 @@
 """Read, write, hash and lock files safely. All other modules use these functions.
 
-Only regular files are read, up to a stated size: a pipe or a device is refused. A file is written to
-a new temporary file beside it, which then replaces it, so that no pipe or link in its place is
-followed. Errors are `OSError`; their `strerror` is the reason, to which the caller adds the context.
+Only regular files are read, up to a stated size: a pipe or a device is refused. A file is written
+to a new temporary file beside it, which then replaces it, so that no pipe or link in its place is
+followed. Errors are `OSError`; their `strerror` is the reason, the caller adds the context.
 """
 
 from __future__ import annotations

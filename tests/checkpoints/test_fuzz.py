@@ -41,7 +41,7 @@ from ggf_cli.networks.mixture import two_dimensional
 from ggf_cli.networks.unet import UNet
 from ggf_cli.runs.load import find_record
 from ggf_cli.runs.load_samples import load_samples
-from ggf_cli.runs.summary import run_facts
+from ggf_cli.runs.summary import run_summary
 from ggf_cli.sde import VPSDE
 from png_files import png_chunk
 
@@ -245,7 +245,7 @@ def read_run(content, folder):
     path.write_bytes(content)
     record = find_record(path)
     assert all(
-        isinstance(text, str) for fact in run_facts(record.log, record.image) for text in fact
+        isinstance(text, str) for fact in run_summary(record.log, record.image) for text in fact
     )
     command_line(["show", str(path)], folder)
     command_line(["show", str(path), "--check"], folder)

@@ -207,7 +207,7 @@ def test_convert_round_trip(tmp_path):
         (["--indices", "9" * 5000], "the largest index is 9223372036854775807", None),
         (["--model", ""], "unknown model ''", None),
         (["--model", "a" * 300], "unknown model 'aaa", None),
-        (["--grid", "999x999"], "--grid 999x999 has 4.1e+09 pixels", "a smaller grid"),
+        (["--grid", "999x999"], "a grid of 999x999 has 4.1e+09 pixels", "use a smaller grid"),
         (["--solver", "em", "--eps-rel", "0.1"], "solver 'em' has no option --eps-rel", "--steps"),
         (["--n", "2", "--indices", "1"], "exclude each other", None),
         (["--indices", "5-2"], "runs backwards", None),

@@ -199,7 +199,7 @@ def test_ctrl_c_keeps_what_is_drawn_and_the_same_command_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
-    assert "the same command goes on" in stderr
+    assert "the same command continues" in stderr
     document = read_comparison(tmp_path)
     assert [cell["status"] for cell in document["cells"]] == ["done", "pending"]
     assert (tmp_path / "report.html").exists()

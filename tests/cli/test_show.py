@@ -20,7 +20,7 @@ from ggf_cli.comparison.report import write_outputs
 from ggf_cli.runs import documents
 from ggf_cli.runs.histogram import histogram
 from ggf_cli.runs.load import MAX_LOG, MAX_TEXT, find_record
-from ggf_cli.runs.summary import run_facts
+from ggf_cli.runs.summary import run_summary
 from png_files import png_chunk
 
 VALIDATOR = jsonschema.Draft202012Validator(RUN_SCHEMA)
@@ -65,12 +65,12 @@ def test_a_run_is_told_with_its_histogram_and_command(original):
 
 
 def test_options_that_were_changed_stand_apart(original):
-    facts = dict(run_facts(read(original)))
+    facts = dict(run_summary(read(original)))
     assert facts["changed"] == "--eps-rel 0.5 (default 0.02)"
     assert "--eps-abs 0.0078125" in facts["default"]  # the model's own, so not a change
     log = read(original)
     log["solver"]["options"] |= {"eps_abs": 0.1, "denoise": False, "eps_rel": 0.02}
-    changed = dict(run_facts(log))["changed"]
+    changed = dict(run_summary(log))["changed"]
     assert "--eps-abs 0.1 (default 0.0078125)" in changed
     assert "--no-denoise (default --denoise)" in changed
     assert "eps-rel" not in changed
@@ -79,7 +79,7 @@ def test_options_that_were_changed_stand_apart(original):
 def test_a_solver_nobody_knows_is_told_without_defaults(original):
     log = read(original)
     log["solver"] = {"name": "tomorrow", "options": {"zeal": [1], "warp": True}}
-    facts = dict(run_facts(log))
+    facts = dict(run_summary(log))
     assert facts["default"] == "--zeal [1] · --warp"
     assert "changed" not in facts
 
@@ -154,11 +154,11 @@ def test_an_image_that_was_replaced_is_not_taken_for_the_run(run):
     Image.new("L", (4, 4)).save(run / "samples/000002.png")
     done = ggf("show", run / "samples/000002.png")
     assert done.exit_code == 2
-    assert "is no longer the image that" in done.stderr
+    assert "it is not the image that" in done.stderr
     (run / "grid.png").write_bytes((run / "grid.png").read_bytes() + b"more")
     done = ggf("show", run / "grid.png")  # still has its text
     assert done.exit_code == 0
-    assert "is no longer the image that" in done.stderr
+    assert "it is not the image that" in done.stderr
     assert "sampling" not in done.stdout
 
 
@@ -226,7 +226,7 @@ def test_repeat_draws_the_same_files_into_a_new_folder(original, tmp_path, monke
     before = {p: p.read_bytes() for p in original.rglob("*") if p.is_file()}
     done = ggf("show", original, "--repeat")
     assert done.exit_code == 0, done.output
-    assert "5 of the 5 files of the run came out the same" in done.stderr
+    assert "5 of the 5 files are identical to the run's" in done.stderr
     assert "runs/run-again/grid.png" in done.stdout
     assert "it was" not in done.stderr  # no version has changed
     for path, content in before.items():
@@ -310,9 +310,9 @@ def test_what_is_no_run_exits_2_with_a_hint(tmp_path, original):
         "notes.txt": "is neither a run.json nor a PNG image",
         "photo.jpg": "is neither a run.json nor a PNG image",
         "pipe": "is neither a file nor a folder",
-        "list.json": "is JSON, but no log of ggf sample",
+        "list.json": "is JSON, but not a log of ggf sample",
         "later.json": "is of schema 'ggf-run/9'",
-        "other.png": "does not say how it was made",
+        "other.png": "has no command in its text",
         "n" * 5000: "cannot read",
     }.items():
         done = ggf("show", tmp_path / name)
@@ -337,7 +337,7 @@ def test_a_run_json_that_is_not_json_exits_5(run, text):
     done = ggf("show", run)
     assert done.exit_code == 5
     assert "is not JSON" in done.stderr
-    assert f"hint: ggf show {run / 'grid.png'} knows the command" in done.stderr
+    assert f"hint: ggf show {run / 'grid.png'} prints the command" in done.stderr
 
 
 def test_a_run_json_that_is_cut_anywhere_exits_5(run):

@@ -95,7 +95,7 @@ def test_every_process_draws_some_samples_of_a_run(tmp_path):
     for program in programs:
         program.signal(signal.SIGTERM)
     assert [p.wait() for p in programs] == [130, 130]
-    assert "the same command goes on" in programs[0].stderr
+    assert "the same command continues" in programs[0].stderr
 
 
 @pytest.mark.slow  # test_distributed.py has that of a run
@@ -190,5 +190,5 @@ def test_a_worker_with_another_model_is_refused(tmp_path):
     run = plan_cell_run(engine, range(4), keep_x=True, model_argument="g", config=None)
     inner = group.start(run, tmp_path / "a")
     inner.broadcast({"settings": dict(run.settings), "launch": 0, "left": "0-3"})
-    with pytest.raises(OutputError, match=r"not those of rank 0: .*the SDE"):
+    with pytest.raises(OutputError, match=r"differ from those of rank 0: .*the SDE"):
         working.result(timeout=PATIENCE)

@@ -101,7 +101,7 @@ def test_a_network_that_is_out_of_memory_goes_on_with_fewer_rows(tmp_path, sound
     fault = f"\n        if calls >= 60 and len(x) > 2: {OUT_OF_MEMORY}"
     done = start_and_wait(*RUN, "--out", tmp_path / "run", before=fault)
     assert done.returncode == 0, done.stderr
-    assert "out of memory at batch size 3: going on with 2" in done.stderr.splitlines()
+    assert "out of memory at batch size 3: continuing with 2" in done.stderr.splitlines()
     log, expected = read_log(tmp_path / "run"), read_log(sound)
     for key in ("status", "samples", "files", "nfe", "steps", "command"):
         assert log[key] == expected[key], key

@@ -82,7 +82,7 @@ def test_sigterm_to_all_is_resumable_by_another_number_of_processes(whole, tmp_p
         program.signal(signal.SIGTERM)
         program.signal(signal.SIGTERM)  # launchers may say it twice
     assert codes(programs) == [130, 130]
-    assert "--resume goes on" in programs[0].stderr
+    assert "--resume continues" in programs[0].stderr
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
     assert journals(folder) == ["journal-0.jsonl", "journal-1.jsonl"]
     assert ggf(*words, "--resume").exit_code == 0
@@ -124,8 +124,8 @@ def test_torchrun_restarts_a_process_that_is_killed(tmp_path):
 def test_a_process_with_other_settings_or_another_folder_is_told(tmp_path):
     words = [*RUN, "--n", "2000", "--out", tmp_path / "run"]
     for changed, said in [
-        (["--seed", 1], "rank 1: its settings are not those of rank 0: --seed was 0, is 1"),
-        (["--out", tmp_path / "other"], "is not the one that rank 0 writes to"),
+        (["--seed", 1], "rank 1: the settings differ from those of rank 0: --seed was 0, is 1"),
+        (["--out", tmp_path / "other"], "is not the folder of rank 0"),
     ]:
         programs = job(2, [*words, "--force"], tmp_path / "log", different=(1, changed))
         assert programs[1].wait() == 5
@@ -141,7 +141,7 @@ def test_a_job_needs_a_named_folder(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     done = ggf(*RUN)
     assert done.exit_code == 2
-    assert "rank 0: under torchrun the folder of the run must have a name" in done.stderr
+    assert "rank 0: under torchrun the run needs an output folder" in done.stderr
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert ggf(*RUN).stderr == ""  # one process of a machine tells it
 
@@ -178,7 +178,7 @@ def members(world, store):
 @pytest.mark.parametrize(("world", "left"), [(1, 1), (3, 2), (3, 100), (8, 5000)])
 def test_every_sample_falls_to_one_process(world, left):
     store = Counter()
-    waiting = [member.draw_from(range(1000, 1000 + left)) for member in members(world, store)]
+    waiting = [member.claim(range(1000, 1000 + left)) for member in members(world, store)]
     drawn, turn = [], 0
     while waiting:
         source = waiting[turn % len(waiting)]
@@ -194,11 +194,11 @@ def test_every_sample_falls_to_one_process(world, left):
 def test_portions_are_few_at_first_and_small_in_the_end():
     store = Counter()
     (member,) = members(1, store)
-    list(member.draw_from(range(10_000)))
+    list(member.claim(range(10_000)))
     assert store.calls < 2 * 10_000 / LARGEST_PORTION
     last = Counter()
     (other,) = members(1, last)
-    source, sizes = other.draw_from(range(100)), []
+    source, sizes = other.claim(range(100)), []
     for _ in range(100):
         next(source)
         sizes.append(last.value)

@@ -188,7 +188,7 @@ def test_the_last_line_of_a_sample_counts(begun, tmp_path):
     done = outcome_of(*RUN, "--resume", "--out", folder / "run")
     assert done.code == 0
     assert "resuming: 1 of 3 samples are finished and kept" in done.said
-    assert "1 more were finished, but their files are not as they were: drawn again" in done.said
+    assert "1 more were finished, but their files are missing or changed: drawn again" in done.said
 
 
 @pytest.mark.parametrize(

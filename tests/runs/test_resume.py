@@ -139,7 +139,7 @@ def test_a_killed_run_is_told_by_show_and_not_drawn_over(killed):
     before = journal(killed).read_bytes()
     done = ggf(*RUN, "--out", killed)
     assert done.exit_code == 5
-    assert "to go on with its run add --resume" in done.stderr
+    assert "to continue its run add --resume" in done.stderr
     assert journal(killed).read_bytes() == before
 
 
@@ -211,7 +211,7 @@ def test_a_signal_ends_the_run_in_good_order(whole, tmp_path, number):
     assert log["status"] == "interrupted"
     with np.load(folder / "samples.npz") as arrays:
         assert arrays["index"].tolist() == [s["index"] for s in log["samples"]]
-    said = f"{len(log['samples'])} of 36 samples are in {folder}; the same command with --resume goes on"
+    said = f"{len(log['samples'])} of 36 samples are in {folder}; the same command with --resume continues"
     assert said in program.stderr
     done = ggf(*RUN, "--format", "npz", "--resume", "--out", folder)
     assert done.exit_code == 0, done.output
@@ -229,7 +229,7 @@ def test_an_interrupted_run_without_a_name_says_where_it_is(tmp_path, monkeypatc
     done = ggf(*RUN)
     assert done.exit_code == 130
     (folder,) = (tmp_path / "runs").iterdir()
-    assert f"the same command with --out runs/{folder.name} --resume goes on" in done.stderr
+    assert f"the same command with --out runs/{folder.name} --resume continues" in done.stderr
 
 
 # --- nothing to resume, or another run ---------------------------------------------------------------------
@@ -364,7 +364,9 @@ def test_samples_whose_files_are_not_what_was_written_are_drawn_again(whole, tmp
     (folder / where / f"{second:06d}.{suffix}").unlink()
     done = ggf(*RUN, "--format", kind, "--resume", "--out", folder)
     assert done.exit_code == 0
-    assert "2 more were finished, but their files are not as they were: drawn again" in done.stderr
+    assert (
+        "2 more were finished, but their files are missing or changed: drawn again" in done.stderr
+    )
     assert content(folder) == content(whole / kind)
 
 

@@ -1,7 +1,7 @@
-"""The command `ggf`: a thin shell over the Python interface. Importing it imports no torch.
+"""The command `ggf`, on top of the Python interface. Importing it does not import torch.
 
-stdout carries results only; progress, notes and errors go to stderr. Expected failures are a `GGFError`,
-shown as one message and one hint, with the error's exit code; GGF_DEBUG=1 shows the traceback instead.
+Results go to stdout; progress, notes and errors go to stderr. A `GGFError` is shown as one message
+and one hint, with the error's exit code; GGF_DEBUG=1 shows the traceback instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ggf_cli.runs.distributed import find_job
 
 
 class Group(TyperGroup):
-    """Turns a `GGFError` of any command into its message and exit code."""
+    """Print a `GGFError` of any command, and exit with its exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -36,8 +36,8 @@ class Group(TyperGroup):
             if os.environ.get("GGF_DEBUG"):
                 raise
             job = find_job()
+            # An error of the command or the model is the same for all workers of a machine.
             if not (job and job.local_rank and isinstance(error, UsageError | CheckpointError)):
-                # what is wrong with the command or the model is wrong for all processes of a machine
                 who = f"rank {job.rank}: " if job else ""
                 hint = _hint(error, ctx.invoked_subcommand)
                 console.show_error(error, prefix=who, hint=hint)
@@ -45,7 +45,7 @@ class Group(TyperGroup):
 
 
 def _hint(error: GGFError, command: str | None) -> str | None:
-    """What helps with an error that has no hint of its own."""
+    """The hint for an error that has none of its own."""
     if isinstance(error, UsageError):
         return f"see ggf {command} --help" if command else "see ggf --help"
     return "give another place to write to" if isinstance(error, OutputError) else None

@@ -1,4 +1,4 @@
-"""`ggf compare`"""
+"""`ggf compare`: compare solvers and recommend a setting."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def compare(
 ) -> None:
     """Compare solvers on the same samples, and recommend a setting.
 
-    Sample i starts from the same prior noise in every cell. After Ctrl-C or a crash the same command goes on.
+    Without arguments it compares a default set of solvers. If interrupted, run the same command
+    again to continue. Sample i starts from the same prior noise for every solver and setting.
 
     ggf compare em adaptive
 
@@ -58,7 +59,7 @@ def compare(
 
     ggf compare --preset paper-cifar10 --model cifar10-vp --reference cifar10-train/
     """
-    # Checks that need no torch come first.
+    # Checks that do not need torch come first.
     if n is not None and budget is not None:
         raise UsageError("--n and --budget exclude each other")
     if preset and n is None and budget is None and model in find_preset(preset).published:
@@ -83,7 +84,7 @@ def compare(
     folder = out or Path("runs") / _folder_name(request)
     job = find_job()
     device = job.device(device) if job else device
-    # An import that is cut short leaves modules broken.
+    # An interrupted import leaves modules broken.
     with graceful_interrupt() as interrupted:
         from ggf_cli.cli.compare_progress import progress_observer
         from ggf_cli.cli.model import prepare, warm_up
@@ -131,7 +132,7 @@ def compare(
         result = draw_and_report(comparison, observer=observer, stop=interrupted)
     _print(result, json=json, quiet=quiet)
     if result.interrupted:
-        console.note(f"interrupted: the same command goes on from {folder}")
+        console.note(f"interrupted: the same command continues the comparison in {folder}")
         raise typer.Exit(130)
 
 
@@ -147,7 +148,7 @@ def _print(result: ComparisonResult, *, json: bool, quiet: bool) -> None:
 
 
 def _list(name: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...]:
-    """ "0.02,0.05" -> the values, each once."""
+    """Parse a list: "0.02,0.05" -> the values, each once."""
     try:
         return tuple(dict.fromkeys(kind(part.strip()) for part in text.split(","))) if text else ()
     except ValueError as error:

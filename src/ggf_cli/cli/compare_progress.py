@@ -135,10 +135,10 @@ def progress_observer(plan: ComparisonPlan, *, quiet: bool) -> Iterator[Comparis
 
 
 class QuietObserver(ComparisonObserver):
-    """Prints changes of the comparison alone."""
+    """Prints only changes of the comparison."""
 
     def out_of_memory(self, batch_size: int) -> None:
-        console.note(f"out of memory: going on with batch size {batch_size}")
+        console.note(f"out of memory: continuing with batch size {batch_size}")
 
     def warn(self, text: str) -> None:
         console.note(text)

@@ -1,4 +1,4 @@
-"""The one place that writes to the terminal: results to stdout, everything else to stderr."""
+"""Write to the terminal: results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stderr() -> Console:
 
 
 def result(text: str) -> None:
-    """A line of result, as it is.
+    """Print a line of result to stdout, unformatted.
 
     Raises:
         OutputError: stdout cannot be written to.
@@ -35,19 +35,20 @@ def result(text: str) -> None:
             encoding = sys.stdout.encoding or "utf-8"
             sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
+    # The reader has closed the pipe. Discard further output for the rest of the process.
+    except BrokenPipeError:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     except OSError as error:
         raise OutputError(f"cannot write to stdout: {error.strerror}") from error
 
 
 def result_json(document: Any) -> None:
-    """The one JSON object of a command with --json."""
+    """Print the JSON document of a command with --json."""
     result(json.dumps(document, indent=2))
 
 
 def show(renderable: RenderableType) -> None:
-    """A table for people, on stdout; its full width where stdout is no terminal."""
+    """Print a table on stdout; 200 columns wide if stdout is not a terminal."""
     terminal = Console()
     buffer = io.StringIO()
     Console(
@@ -60,12 +61,12 @@ def show(renderable: RenderableType) -> None:
 
 
 def note(text: str) -> None:
-    """A remark on stderr."""
+    """Print a remark on stderr."""
     stderr().print(plain(text, lines=True), markup=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """What makes results wrong if it does not hold, on stderr."""
+    """Print a warning on stderr: results may be wrong."""
     console = stderr()
     console.print("[bold yellow]warning:[/] ", end="")
     console.print(plain(text, lines=True), markup=False, soft_wrap=True)
@@ -73,7 +74,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def busy(what: str, *, quiet: bool) -> Iterator[None]:
-    """Say that something takes a while: a spinner on a terminal, else a line."""
+    """Show an activity that takes a while: a spinner on a terminal, else a line."""
     console = stderr()
     if quiet:
         yield
@@ -86,12 +87,12 @@ def busy(what: str, *, quiet: bool) -> Iterator[None]:
 
 
 def per_second(rate: float) -> str:
-    """A rate for people: 373, 4.2, 0.042."""
+    """Format a rate: 373, 4.2, 0.042."""
     return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def time_left(seconds: float) -> str:
-    """A duration for people: "~0:42 left", "~1:05:00 left"."""
+    """Format a remaining time: "~0:42 left", "~1:05:00 left"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     clock = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -99,12 +100,12 @@ def time_left(seconds: float) -> str:
 
 
 def show_error(error: GGFError, *, prefix: str = "", hint: str | None = None) -> None:
-    """Print an expected failure, with options spelled as flags: its message, and a hint.
+    """Print the message and the hint of an error, with options spelled as flags.
 
     Args:
-        error: The failure.
+        error: The error.
         prefix: Text before the message.
-        hint: The hint if the failure has none.
+        hint: The hint if the error has none.
     """
     console = stderr()
     message, hint = prefix + error.message, error.hint or hint

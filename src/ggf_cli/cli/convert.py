@@ -1,4 +1,4 @@
-"""`ggf convert`"""
+"""`ggf convert`: convert a checkpoint to a native file."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def convert(
     config: options.Config = None,
     license: Annotated[str, typer.Option("--license", help="Licence of the weights.")] = "unknown",
     origin: Annotated[
-        str | None, typer.Option("--origin", help="Where the weights came from, for the record.")
+        str | None, typer.Option("--origin", help="Origin of the weights, to be stored in OUT.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Turn a checkpoint into one native file that describes itself.
+    """Convert a checkpoint to a native file, with all settings in it.
 
     ggf convert ./my-ddpm my-ddpm.safetensors --license MIT
 
     ggf convert checkpoint_26.pth subvp.safetensors --config cifar10-subvp
 
-    What had to be assumed of a .pth file stands in OUT, and is told whenever OUT is used.
+    Assumptions about a .pth file are stored in OUT, and printed whenever OUT is used.
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} must end in .safetensors")
@@ -55,7 +55,8 @@ def convert(
     if origin:
         provenance["source"] = origin
     checkpoint = replace(checkpoint, provenance=provenance)
-    build(checkpoint, source.name, source, device=torch.device("cpu"))  # all tensors fit
+    # Check that all tensors fit the network.
+    build(checkpoint, source.name, source, device=torch.device("cpu"))
     write_atomically(out, to_bytes(checkpoint))
 
     for sentence in checkpoint.assumptions:
@@ -73,4 +74,4 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        raise UsageError(f"cannot look at {path}: {error.strerror}") from error
+        raise UsageError(f"cannot access {path}: {error.strerror}") from error

@@ -1,8 +1,8 @@
-"""`ggf doctor`: whether this installation works, as `ggf_cli.health` finds it.
+"""`ggf doctor`: check this installation and print what `ggf_cli.health` finds.
 
-Exit codes: 0 where nothing failed, warnings or not; else that of the first check that failed: 1 a broken installation, 2 a broken
-registry, 3 checkpoints that are missing or altered, or a hub that does not answer, 4 samples that are wrong, 5 a working folder
-that cannot be written to.
+Exit codes: 0 if no check failed, with or without warnings; else that of the first check that
+failed: 1 a broken installation, 2 a broken registry, 3 checkpoints that are missing or altered, or
+a hub that does not answer, 4 wrong samples, 5 a working folder that is not writable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
 
 def doctor(
     hub: Annotated[
-        bool, typer.Option("--hub", help="Ask the hub, too, whether it can be reached.")
+        bool, typer.Option("--hub", help="Check the connection to the hub, too.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

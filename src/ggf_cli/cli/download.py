@@ -1,4 +1,4 @@
-"""`ggf download`"""
+"""`ggf download`: download and verify models of the registry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def download(
     ],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Bring models to this machine, checked against their sha256.
+    """Download models and verify their sha256.
 
     ggf download church ffhq-256
     """

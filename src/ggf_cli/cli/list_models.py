@@ -1,4 +1,4 @@
-"""`ggf list-models`"""
+"""`ggf list-models`: list the models of the registry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ggf_cli.registry import SDE_TITLES
 def list_models(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the models that `--model` knows by name."""
+    """List the models that `--model` accepts by name."""
     entries = list(read_manifest().values())
     if json:
         console.result_json([_document(entry) for entry in entries])
@@ -47,12 +47,13 @@ def list_models(
             entry.license,
             f"{entry.summary}; {entry.quality}" if entry.quality else entry.summary,
         )
-        table.add_row(*map(Text, cells))  # not markup: "MIT [modified]" means what it says
+        # As plain text: "MIT [modified]" is not markup.
+        table.add_row(*map(Text, cells))
     console.show(table)
 
 
 def _size(entry: ModelEntry, path: Path | None) -> str:
-    """Of the file that is here; else about what 32-bit weights take."""
+    """The size of the local file; without one the approximate size of 32-bit weights."""
     if path:
         return f"{path.stat().st_size / 1e6:.1f} MB"
     return f"~{4 * entry.parameters / 1e6:.0f} MB"

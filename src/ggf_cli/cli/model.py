@@ -1,4 +1,4 @@
-"""The model as the commands use it: loaded, in its precision; and compiled before it is used, if that is wanted."""
+"""Load a model for a command, set its precision, and compile it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,21 @@ def prepare(
     quiet: bool,
     config: str | None = None,
 ) -> ScoreModel:
-    """Load a model for the options --device, --precision and --config, and for solvers that look no closer than a relative tolerance.
+    """Load a model for the options --device, --precision and --config.
 
-    Unless `quiet`, what was assumed of the checkpoint is told on stderr.
+    Args:
+        name: The value of --model.
+        device: The value of --device.
+        precision: The value of --precision.
+        tolerance: The smallest relative tolerance of the solvers, for `auto` precision.
+        quiet: Do not print the assumptions that were made about the checkpoint.
+        config: The value of --config.
     """
     full_precision()
     keep_freed()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AssumptionWarning)  # told below, as the command line tells
+        # Printed below, in the form of the command line.
+        warnings.simplefilter("ignore", AssumptionWarning)
         model = load_model(name, device=device, quiet=quiet, config=config)
     for sentence in () if quiet else (model.provenance or {}).get("assumptions", ()):
         console.warn(sentence)
@@ -38,7 +45,7 @@ def prepare(
 
 
 def warm_up(model: ScoreModel, batch_size: int, *, quiet: bool) -> None:
-    """Compile what a run with so many rows needs, and say so."""
+    """Compile the network for a batch size, with a status line; nothing if it is not compiled."""
     if not model.compiled:
         return
     with console.busy("compiling the network", quiet=quiet):

@@ -1,4 +1,4 @@
-"""The observer of a run on the terminal: remarks and progress on stderr."""
+"""Show the remarks and the progress of a run on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ConsoleObserver(RunObserver):
     """Print remarks, show a spinner for long preparations and a progress bar while sampling.
 
     Args:
-        quiet: Print warnings alone.
+        quiet: Print warnings only.
     """
 
     def __init__(self, *, quiet: bool) -> None:

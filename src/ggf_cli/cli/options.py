@@ -1,4 +1,4 @@
-"""The types of the command line's options, and the parsing of those that are more than a number."""
+"""Options of `ggf sample` as types for Typer, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -44,39 +44,49 @@ Config = Annotated[
     typer.Option(
         "--config",
         metavar="NAME|KEY=VALUE,...",
-        help="What a .pth file does not state: the model of `ggf list-models` that it is, or settings of its training.",
+        help="What a .pth file does not state: a name of `ggf list-models`, or settings.",
         show_default=False,
     ),
 ]
 Solver = Annotated[
     str,
     typer.Option(
-        "--solver", "-s", metavar="SOLVER", help="One of `ggf list-solvers`.",
+        "--solver",
+        "-s",
+        metavar="SOLVER",
+        help="One of `ggf list-solvers`.",
         autocompletion=lambda: list(SOLVERS),
         rich_help_panel=_SOLVER,
     ),
-]  # fmt: skip
+]
 TEps = Annotated[
     float | None,
     typer.Option(
-        "--t-eps", help="End time of the solve, in (0, 1).", show_default="from the model",
+        "--t-eps",
+        help="End time of the solve, in (0, 1).",
+        show_default="from the model",
         rich_help_panel=_SOLVER,
     ),
-]  # fmt: skip
+]
 MaxNFE = Annotated[
     int | None,
     typer.Option(
-        "--max-nfe", help="Give a sample up after this many evaluations.", show_default="what the solver needs if it knows, else 10000",
+        "--max-nfe",
+        help="Give a sample up after this many evaluations.",
+        show_default="no limit for fixed steps, else 10000",
         rich_help_panel=_SOLVER,
     ),
-]  # fmt: skip
+]
 Pilot = Annotated[
     int | None,
     typer.Option(
-        "--pilot", metavar="K", min=1, help="Freeze the mean steps of K samples for all; recorded as --times.",
+        "--pilot",
+        metavar="K",
+        min=1,
+        help="Draw K samples, then use their mean step times for all; recorded as --times.",
         rich_help_panel="Solver adaptive-multistep",
     ),
-]  # fmt: skip
+]
 NumSamples = Annotated[
     int | None,
     typer.Option(
@@ -86,53 +96,70 @@ NumSamples = Annotated[
 Indices = Annotated[
     str | None,
     typer.Option(
-        "--indices", metavar="LIST", help="Draw these samples: 0-63,70.", rich_help_panel=_RUN
+        "--indices",
+        metavar="LIST",
+        help="Draw these samples: 0-63,70.",
+        rich_help_panel=_RUN,
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Which family of samples.", rich_help_panel=_RUN)]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed.", rich_help_panel=_RUN)]
 BatchSize = Annotated[
     str,
     typer.Option(
         "--batch-size",
         "-b",
         metavar="N|auto",
-        help="Rows per network call; halved when memory runs out.",
+        help="Samples evaluated together; halved when memory runs out.",
         rich_help_panel=_RUN,
     ),
 ]
 Device = Annotated[
     str,
     typer.Option(
-        "--device", metavar="auto|cpu|cuda|mps", help="Where to run.", rich_help_panel=_RUN
+        "--device",
+        metavar="auto|cpu|cuda|mps",
+        help="Device of the network.",
+        rich_help_panel=_RUN,
     ),
 ]
 Precision = Annotated[
     str,
     typer.Option(
-        "--precision", metavar="auto|fp32|tf32|bf16|fp16", help="Of the network; auto: bf16 where it is fast and agrees.",
+        "--precision",
+        metavar="auto|fp32|tf32|bf16|fp16",
+        help="Precision of the network; auto: bf16 where it is fast and agrees with fp32.",
         rich_help_panel=_RUN,
     ),
-]  # fmt: skip
+]
 Compile = Annotated[
     bool,
     typer.Option(
-        "--compile/--no-compile", help="Compile the network: a minute once, then each evaluation is cheaper.", rich_help_panel=_RUN
+        "--compile/--no-compile",
+        help="Compile the network: takes about a minute, then each evaluation is faster.",
+        rich_help_panel=_RUN,
     ),
-]  # fmt: skip
+]
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", metavar="DIR", help="Output folder.", show_default="runs/TIME-MODEL-SOLVER",
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Output folder.",
+        show_default="runs/TIME-MODEL-SOLVER",
         rich_help_panel=_OUTPUT,
     ),
-]  # fmt: skip
+]
 Grid = Annotated[
     str | None,
     typer.Option(
-        "--grid", metavar="ROWSxCOLS", help="Size of the grid.", show_default="near-square, 64 at most",
+        "--grid",
+        metavar="ROWSxCOLS",
+        help="Size of the grid.",
+        show_default="near-square, 64 at most",
         rich_help_panel=_OUTPUT,
     ),
-]  # fmt: skip
+]
 FormatOption = Annotated[
     Format, typer.Option("--format", help="How to store samples.", rich_help_panel=_OUTPUT)
 ]
@@ -148,7 +175,7 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with the run in the folder, if there is one.",
+        help="Continue the run in the folder, if there is one.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -164,10 +191,10 @@ Force = Annotated[
 
 
 def parse_indices(text: str) -> list[int]:
-    """ "0-3,70" -> [0, 1, 2, 3, 70], in that order.
+    """Parse --indices: "0-3,70" -> [0, 1, 2, 3, 70], in that order.
 
     Raises:
-        UsageError: Not a list of numbers and ranges, an index twice, too large, or too many of them.
+        UsageError: Not a list of numbers and ranges, an index twice or too large, or too many.
     """
     indices: list[int] = []
     for part in text.split(","):
@@ -192,7 +219,7 @@ def parse_indices(text: str) -> list[int]:
 
 
 def _index(digits: str) -> int:
-    """An index from its digits, of which there may be more than Python makes an int of."""
+    """Convert digits to an index. Python refuses to convert more than 4300 digits."""
     index = int(digits.lstrip("0")[:20] or "0")
     if index > MAX_INT:
         raise UsageError(f"--indices names {shown(digits)}, the largest index is {MAX_INT}")
@@ -200,14 +227,14 @@ def _index(digits: str) -> int:
 
 
 def parse_count(n: int) -> list[int]:
-    """The indices that --n stands for."""
+    """Parse --n: the sample indices 0 .. n - 1."""
     if not 1 <= n <= MAX_SAMPLES:
         raise UsageError(f"--n is {n}, it must lie in 1..{MAX_SAMPLES:,}")
     return list(range(n))
 
 
 def parse_batch_size(text: str) -> int | None:
-    """ "auto" -> None."""
+    """Parse --batch-size; "auto" -> None."""
     if text == "auto":
         return None
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
@@ -216,7 +243,7 @@ def parse_batch_size(text: str) -> int | None:
 
 
 def parse_grid(text: str | None) -> tuple[int, int] | None:
-    """ "2x8" -> (2, 8)."""
+    """Parse --grid: "2x8" -> (2, 8)."""
     if text is None:
         return None
     match = re.fullmatch(r"([0-9]{1,3})[xX×]([0-9]{1,3})", text)

@@ -1,4 +1,4 @@
-"""Progress of a run on stderr: a live bar on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Show the progress of a run on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIVE_EVERY_S = 0.1
 
 @contextmanager
 def reporter(num_samples: int, solver: Solver, *, quiet: bool = False) -> Iterator[Report]:
-    """Yield the function to call after every tick of the engine."""
+    """Yield the function to call after every tick of the engine. It prints nothing if `quiet`."""
     if quiet:
         yield lambda progress: None
         return
@@ -59,15 +59,16 @@ def reporter(num_samples: int, solver: Solver, *, quiet: bool = False) -> Iterat
 
 
 class Forecast:
-    """What is left of a run whose cost nobody knows in advance.
+    """Estimate the evaluations that are left of a run.
 
-    A sample's NFE is taken to be the mean of those that have finished. Before any has, it is extrapolated from how
-    far the running ones have come: after the fraction p of [T, t_eps] an adaptive solver has spent about p^0.7 of
-    its evaluations (within a factor 1.8 early on and 1.3 later, for VP and VE at eps_rel 0.02 and 0.1).
+    The NFE of a sample is estimated by the mean of the finished ones. Before one has finished, it
+    is extrapolated from the running ones: after the fraction p of [T, t_eps] an adaptive solver has
+    used about p^0.7 of its evaluations (within a factor 1.8 early on and 1.3 later, for VP and VE
+    at eps_rel 0.02 and 0.1).
 
     Args:
-        num_samples: Samples wanted.
-        expected_nfe: Evaluations a sample takes, if the solver knows.
+        num_samples: Samples of the run.
+        expected_nfe: Evaluations of a sample; None if they are not fixed in advance.
     """
 
     def __init__(self, num_samples: int, expected_nfe: int | None) -> None:
@@ -78,14 +79,14 @@ class Forecast:
         self._remaining = 0.0
 
     def update(self, progress: Progress) -> Forecast:
-        """Take in the state after a tick."""
+        """Update the estimate after a tick."""
         self._history.append((monotonic(), progress.rows_evaluated))
         while len(self._history) > 2 and self._history[-1][0] - self._history[0][0] > 20:
             self._history.popleft()
 
         total = self._nfe_of_a_sample(progress)
         waiting = self._num_samples - progress.finished - len(progress.running_nfe)
-        # A sample that outlives the mean still has something ahead of it.
+        # A sample with more evaluations than the mean still needs some.
         running = sum(max(total - nfe, 0.02 * total) for nfe in progress.running_nfe)
         self._remaining = waiting * total + running
         spent = progress.nfe_finished + sum(progress.running_nfe)
@@ -127,13 +128,13 @@ class Forecast:
         return " · ".join(parts)
 
     def line(self, progress: Progress) -> str:
-        """Everything, as one plain line."""
+        """Count, details and remaining time as one plain line."""
         count = f"{progress.finished}/{self._num_samples} samples"
         return f"{count} · {self.details(progress)} · {self.left()}"
 
 
 class _LiveBar(RichProgress):
-    """A bar, and a line of details under it."""
+    """A progress bar with a line of details below."""
 
     def __init__(self, target: Console) -> None:
         self.details = ""
@@ -152,7 +153,7 @@ class _LiveBar(RichProgress):
 
 
 def _throttle(seconds: float, show: Report) -> Report:
-    """Call `show` at most once in so many seconds, not at once."""
+    """A function that calls `show` at most once every `seconds`, first after `seconds`."""
     last = monotonic()
 
     def report(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""`ggf sample`"""
+"""`ggf sample`: draw samples into a folder."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def sample(
 ) -> None:
     """Draw samples: images, a grid of them, and a JSON log of the run.
 
-    Sample i of a seed is the same sample for any batch size, order or subset. A run that was interrupted or killed goes on with --resume.
+    Sample i of a seed is the same for any batch size, order or subset. A run that was interrupted
+    or killed continues with --resume.
 
     ggf sample --n 64 --eps-rel 0.05
 
@@ -63,9 +64,9 @@ def sample(
     # Checks that need neither torch nor a network call come first.
     job = find_job()
     if job and job.restarts:
-        # torchrun restarts the job with the words of its first start.
+        # torchrun restarts the job with the command of its first start.
         resume, force = True, False
-    _check_words(n, indices, out, resume=resume, force=force, job=job)
+    _check_combination(n, indices, out, resume=resume, force=force, job=job)
     wanted = options.parse_count(16 if n is None else n)
     if indices is not None:
         wanted = options.parse_indices(indices)
@@ -73,7 +74,7 @@ def sample(
     grid_size = options.parse_grid(grid)
     find_model(model)
     started_at, clock = datetime.now().astimezone(), perf_counter()
-    # An import that is cut short leaves modules broken.
+    # An interrupted import leaves modules broken.
     with graceful_interrupt() as interrupted:
         from ggf_cli.cli.model import prepare
         from ggf_cli.cli.observer import ConsoleObserver
@@ -133,11 +134,11 @@ def sample(
     if result.interrupted:
         there = f"{len(result.log['samples'])} of {len(wanted)} samples are in {result.folder}"
         resumed = "--resume" if out else f"--out {shlex.quote(str(result.folder))} --resume"
-        console.note(f"interrupted: {there}; the same command with {resumed} goes on")
+        console.note(f"interrupted: {there}; the same command with {resumed} continues")
         raise typer.Exit(130)
 
 
-def _check_words(
+def _check_combination(
     n: int | None,
     indices: str | None,
     out: Path | None,
@@ -150,9 +151,7 @@ def _check_words(
     if n is not None and indices is not None:
         raise UsageError("--n and --indices exclude each other")
     if job and out is None:
-        raise UsageError(
-            "under torchrun the folder of the run must have a name", hint="give it with --out"
-        )
+        raise UsageError("under torchrun the run needs an output folder", hint="give it with --out")
     if resume and force:
         raise UsageError("--resume and --force exclude each other")
     if resume and out is None:
@@ -160,7 +159,7 @@ def _check_words(
 
 
 def _decided_batch_size(resumed: Path | None, job: Job | None) -> int | None:
-    """The batch size of the run that is resumed, or of rank 0, where --batch-size is auto."""
+    """The batch size of --batch-size auto: that of rank 0, or of the run that is resumed."""
     from ggf_cli.runs.history import batch_size_of
 
     if job and not job.is_rank_0:
@@ -179,13 +178,13 @@ def _with_pilot(
     *,
     quiet: bool,
 ) -> Solver:
-    """The solver with the mean steps of a pilot of so many samples."""
+    """The solver with the mean step times of a pilot of `pilot` samples."""
     from ggf_cli.pilot import FIRST, freeze_schedule, pilot_indices
 
     if set(pilot_indices(pilot)).intersection(wanted):
         raise UsageError(
             f"--indices names samples of the pilot: it draws {pilot} from index 2^62 on",
-            hint=f"leave out {FIRST} and those after it",
+            hint=f"leave out the indices from {FIRST} on",
         )
     with console.busy(f"drawing a pilot of {pilot} samples", quiet=quiet):
         result: Solver = freeze_schedule(network, solver, pilot, seed=seed, batch_size=batch_size)
@@ -193,15 +192,16 @@ def _with_pilot(
 
 
 def _new_folder(name: str) -> Path:
-    """A folder in runs/ that no other run has."""
+    """Create a new folder in runs/."""
     for number in itertools.count(1):
         path = Path("runs") / (name if number == 1 else f"{name}-{number}")
         try:
             path.mkdir(parents=True)
         except FileExistsError:
             continue
+        # The error is reported where the folder is opened.
         except OSError:
-            pass  # told where the folder is opened
+            pass
         return path
     raise AssertionError
 
@@ -217,12 +217,13 @@ def _print(result: RunResult, *, json: bool, quiet: bool) -> None:
 
 
 def _summarise(result: RunResult) -> None:
-    """A few lines for people; the last one is the grid, or the folder if there is none."""
+    """Print a summary; the last line is the path of the grid, or of the folder without a grid."""
     log, folder = result.log, result.folder
     nfe, timing, steps = log["nfe"], log["timing"], log["steps"]
     done = sum(sample["status"] == "done" for sample in log["samples"])
+    samples = "sample" if done == 1 else "samples"
     console.result(
-        f"{done} sample{'s' * (done != 1)} of {log['model']['name']} by {log['solver']['name']}, seed {log['seed']}"
+        f"{done} {samples} of {log['model']['name']} by {log['solver']['name']}, seed {log['seed']}"
     )
     if nfe["mean"] is not None:
         line = f"NFE {nfe['mean']:.1f} a sample ({nfe['min']}–{nfe['max']})"
@@ -230,9 +231,9 @@ def _summarise(result: RunResult) -> None:
             attempts = steps["accepted"] + steps["rejected"]
             line += f", {steps['rejected']} of {attempts} attempts rejected"
         console.result(line)
+    rate = console.per_second(timing["evaluations_per_s"])
     console.result(
-        f"{timing['sample_s']:.1f} s, {console.per_second(timing['evaluations_per_s'])} evaluations/s,"
-        f" {log['utilisation']:.1%} of them needed"
+        f"{timing['sample_s']:.1f} s, {rate} evaluations/s, {log['utilisation']:.1%} of them needed"
     )
     drawn = any(file["path"] == "grid.png" for file in log["files"])
     console.result(str(folder / "grid.png" if drawn else folder))

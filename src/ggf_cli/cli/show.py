@@ -1,7 +1,7 @@
-"""`ggf show`: what a run or a comparison was, whether its files are still what they were, and the same run again.
+"""`ggf show`: show a run or a comparison, check its files, or repeat the run.
 
-Exit codes: 2 where what the user named is no run (nothing there, not readable, another program's file); 5 where it
-is one and has suffered (a `run.json` that is cut or edited out of shape, a file that is missing or altered).
+Exit codes: 2 if the path is not a run (missing, not readable, a file of another program); 5 if it
+is a damaged one (a `run.json` that is cut or invalid, a file that is missing or altered).
 """
 
 from __future__ import annotations
@@ -30,25 +30,48 @@ from ggf_cli.files import NotAFile, sha256
 from ggf_cli.runs.histogram import histogram
 from ggf_cli.runs.layout import RUN_LOG
 from ggf_cli.runs.load import Record, find_record
-from ggf_cli.runs.summary import run_facts, version_facts
+from ggf_cli.runs.summary import run_summary, version_summary
 from ggf_cli.text import plain, shortened
 
-# Bytes; no file of a run or a comparison is larger, see MAX_NUMBERS and SHARD_BYTES
+# Bytes. No file of a run or a comparison is larger, see SHARD_BYTES and MAX_IMAGE.
 MAX_FILE = 2**31
 _ASCII = str.maketrans({"×": "x", "–": "-", "·": ","})
 
 
+_Run = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        readable=False,
+        help="Folder of a run or comparison, its JSON, or an image of a run.",
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Check = Annotated[
+    bool, typer.Option("--check", help="Print which files of the run are missing or altered.")
+]
+_Repeat = Annotated[bool, typer.Option("--repeat", help="Draw the run again, into a new folder.")]
+_Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Output folder of --repeat.",
+        show_default="runs/NAME-again",
+    ),
+]
+
+
 def show(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="Folder of a run or comparison, its JSON, or an image of a run.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Tell which files of the run are missing or altered.")] = False,
-    repeat: Annotated[bool, typer.Option("--repeat", help="Run it again, into a new folder.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Output folder of --repeat.", show_default="runs/NAME-again")] = None,
-) -> None:  # fmt: skip
-    """Show what a run was; check its files; run it again.
-
-    A comparison is shown as ggf compare showed it.
+    run: _Run,
+    json: _Json = False,
+    check: _Check = False,
+    repeat: _Repeat = False,
+    out: _Out = None,
+) -> None:
+    """Show a run or a comparison, check its files, or repeat the run.
 
     ggf show runs/em
 
@@ -69,11 +92,11 @@ def show(
     if check:
         if record.log is None:
             raise UsageError(
-                f"no {RUN_LOG} says what {record.path} must be",
+                f"no {RUN_LOG} has the sha256 of {record.path}",
                 hint="--check needs the run's folder",
             )
         folder = record.path.parent
-        again = f"ggf show {shlex.quote(str(folder))} --repeat draws them again, elsewhere"
+        again = f"ggf show {shlex.quote(str(folder))} --repeat draws them into a new folder"
         _check(folder, record.log["files"], again, as_json=json)
     elif repeat:
         _repeat(context, record, out, as_json=json)
@@ -81,14 +104,14 @@ def show(
         alone = {"command": record.command, "versions": record.versions}
         console.result_json(record.log or alone)
     else:
-        _tell(record)
+        _print(record)
 
 
-# --- checking and repeating ------------------------------------------------------------------------------
+# --- check and repeat ---------------------------------------------------------------------------
 
 
 def _check(folder: Path, files: Sequence[Mapping[str, str]], hint: str, *, as_json: bool) -> None:
-    """Whether a folder's files are those that its log lists."""
+    """Check that the files of a folder are those that its log lists."""
     states = {file["path"]: _state(folder, file) for file in files}
     wrong = {name: state for name, state in states.items() if state != "intact"}
     if as_json:
@@ -99,7 +122,7 @@ def _check(folder: Path, files: Sequence[Mapping[str, str]], hint: str, *, as_js
         console.result(f"{len(states) - len(wrong)} of {len(states)} files intact")
     if wrong:
         raise OutputError(
-            f"{len(wrong)} of the {len(states)} files of {folder} are not what was written",
+            f"{len(wrong)} of the {len(states)} files of {folder} are missing or altered",
             hint=hint,
         )
 
@@ -107,8 +130,9 @@ def _check(folder: Path, files: Sequence[Mapping[str, str]], hint: str, *, as_js
 def _state(folder: Path, file: Mapping[str, str]) -> str:
     path = folder / file["path"]
     try:
+        # An untrusted log may list any path, of any size.
         if not path.resolve().is_relative_to(folder.resolve()):
-            return "outside"  # a log from strangers may list anything, and of any size
+            return "outside"
         found = sha256(path, MAX_FILE)
     except FileNotFoundError:
         return "missing"
@@ -116,16 +140,18 @@ def _state(folder: Path, file: Mapping[str, str]) -> str:
         return "altered"
     except OSError as error:
         return "altered" if error.errno == errno.EFBIG else "unreadable"
-    except (ValueError, RuntimeError):  # a null character; a link to itself
+    # A null character; a link to itself.
+    except (ValueError, RuntimeError):
         return "unreadable"
     return "intact" if found == file["sha256"] else "altered"
 
 
 def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json: bool) -> None:
-    """Run the command in this process: parsed, never given to a shell, and only if it is `ggf sample`."""
+    """Run the command of a run in this process, without a shell, if it is `ggf sample`."""
     try:
         words = shlex.split(record.command)
-    except ValueError:  # a quotation that does not end
+    # An unclosed quotation.
+    except ValueError:
         words = []
     if words[:2] != ["ggf", "sample"]:
         raise UsageError(
@@ -137,7 +163,8 @@ def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json
     folder = out or next(
         f for f in (Path("runs") / name for name in names) if not os.path.lexists(f)
     )
-    with suppress(OSError):  # not there yet, or told where it is opened
+    # It does not exist yet, or the error is reported where it is opened.
+    with suppress(OSError):
         if any(folder.iterdir()):
             raise OutputError(f"the folder {folder} is not empty", hint="give another with --out")
     for name, then in record.versions.items():
@@ -147,16 +174,16 @@ def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json
     root: Any = context.find_root().command
     sample = root.commands["sample"]
     with sample.make_context("sample", words[2:], parent=context.parent) as inner:
-        # a command from strangers may ask for any --out, for --force and --resume
+        # An untrusted command may have any --out, --force and --resume.
         inner.params.update(out=folder, force=False, resume=False, quiet=False, json=as_json)
         sample.invoke(inner)
     again = find_record(folder).log
     if record.log and again:
         made = {(file["path"], file["sha256"]) for file in again["files"]}
         same = sum((file["path"], file["sha256"]) in made for file in record.log["files"])
-        console.note(f"{same} of the {len(record.log['files'])} files of the run came out the same")
+        console.note(f"{same} of the {len(record.log['files'])} files are identical to the run's")
         if again["model"]["sha256"] != record.log["model"]["sha256"]:
-            console.note("the weights of the model are not those of the run")
+            console.note("the weights of the model differ from those of the run")
 
 
 def _installed(name: str) -> str:
@@ -187,7 +214,7 @@ def _files_of_runs(folder: Path, comparison: Mapping[str, Any]) -> Iterator[dict
     for name in (name for cell in comparison["cells"] for name in cell["runs"]):
         run = folder / name
         try:
-            # A document from strangers may list anything.
+            # An untrusted document may list any path.
             inside = run.resolve().is_relative_to(folder.resolve()) and run.is_dir()
             log = find_record(run).log if inside else None
         except (GGFError, OSError, ValueError, RuntimeError):
@@ -199,16 +226,17 @@ def _files_of_runs(folder: Path, comparison: Mapping[str, Any]) -> Iterator[dict
             yield {"path": f"{name}/{file['path']}", "sha256": file["sha256"]}
 
 
-# --- telling ---------------------------------------------------------------------------------------------
+# --- print --------------------------------------------------------------------------------------
 
 
-def _tell(record: Record) -> None:
+def _print(record: Record) -> None:
+    """Print the summary of a run, a histogram of its NFE, and its command."""
     log, encoding = record.log, getattr(sys.stdout, "encoding", None) or "utf-8"
     ascii_only = "█▏" not in "█▏".encode(encoding, "replace").decode(encoding)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    facts = run_facts(log, record.image) if log else version_facts(record.versions)
+    facts = run_summary(log, record.image) if log else version_summary(record.versions)
     for key, text in [("file", str(record.path)), *facts]:
         table.add_row(key, Text(plain(text).translate(_ASCII if ascii_only else {})))
     console.show(table)

@@ -1,4 +1,4 @@
-"""The flags of the solver options, made from the catalog.
+"""Generate the flags of the solver options from the catalog.
 
 An option of several solvers is one flag; each solver has its own default. The help groups options
 by the solvers that have them.

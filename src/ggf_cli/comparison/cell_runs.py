@@ -67,7 +67,7 @@ def plan_cell_run(
 
 
 def find_cell_run(plan: RunPlan, path: Path) -> CellRun:
-    """Find the run of a repeat in its folder. It is replaced if its settings or files are others."""
+    """Find the run of a repeat in its folder. It is replaced if its settings or files differ."""
     try:
         earlier = find_earlier_run(path, plan.settings)
         if earlier is None:

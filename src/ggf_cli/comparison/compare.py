@@ -58,15 +58,15 @@ def compare(
     """Compare solvers on the same samples into a folder: report, figures and `compare.json`.
 
     Sample i starts from the same prior noise in every cell. Each repeat of a cell is a run of its
-    own, in `cells` in the folder. An interrupted comparison continues if it is called again with the
-    same arguments.
+    own, in `cells` in the folder. An interrupted comparison continues if it is called again with
+    the same arguments.
 
     Args:
         model: A `ScoreModel`, from `load_model` or of your own.
         solvers: Solvers with options, "adaptive:norm=linf"; none: a default set.
         out: The folder of the comparison, created if it does not exist.
         eps_rel: Tolerances of adaptive stochastic solvers.
-        nfe: Budgets of fixed-step solvers; "match": the NFE of each tolerance; "default": their own.
+        nfe: NFE of fixed-step solvers; "match": that of each tolerance; "default": their own.
         preset: A table of the paper, in place of solvers and settings.
         n: Samples of a repeat; None: as many as the time budget allows.
         budget_s: Time budget in seconds, if `n` is None.

@@ -1,8 +1,8 @@
 """The document of a comparison as types: `compare.json`.
 
 The types are the one definition: reading checks against them, and the JSON schema in
-`ggf_cli/schemas` is generated from them (`python -m ggf_cli.comparison.documents`). A reader ignores
-keys that it does not have, since a later version may write more.
+`ggf_cli/schemas` is generated from them (`python -m ggf_cli.comparison.documents`). A reader
+ignores keys that it does not have, since a later version may write more.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Repeat by repeat, the run of every cell is drawn and evaluated, and `compare.json` is written anew.
 So an interrupted comparison has all its cells, with fewer repeats, and the same plan continues it
-sample by sample. A cell that fails has its error in the document; the others go on.
+sample by sample. A cell that fails has its error in the document; the other cells are drawn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast this machine evaluates the model, and how many evaluations each setting takes: a few seconds that a budget is planned by."""
+"""Measure the evaluations per second and the NFE of each cell, to plan a time budget."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from ggf_cli.solvers import make_solver
 SAMPLES = 8
 STEPS = 8
 SECONDS = 2.0
-UNKNOWN = 250.0  # where nothing could be measured: what the paper's solver takes, give or take
+# The assumed NFE where none could be measured: about that of the paper's solver.
+UNKNOWN = 250.0
 
 
 def measure_rate(model: ScoreModel, batch_size: int) -> float:
-    """Network evaluations a second in full batches."""
+    """Measure network evaluations per second in full batches."""
     solver = make_solver("em", {"steps": STEPS})
     warm_up = Engine(model, solver, batch_size=batch_size)
     list(warm_up.run(range(batch_size)))
-    batch_size = warm_up.batch_size  # what memory lets through
+    # The batch size that fits into memory.
+    batch_size = warm_up.batch_size
     start, rows = perf_counter(), 0
     while perf_counter() - start < SECONDS:
         engine = Engine(model, solver, batch_size=batch_size)
@@ -38,9 +40,10 @@ def expected_nfe(
     seed: int = 0,
     batch_size: int = SAMPLES,
 ) -> dict[str, float]:
-    """Evaluations a sample of each cell, by id. Without a model, adaptive ones are guessed."""
+    """The expected NFE of each cell, by id. Without a model, adaptive solvers have `UNKNOWN`."""
     result: dict[str, float] = {}
-    for cell in cells:  # those that are matched come later
+    # Cells that match the NFE of another cell come after it.
+    for cell in cells:
         if cell.matches is not None:
             result[cell.id] = result.get(cell.matches, UNKNOWN)
             continue
@@ -51,7 +54,8 @@ def expected_nfe(
             engine = Engine(model, solver, seed=seed, batch_size=batch_size)
             try:
                 counts = [sample.nfe for sample in engine.run(range(SAMPLES))]
-            except (GGFError, RuntimeError):  # its row will say so
+            # The cell will fail in the same way, and its row of the table has the error.
+            except (GGFError, RuntimeError):
                 continue
             result[cell.id] = sum(counts) / len(counts)
     return result

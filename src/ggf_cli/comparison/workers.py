@@ -45,7 +45,7 @@ class WorkerGroup:
     ) -> None:
         if isinstance(error, JobError):
             return
-        last = self._job.within(_order(next(self._orders)))
+        last = self._job.scoped(_order(next(self._orders)))
         if error is None:
             last.end_workers(0)
         else:
@@ -56,7 +56,7 @@ class WorkerGroup:
         """Order all workers to draw their share of a run; the job of that run."""
         number = next(self._orders)
         settings = plan.settings
-        self._job.within(_order(number)).broadcast(
+        self._job.scoped(_order(number)).broadcast(
             {
                 "run": str(path.relative_to(self._folder)),
                 "solver": settings["solver"],
@@ -67,7 +67,7 @@ class WorkerGroup:
                 "arrays": settings["arrays"],
             }
         )
-        return self._job.within(_run(number))
+        return self._job.scoped(_run(number))
 
 
 def work_on_comparison(job: Job, model: ScoreModel, folder: Path, stop: Callable[[], bool]) -> int:
@@ -80,16 +80,16 @@ def work_on_comparison(job: Job, model: ScoreModel, folder: Path, stop: Callable
         stop: Called at every engine tick; True interrupts.
 
     Raises:
-        OutputError: The settings or the folder are not those of rank 0, or a file cannot be written.
+        OutputError: The settings or the folder differ from rank 0, or a file cannot be written.
     """
     for number in count():
         try:
-            order = job.within(_order(number)).receive(stop)
+            order = job.scoped(_order(number)).receive(stop)
         except KeyboardInterrupt:
             break
         if "exit" in order:
             return int(order["exit"])
-        run = job.within(_run(number))
+        run = job.scoped(_run(number))
         try:
             if work_on(_plan(order, model), folder / order["run"], run, stop):
                 break

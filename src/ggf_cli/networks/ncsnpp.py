@@ -137,9 +137,15 @@ class NCSNpp(nn.Module):
             groups_in: int | None = None,
         ) -> ResBlock:
             return ResBlock(
-                inputs, outputs, time, None, c.norm_eps,
-                groups_in=groups_in, resample=resample, scale=scale,
-            )  # fmt: skip
+                inputs,
+                outputs,
+                time,
+                None,
+                c.norm_eps,
+                groups_in=groups_in,
+                resample=resample,
+                scale=scale,
+            )
 
         def attention(width: int, wanted: bool, groups: int | None = None) -> nn.Module:
             if not wanted:

@@ -1,4 +1,4 @@
-"""Work that sampling need not wait for: done in order, on a thread of its own, with so much of it waiting at most."""
+"""Call a function on a background thread, in order, with a bounded queue."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 
 class Background:
-    """Calls a function on another thread, in the order in which it is asked to. Used by one thread.
+    """A thread that calls a function once for each `put`, in order. Used by one other thread.
 
-    After an error it does nothing more; what waits then is dropped. The error comes out of the next call of a method here, once.
+    After an error no further call is made, and queued calls are dropped. The next method call
+    raises the error, once.
 
     Args:
         work: The function.
-        room: How many calls may wait; who asks for more waits too.
+        room: The size of the queue; `put` blocks while it is full.
     """
 
     def __init__(self, work: Callable[..., None], room: int) -> None:
@@ -28,18 +29,18 @@ class Background:
         self._thread.start()
 
     def put(self, *arguments: Any) -> None:
-        """Have the function called with these, soon."""
+        """Queue a call of the function with these arguments."""
         self.check()
         self._queue.put(arguments)
 
     def check(self) -> None:
-        """Raise what has gone wrong since the last time."""
+        """Raise the error of the function, if there is one that has not been raised."""
         error, self._error = self._error, None
         if error is not None:
             raise error
 
     def close(self) -> None:
-        """Wait until everything is done."""
+        """Wait until all queued calls are done, and end the thread."""
         self._queue.put(None)
         self._thread.join()
         self.check()
@@ -49,18 +50,19 @@ class Background:
             if not self._failed:
                 try:
                     self._work(*arguments)
-                except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+                # `check` raises it in the other thread.
+                except Exception as error:  # noqa: BLE001
                     self._error, self._failed = error, True
 
 
 @contextmanager
 def background(work: Callable[..., None], room: int) -> Iterator[Background]:
-    """A `Background` that is closed at the end, whatever that is; an error of the block itself goes before one of the work."""
+    """A `Background`, closed at the end. An error of the block precedes one of the function."""
     queue = Background(work, room)
     try:
         yield queue
     except BaseException:
-        with suppress(Exception):  # the first error is the one to tell
+        with suppress(Exception):
             queue.close()
         raise
     queue.close()

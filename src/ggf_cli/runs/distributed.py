@@ -1,9 +1,10 @@
-"""One run by several processes, started by torchrun: who draws which sample, and how they hear of each other.
+"""Distribute a run over the workers of a torchrun job.
 
-The processes share nothing but the folder of the run and torchrun's own key-value store, the c10d store of the job's rendezvous.
-Samples are handed out by a counter in that store: a process that is faster, or whose samples need fewer evaluations,
-draws more of them. No process group is made and no tensor is sent. After the death of a process torchrun starts all of them
-again; what they had finished is in the folder.
+The workers share the folder of the run and the key-value store of torchrun's rendezvous (a c10d
+store), nothing else. A counter in the store distributes the samples: a worker that is faster, or
+whose samples need fewer evaluations, draws more of them. There is no process group, and no tensor
+is sent. If a worker dies, torchrun starts all of them again; the samples they had finished are in
+the folder.
 
 Reference for the sizes of the portions: Polychronopoulos and Kuck 1987, "Guided self-scheduling".
 """
@@ -20,30 +21,36 @@ from datetime import timedelta
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from ggf_cli.errors import JobError
+from ggf_cli.errors import JobError, first_line
 
 if TYPE_CHECKING:
     from ggf_cli.engine import Engine, FinishedSample, Progress
 
-LARGEST_PORTION = 16  # samples
-PORTIONS = 8  # a process, of what is left
-ALL = 2**40  # more than there are samples
-ASK_EVERY_S = 0.1
-PATIENCE_S = 10.0  # until the others have heard that it is over
-ASKS_PER_S = 1000  # of all processes that wait for a decision
+# The most samples that a worker claims at once.
+LARGEST_PORTION = 16
+# A worker claims 1 / PORTIONS of its share of the samples that are left.
+PORTIONS = 8
+# Larger than any number of samples.
+ALL = 2**40
+POLL_EVERY_S = 0.1
+# Requests per second of all workers that wait for a decision.
+POLLS_PER_S = 1000
+# How long rank 0 waits until all workers have received an exit code.
+EXIT_TIMEOUT_S = 10.0
 PUBLISH_EVERY_S = 0.5
-PUBLISH_RANKS_PER_S = 200  # so that rank 0 never reads more progress than this
+# The most progress reports that rank 0 reads per second.
+PUBLISH_RANKS_PER_S = 200
 
 
 @dataclass(kw_only=True)
 class Job:
-    """This process among those of its job.
+    """A torchrun job, seen from one of its workers.
 
     Attributes:
-        rank: 0 .. world - 1; rank 0 leads.
-        world: Number of processes.
-        local_rank: Which process of its machine.
-        restarts: How often torchrun has started the job again.
+        rank: The rank of this worker, 0 .. world - 1. Rank 0 decides for all.
+        world: Number of workers.
+        local_rank: The rank of this worker on its machine.
+        restarts: The number of times that torchrun has restarted the job.
     """
 
     rank: int
@@ -56,11 +63,11 @@ class Job:
 
     @property
     def is_rank_0(self) -> bool:
-        """Whether this is rank 0, which decides, shows progress, and writes `run.json` and the grid."""
+        """Whether this is rank 0, which shows progress and writes `run.json` and the grid."""
         return self.rank == 0
 
     def device(self, name: str) -> str:
-        """The device of this process where the user asked for `name`: of several GPUs, the one of its local rank."""
+        """The device of this worker for a requested device: one GPU for each local rank."""
         if name in ("auto", "cuda"):
             import torch
 
@@ -68,8 +75,8 @@ class Job:
                 return f"cuda:{self.local_rank}"
         return name
 
-    def within(self, name: str) -> Job:
-        """The same processes, with decisions, samples and progress apart from those of other names."""
+    def scoped(self, name: str) -> Job:
+        """The same workers, with decisions, samples and progress under a name of their own."""
         with self._connected() as store:
             from torch import distributed
 
@@ -78,7 +85,7 @@ class Job:
             inner._store = dist.PrefixStore(name, store)
             return inner
 
-    # --- deciding ----------------------------------------------------------------------------------------------
+    # --- decisions ----------------------------------------------------------------------------
 
     def broadcast(self, decision: Mapping[str, Any]) -> None:
         """Send a decision of rank 0 to all workers."""
@@ -86,14 +93,14 @@ class Job:
             store.set("decision", _packed(decision))
 
     def end_workers(self, code: int) -> None:
-        """Send an exit code to all workers, and wait until they have received it: rank 0 may host the store."""
+        """Send an exit code and wait until all workers have it: rank 0 may host the store."""
         self.broadcast({"exit": code})
         self.done()
-        end = monotonic() + PATIENCE_S
+        end = monotonic() + EXIT_TIMEOUT_S
         self.wait_for_all(lambda: monotonic() < end)
 
     def receive(self, stop: Callable[[], bool] | None = None) -> dict[str, Any]:
-        """Wait for a decision of rank 0; torchrun ends workers that wait for a process that died.
+        """Wait for a decision of rank 0. If rank 0 dies, torchrun ends the waiting workers.
 
         Raises:
             KeyboardInterrupt: `stop`, called meanwhile, returned True.
@@ -102,28 +109,28 @@ class Job:
             while not store.check(["decision"]):
                 if stop is not None and stop():
                     raise KeyboardInterrupt
-                sleep(max(ASK_EVERY_S, self.world / ASKS_PER_S))
+                sleep(max(POLL_EVERY_S, self.world / POLLS_PER_S))
             decision = _unpacked(store.get("decision"))
         if "exit" in decision:
             self.done()
         return decision
 
-    # --- drawing -----------------------------------------------------------------------------------------------
+    # --- samples ------------------------------------------------------------------------------
 
-    def share(
+    def draw(
         self, engine: Engine, left: Sequence[int], on_tick: Callable[[Progress], None]
     ) -> Iterator[FinishedSample]:
-        """Draw the samples of `left` that fall to this process, yield each as it finishes, and let rank 0 know how far it is."""
+        """Claim samples of `left`, draw them, yield each as it finishes; publish the progress."""
 
         def tick(progress: Progress) -> None:
             self.publish(progress)
             on_tick(progress)
 
-        yield from engine.run(self.draw_from(left), tick, at_once=self.at_once(len(left)))
+        yield from engine.run(self.claim(left), tick, at_once=self.at_once(len(left)))
         self.publish(engine.progress, now=True)
 
-    def draw_from(self, left: Sequence[int]) -> Iterator[int]:
-        """The samples of `left` that fall to this process, a portion at a time, smaller towards the end."""
+    def claim(self, left: Sequence[int]) -> Iterator[int]:
+        """Claim samples of `left` for this worker, in portions that get smaller towards the end."""
         begin = 0
         while begin < len(left):
             portion = max(1, min(LARGEST_PORTION, (len(left) - begin) // (PORTIONS * self.world)))
@@ -133,14 +140,14 @@ class Job:
             yield from left[begin:end]
 
     def at_once(self, left: int) -> int:
-        """How many samples a process may draw at a time so that there are some for all; even, see `engine.EVEN`."""
+        """The largest batch of a worker that leaves samples for all; even, see `engine.EVEN`."""
         share = -(-left // self.world)
         return max(1, share + share % 2)
 
-    # --- progress ----------------------------------------------------------------------------------------------
+    # --- progress -----------------------------------------------------------------------------
 
     def publish(self, progress: Progress, *, now: bool = False) -> None:
-        """Let rank 0 know how far this process is, now and then."""
+        """Publish the progress of this worker, at most every `PUBLISH_EVERY_S` unless `now`."""
         every = max(PUBLISH_EVERY_S, self.world / PUBLISH_RANKS_PER_S)
         if not now and monotonic() - self._published < every:
             return
@@ -156,38 +163,36 @@ class Job:
                 self._others = [_progress(value) for value in store.multi_get(keys)]
 
     def total(self, own: Progress) -> Progress:
-        """The progress of all processes, as far as rank 0 has heard."""
+        """The progress of all workers, as last published."""
         return _sum([own, *self._others])
 
-    # --- failing -----------------------------------------------------------------------------------------------
+    # --- end ----------------------------------------------------------------------------------
 
-    def fail(self, why: str) -> None:
-        """This process cannot go on, and what the others would draw now is of no use."""
+    def fail(self, reason: str) -> None:
+        """Publish that this worker cannot continue. No worker claims further samples."""
         with self._connected() as store:
-            store.set("failure", why)
+            store.set("failure", reason)
             store.add("drawn", ALL)
 
     def failure(self) -> str | None:
-        """Why a process could not go on, if one could not."""
+        """The reason why a worker could not continue; None if all could."""
         with self._connected() as store:
             return store.get("failure").decode() if store.check(["failure"]) else None
 
-    # --- ending ------------------------------------------------------------------------------------------------
-
     def done(self) -> None:
-        """This process has written everything it will."""
+        """Publish that this worker has written all its files."""
         with self._connected() as store:
             store.add("done", 1)
 
-    def wait_for_all(self, idle: Callable[[], bool]) -> bool:
-        """Wait until all processes are done; False if `idle`, which is asked meanwhile, says to stop waiting."""
+    def wait_for_all(self, keep_waiting: Callable[[], bool]) -> bool:
+        """Wait until all workers are done; False if `keep_waiting` returned False before."""
         while True:
             with self._connected() as store:
                 if store.add("done", 0) >= self.world:
                     return True
-            if not idle():
+            if not keep_waiting():
                 return False
-            sleep(ASK_EVERY_S)
+            sleep(POLL_EVERY_S)
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -200,15 +205,16 @@ class Job:
                 store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(minutes=10)))
                 self._store = dist.PrefixStore(f"ggf/{self.restarts}", store)
             yield self._store
-        except (RuntimeError, ConnectionError) as error:  # DistError is a RuntimeError
+        # torch's DistError is a RuntimeError.
+        except (RuntimeError, ConnectionError) as error:
             raise JobError(
-                f"lost touch with the other processes of the job: {str(error).splitlines()[0]}",
-                hint="what is finished is kept; the same command with --resume goes on",
+                f"lost the connection to the other workers of the job: {first_line(error)}",
+                hint="finished samples are kept; the same command with --resume continues",
             ) from error
 
 
 def find_job() -> Job | None:
-    """This process's place in its job, if torchrun has started it. Imports no torch."""
+    """The job of this process; None if torchrun has not started it. Does not import torch."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
     if "TORCHELASTIC_RUN_ID" not in os.environ or any(name not in os.environ for name in names):
         return None
@@ -217,7 +223,7 @@ def find_job() -> Job | None:
 
 
 def _packed(document: Mapping[str, Any]) -> Any:
-    """As the store takes it; it may be long."""
+    """A JSON document, compressed for the store."""
     return zlib.compress(json.dumps(document).encode(), 1)
 
 
@@ -229,13 +235,13 @@ def _unpacked(value: bytes) -> dict[str, Any]:
 def _progress(value: bytes) -> Progress:
     from ggf_cli.engine import Progress
 
-    told = _unpacked(value)
-    fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+    document = _unpacked(value)
+    fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
     return Progress(**fields)
 
 
 def _sum(parts: Sequence[Progress]) -> Progress:
-    """Counts added, lists of running samples one after the other."""
+    """The sum of all counts; lists of running samples are concatenated."""
     from ggf_cli.engine import Progress
 
     documents = [asdict(part) for part in parts]

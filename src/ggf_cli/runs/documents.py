@@ -201,7 +201,7 @@ class RunLog(RunSettings, kw_only=True):
     files: list[FileLog]
 
 
-# --- journal ------------------------------------------------------------------------------------
+# --- journal --------------------------------------------------------------------------------
 
 JournalCount = Annotated[int, Meta(ge=0, le=2**53)]
 Spending = tuple[JournalCount, JournalCount, Annotated[float, Meta(ge=0, le=2**53)]]
@@ -257,7 +257,7 @@ JOURNAL_LINES: dict[str, type[Struct]] = {
 }
 
 
-# --- reading, checking and schemas -----------------------------------------------------------------------
+# --- reading, checking and schemas --------------------------------------------------------------
 
 
 def decode_json(content: bytes, *, finite: bool = True) -> Any:
@@ -292,7 +292,7 @@ def violation(document: Any, kind: type[Struct]) -> str | None:
     """Why a JSON document is not of a type, with the path of the value; None if it is."""
     try:
         msgspec.convert(document, kind)
-    # UnicodeEncodeError: an unpaired surrogate where a pattern or a choice is checked
+    # UnicodeEncodeError: an unpaired surrogate where a pattern or a choice is checked.
     except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
         return re.sub(r"'(.{60})[^']+'", r"'\1…'", str(error)) or "too deeply nested"
     return None

@@ -200,7 +200,7 @@ def _draw(
         if stop() and progress.running:
             raise KeyboardInterrupt
 
-    samples = job.share(engine, left, on_tick) if job else engine.run(left, on_tick)
+    samples = job.draw(engine, left, on_tick) if job else engine.run(left, on_tick)
     try:
         with background(writer.add, writer.room) as queue, suppress(KeyboardInterrupt):
             for finished in samples:
@@ -289,7 +289,7 @@ def _note_resumed(
     observer.note(f"resuming: {kept} of {wanted} samples are finished and kept")
     if lost := len(earlier.records) - kept:
         observer.note(
-            f"{lost} more were finished, but their files are not as they were: drawn again"
+            f"{lost} more were finished, but their files are missing or changed: drawn again"
         )
     if earlier.left_out:
         more = f", and {len(earlier.left_out) - 1} more" if earlier.left_out[1:] else ""
@@ -313,8 +313,9 @@ def _lost_samples(lost: list[Mapping[str, Any]], wanted: int, solver: str) -> So
     kinds = sorted({sample["status"] for sample in lost})
     first = min(lost, key=lambda sample: sample["index"])
     reached = f"at t={first['t']:.3f} after" if "t" in first else "after"
+    reason = " or ".join(reasons[kind] for kind in kinds)
     return SolveError(
-        f"{len(lost)} of {wanted} samples {' or '.join(reasons[kind] for kind in kinds)}, by {solver};"
+        f"{len(lost)} of {wanted} samples {reason}, by {solver};"
         f" the first is index {first['index']}, {reached} {first['nfe']} evaluations",
         hint="raise --max-nfe or loosen the tolerance"
         if kinds == ["max_nfe"]

@@ -1,4 +1,4 @@
-"""The folder of a run: one run's at a time, files appear whole or not at all, failures are told in one sentence."""
+"""The output folder of a run: create it, lock it, remove an earlier run from it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ggf_cli.runs.layout import JOURNALS, MAX_LOG, PARTS, RUN_LOG, RUNNING, lock
 
 
 class OutputFolder:
-    """A folder that receives the files of one run; a process that dies lets it go.
+    """The folder of one run, locked until `release` or the death of the process.
 
     Args:
-        path: Created if it does not exist.
+        path: The folder, created if it does not exist.
         force: Accept a folder that is not empty; the files of an earlier run in it are removed.
-        resume: Accept a folder that has a run, to go on with it.
+        resume: Accept a folder with a run, to continue it.
 
     Raises:
-        OutputError: Not empty (without `force` or a run to resume), in use, not a folder, not writable, or an earlier run in it
-            cannot be removed.
+        OutputError: The folder is not empty (without `force` or a run to resume), in use, not a
+            folder or not writable, or an earlier run in it cannot be removed.
     """
 
     def __init__(self, path: Path, *, force: bool = False, resume: bool = False) -> None:
@@ -49,11 +49,11 @@ class OutputFolder:
             others = "give another with --out, or use --force"
             raise OutputError(
                 f"the folder {path} is not empty",
-                hint=f"to go on with its run add --resume; else {others}" if begun else others,
+                hint=f"to continue its run add --resume; else {others}" if begun else others,
             )
         self._lock = lock_folder(path, RUNNING, "run")
         try:
-            self._check_ways()
+            self._check_names()
             if names and force:
                 self._remove_earlier_run()
         except OSError as error:
@@ -65,14 +65,14 @@ class OutputFolder:
             raise
 
     def release(self) -> None:
-        """Let other runs use the folder."""
+        """Unlock the folder."""
         with suppress(OSError):
             (self.path / RUNNING).unlink(missing_ok=True)
         with suppress(OSError):
             self._lock.release()
 
-    def _check_ways(self) -> None:
-        """Fail before any evaluation is spent."""
+    def _check_names(self) -> None:
+        """Check that the names of the run's files are free, before any evaluation is spent."""
         for name, usable in (
             ("samples", Path.is_dir),
             (PARTS, Path.is_dir),
@@ -83,22 +83,23 @@ class OutputFolder:
                 raise OutputError(f"{there} is in the way", hint="remove it")
 
     def _remove_earlier_run(self) -> None:
-        """Remove what an earlier run wrote, ended or not, so that no sample of it is taken for ours."""
+        """Remove the files of an earlier run, so that its samples are not mistaken for new ones."""
         root = self.path.resolve()
         for name in [*_listed(self.path / RUN_LOG), *written_by(self.path)]:
             file = self.path / name
-            if _is_ours(file, root):
+            if _is_inside(file, root):
                 file.unlink(missing_ok=True)
         (self.path / RUN_LOG).unlink(missing_ok=True)
         remove_journals(self.path)
 
 
-def _is_ours(file: Path, root: Path) -> bool:
-    """Whether there is such a file in the folder; a log from strangers may list anything."""
+def _is_inside(file: Path, root: Path) -> bool:
+    """Whether a file exists and is in the folder; an untrusted log may list any path."""
     try:
         is_file = file.is_symlink() or file.is_file()
         return is_file and file.parent.resolve().is_relative_to(root)
-    except (ValueError, RuntimeError):  # a null character; a link to itself
+    # A null character; a link to itself.
+    except (ValueError, RuntimeError):
         return False
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
@@ -107,7 +108,7 @@ def _is_ours(file: Path, root: Path) -> bool:
 
 
 def _listed(log: Path) -> list[str]:
-    """The files that a run log lists; none if it is none, or damaged."""
+    """The files that a run log lists; none if it does not exist or is damaged."""
     try:
         return [str(file["path"]) for file in json.loads(files.read_file(log, MAX_LOG))["files"]]
     except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""A histogram of whole numbers as text."""
+"""Draw a histogram of integers as text."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 def histogram(
     values: Sequence[int], *, width: int = 40, max_rows: int = 10, plain: bool = False
 ) -> list[str]:
-    """One line a bin: its range, a bar, its count.
+    """Draw a histogram, one line for each bin: its range, a bar, its count.
 
-    Bins have one size, 1, 2 or 5 times a power of ten, and start at multiples of it; empty ones between others are
-    shown. A bin that holds anything has a bar, however short.
+    All bins have one size, which is 1, 2 or 5 times a power of ten, and start at multiples of it.
+    Empty bins between others are shown. A bin that is not empty has a bar, however short.
 
     Args:
-        values: What to count, each >= 0.
+        values: The integers, each >= 0.
         width: Characters of the longest bar, >= 1.
-        max_rows: Bins at most, >= 2.
+        max_rows: The largest number of bins, >= 2.
         plain: ASCII only.
 
     Returns:
@@ -42,7 +42,7 @@ def histogram(
 
 
 def _bin_size(low: int, high: int, max_rows: int) -> int:
-    """The smallest round size that needs no more than `max_rows` bins."""
+    """The smallest round size with at most `max_rows` bins."""
     power = 1
     while True:
         for size in (power, 2 * power, 5 * power):
@@ -52,7 +52,7 @@ def _bin_size(low: int, high: int, max_rows: int) -> int:
 
 
 def _bar(count: int, peak: int, width: int, plain: bool) -> str:
-    """`count` on a scale where `peak` fills `width` characters, in eighths of one unless `plain`."""
+    """The bar of a bin; `peak` has `width` characters. Resolution: 1/8 character unless `plain`."""
     parts = 1 if plain else 8
     length = max(-(-count // peak), (2 * parts * width * count + peak) // (2 * peak))
     whole, rest = divmod(length, parts)

@@ -1,7 +1,7 @@
 """Read the journals of a run. `journal` writes them.
 
-A line that is cut short, is not JSON or is of an unknown kind is ignored. A line of a known kind with
-a value of the wrong type or size is left out and reported: its sample is drawn again.
+A line that is cut short, is not JSON or is of an unknown kind is ignored. A line of a known kind
+with a value of the wrong type or size is left out and reported: its sample is drawn again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ggf_cli.runs.layout import JOURNALS, MAX_LOG, RUN_LOG
 
 SCHEMA = "ggf-journal/1"
 
-# Bytes. The line of a sample has about 250, ten million samples 2.5e9; the first line lists indices.
+# Bytes. The line of a sample has about 250, ten million samples 2.5e9. Line 1 lists all indices.
 MAX_JOURNAL, MAX_SETTINGS, MAX_LINE = 2**33, 2**29, 2**16
 # The most sessions of a run, and the most lines that are reported as left out.
 MANY = 100_000
@@ -70,8 +70,8 @@ def read_history(folder: Path) -> History | None:
     None without a journal of rank 0, which is created first and removed first.
 
     Raises:
-        OutputError: A journal cannot be read, does not begin with settings, or has a damaged session
-            line.
+        OutputError: A journal cannot be read, does not begin with settings, or has a damaged
+            session line.
     """
     history: History | None = None
     first = path = journal_path(folder, 0)
@@ -180,7 +180,7 @@ def _settings(path: Path, entries: Iterator[tuple[int, dict[str, Any]]]) -> dict
 
 
 def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The (number, content) of each whole line. A kill cuts the last one, a power failure adds zeros."""
+    """(number, content) of each whole line. A kill cuts the last, a power failure adds zeros."""
     with open_file(path, MAX_JOURNAL) as file:
         number = 0
         while line := file.readline(MAX_LINE if number else MAX_SETTINGS):

@@ -1,4 +1,4 @@
-"""Tensors to PNG: single samples and grids. Images are float32 in [0, 1], (C, H, W), C = 1 or 3."""
+"""Encode images and grids as PNG. Images are float32 in [0, 1], (C, H, W), C = 1 or 3."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-GAP = 2  # pixels between the images of a grid
-TILE = 64  # smaller images are enlarged in a grid by a whole factor, to at least this many pixels
+# Pixels between the images of a grid.
+GAP = 2
+# In a grid, smaller images are enlarged by a whole factor to at least this many pixels.
+TILE = 64
 
 
 def png(image: Tensor, text: Mapping[str, str] | None = None) -> bytes:
-    """One image as the content of a PNG file.
+    """Encode one image as PNG.
 
     Args:
         image: (C, H, W), float in [0, 1].
@@ -35,7 +37,7 @@ def png(image: Tensor, text: Mapping[str, str] | None = None) -> bytes:
 
 def to_uint8(image: Tensor) -> np.ndarray:
     """(C, H, W) float in [0, 1] -> (H, W, C) uint8, rounded."""
-    # By numpy: torch would start threads of its own in each thread that it is used in.
+    # With numpy: torch would start a thread pool in each thread that uses it.
     levels: np.ndarray = (
         np.rint(image.numpy() * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
     )
@@ -43,7 +45,7 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 
 def grid(images: Sequence[Tensor | None], rows: int, columns: int) -> Tensor:
-    """Images row by row on a white sheet, (C, H', W'); places without an image stay white.
+    """Arrange images in rows on a white background, (C, H', W'). Missing images stay white.
 
     Args:
         images: At most rows * columns, at least one not None, all of one shape.

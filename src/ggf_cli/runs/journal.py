@@ -9,9 +9,9 @@ The worker of rank K writes `journal-K.jsonl`. Its JSON lines, see `documents`, 
 - `{"shard": ..., "sha256": ...}` for each .npz file that is complete.
 
 A line is written after the sample's file, and passed to the operating system at once: a killed
-process loses no finished sample. Files and journal are synced to the disk at most once a second, for
-at most 2 % of the time. After a power failure, samples whose file does not have its recorded hash
-are drawn again. When the run ends, `run.json` replaces the journals.
+process loses no finished sample. Files and journal are synced to the disk at most once a second,
+for at most 2 % of the time. After a power failure, samples whose file does not have its recorded
+hash are drawn again. When the run ends, `run.json` replaces the journals.
 """
 
 from __future__ import annotations

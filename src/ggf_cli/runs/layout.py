@@ -1,4 +1,4 @@
-"""The names of a run's files, and how they are written: whole or not at all, errors as `OutputError`."""
+"""File names of a run, and writing its files atomically with errors as `OutputError`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 RUN_LOG = "run.json"
-RUNNING = ".running"  # locked while a run writes to the folder
-JOURNALS = "journal-*.jsonl"  # there while a run has not ended; one a process
-PARTS = ".parts"  # pixels that wait for their .npz file or the grid
-MAX_LOG = 2**29  # bytes of a run.json; a million samples with a PNG file each take 0.29e9
+# The lock file of the folder.
+RUNNING = ".running"
+# One for each worker, until the run has ended.
+JOURNALS = "journal-*.jsonl"
+# Pixels that will be part of an .npz file or the grid.
+PARTS = ".parts"
+# Bytes of a run.json. A million samples with a PNG file each take 0.29e9.
+MAX_LOG = 2**29
 
 
 def lock_folder(folder: Path, name: str, what: str) -> FileLock:
-    """Have a folder to oneself until the lock is released; a process that dies lets it go.
+    """Lock a folder until the lock is released or the process dies.
 
     Args:
-        folder: Which; it exists.
-        name: Of the lock's file in it.
-        what: What writes there, for the message: "run".
+        folder: The folder, which exists.
+        name: The name of the lock file in it.
+        what: The writer, for the message: "run".
 
     Raises:
-        OutputError: Another one has it, or it cannot be written to.
+        OutputError: The folder is locked, or cannot be written to.
     """
     try:
         return files.lock(folder / name, timeout_s=0)
@@ -46,7 +50,7 @@ def write_atomically(target: Path, content: bytes, *, durable: bool = False) -> 
     """Write a file of a run, as `files.replace_file`.
 
     Raises:
-        OutputError: Disk full, or not writable. Nothing is left behind.
+        OutputError: The disk is full or the folder not writable. No partial file is left.
     """
     try:
         files.replace_file(target, content, durable=durable)
@@ -55,20 +59,20 @@ def write_atomically(target: Path, content: bytes, *, durable: bool = False) -> 
 
 
 def write_error(target: Path, error: OSError) -> OutputError:
-    """What to tell of a file that could not be written."""
+    """The error for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(
             f"no space left while writing {target}",
-            hint="what was written before is whole; free some space, or give another --out",
+            hint="files written before are complete; free some space, or give another --out",
         )
     return OutputError(f"cannot write {target}: {error.strerror}")
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder of ours; a link in its place is not followed.
+    """Remove a folder and its content; a symbolic link is not followed.
 
     Raises:
-        OSError: Something in it cannot be removed.
+        OSError: A file in it cannot be removed.
     """
     if path.is_symlink():
         return

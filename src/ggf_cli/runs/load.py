@@ -1,4 +1,4 @@
-"""What is known of a run that was: found from its folder, its `run.json` or one of its images."""
+"""Load a finished run from its folder, its `run.json` or one of its images."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from ggf_cli.runs.layout import MAX_LOG, RUN_LOG, RUNNING
 from ggf_cli.text import plain, shortened
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-MAX_IMAGE = 2**31  # bytes; a grid has 2^28 pixels at most
-MAX_TEXT = 2**20  # bytes of text in an image that is looked at
+# Bytes. A grid has 2^28 pixels at most.
+MAX_IMAGE = 2**31
+# The most bytes of text that are read from an image.
+MAX_TEXT = 2**20
 MAX_CHUNKS = 2**20
-_WHAT = f"give the folder of a run, its {RUN_LOG} or one of its images"
+_EXPECTED = f"give the folder of a run, its {RUN_LOG} or one of its images"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is known of a run.
+    """A run as loaded from disk.
 
     Attributes:
-        path: Its `run.json`, or the image that is all there is of it.
-        command: Repeats it.
-        versions: {package: version} it was made with.
+        path: Its `run.json`, or the only image that is left of it.
+        command: The command that repeats it.
+        versions: {package: version} of the run.
         log: The content of its `run.json`, which fits the schema; None without one.
-        image: The image that was asked for, as `log` lists it.
-        notes: What was noticed on the way.
+        image: The image that was given, as `log` lists it.
+        notes: Remarks for the user.
     """
 
     path: Path
@@ -47,14 +49,14 @@ class Record:
 
 
 def find_record(path: Path) -> Record:
-    """The run that a path stands for.
+    """Load the run of a path.
 
     Args:
         path: The folder of a run, its `run.json`, or one of its images.
 
     Raises:
-        UsageError: Nothing there, not readable, or of another program.
-        OutputError: A `run.json` that is cut or edited out of shape.
+        UsageError: The path does not exist, is not readable, or is not of a run.
+        OutputError: The `run.json` is damaged.
     """
     try:
         path = _log_of(path) if path.is_dir() else path
@@ -62,7 +64,8 @@ def find_record(path: Path) -> Record:
             if _starts(file, _PNG):
                 return _from_image(path, file)
             content = _read(path, file)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+    # ValueError: a null character in the name.
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         hint = "check its name and permissions"
         raise UsageError(f"cannot read {shortened(str(path))}: {reason}", hint=hint) from error
@@ -74,10 +77,10 @@ def _log_of(folder: Path) -> Path:
         return folder / RUN_LOG
     if is_there(folder / RUNNING) or journals(folder):
         raise UsageError(
-            f"the run in {folder} has not ended, its {RUN_LOG} comes last",
-            hint="wait for it; if it was killed, its command goes on with --resume",
+            f"the run in {folder} has not ended; its {RUN_LOG} is written at the end",
+            hint="wait for it; if it was killed, its command with --resume continues it",
         )
-    hint = _WHAT
+    hint = _EXPECTED
     if logs := sorted(folder.glob(f"*/{RUN_LOG}"), key=lambda log: log.stat().st_mtime):
         hint = f"the newest run in it: ggf show {shlex.quote(str(logs[-1].parent))}"
     raise UsageError(f"the folder {folder} has no {RUN_LOG}", hint=hint)
@@ -87,9 +90,9 @@ def _opened(path: Path) -> BufferedReader:
     try:
         return open_file(path)
     except FileNotFoundError as error:
-        raise UsageError(f"no such file or folder: {path}", hint=_WHAT) from error
+        raise UsageError(f"no such file or folder: {path}", hint=_EXPECTED) from error
     except NotAFile as error:
-        raise UsageError(f"{path} is neither a file nor a folder", hint=_WHAT) from error
+        raise UsageError(f"{path} is neither a file nor a folder", hint=_EXPECTED) from error
 
 
 def _starts(file: BufferedReader, with_: bytes) -> bool:
@@ -99,16 +102,16 @@ def _starts(file: BufferedReader, with_: bytes) -> bool:
 
 
 def _read(path: Path, file: BufferedReader) -> bytes:
-    """The content of what may be a log; other files may be large and are not read."""
+    """The content of a file that may be a run log. Other files, which may be large, are refused."""
     head = file.read(len(_PNG))
     if path.suffix != ".json" and not head.lstrip().startswith(b"{"):
-        raise UsageError(f"{path} is neither a {RUN_LOG} nor a PNG image", hint=_WHAT)
+        raise UsageError(f"{path} is neither a {RUN_LOG} nor a PNG image", hint=_EXPECTED)
     if (size := os.fstat(file.fileno()).st_size) <= MAX_LOG:
         content = head + file.read(size + 1)
         if len(content) <= MAX_LOG:
             return content
     raise UsageError(
-        f"{path} has more than {MAX_LOG:,} bytes, too much for a {RUN_LOG}", hint=_WHAT
+        f"{path} has more than {MAX_LOG:,} bytes, too much for a {RUN_LOG}", hint=_EXPECTED
     )
 
 
@@ -116,14 +119,14 @@ def _from_json(path: Path, content: bytes) -> Record:
     grid = path.with_name("grid.png")
     hint = "restore it from a copy, or draw again with ggf sample"
     if os.path.isfile(grid):  # noqa: PTH113 - does not raise
-        hint = f"ggf show {shlex.quote(str(grid))} knows the command of the run"
+        hint = f"ggf show {shlex.quote(str(grid))} prints the command of the run"
     try:
         log = decode_json(content)
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{path} is not JSON: {plain(error)}", hint=hint) from error
     found = log.get("schema") if isinstance(log, dict) else None
     if found != RUN_SCHEMA:
-        what = f"of schema {shortened(found)}" if found else "JSON, but no log of ggf sample"
+        what = f"of schema {shortened(found)}" if found else "JSON, but not a log of ggf sample"
         raise UsageError(f"{path} is {what}", hint=f"ggf show reads {RUN_SCHEMA}")
     if wrong := violation(log, RunLog):
         raise OutputError(f"{path} is damaged: {plain(wrong)}", hint=hint)
@@ -131,9 +134,10 @@ def _from_json(path: Path, content: bytes) -> Record:
 
 
 def _from_image(path: Path, image: BufferedReader) -> Record:
-    """The run whose log, beside the image or one folder up, lists this content; else what the image says."""
+    """The run whose log, beside the image or one folder up, lists it; else from its text chunks."""
     if (size := os.fstat(image.fileno()).st_size) > MAX_IMAGE:
-        raise UsageError(f"{path} has {size:,} bytes, too much for an image of a run", hint=_WHAT)
+        what = f"{path} has {size:,} bytes, too much for an image of a run"
+        raise UsageError(what, hint=_EXPECTED)
     sha256 = sha256_of(image)
     notes = []
     for folder in (path.parent, path.parent.parent if path.parent.name else Path("..")):
@@ -150,21 +154,21 @@ def _from_image(path: Path, image: BufferedReader) -> Record:
             if entry["sha256"] == sha256:
                 return replace(record, image=entry["path"], notes=tuple(notes))
             if folder / entry["path"] == path:
-                notes.append(f"{path} is no longer the image that {log} lists")
+                notes.append(f"{path} has changed: it is not the image that {log} lists")
     text = _text_chunks(image)
     if "ggf" not in text:
         raise UsageError(
-            f"the image {path} does not say how it was made, and no {RUN_LOG} beside it lists it",
+            f"the image {path} has no command in its text, and no {RUN_LOG} beside it lists it",
             hint="; ".join(notes)
-            or "grids of ggf sample carry their command; other images need the folder of their run",
+            or "grids of ggf sample have their command; other images need the folder of their run",
         )
-    notes.append(f"no {RUN_LOG} beside the image lists it; this is what it says itself")
+    notes.append(f"no {RUN_LOG} beside the image lists it; this is from the text of the image")
     versions = {"ggf-cli": text["ggf-version"]} if "ggf-version" in text else {}
     return Record(path=path, command=text["ggf"], versions=versions, notes=tuple(notes))
 
 
 def _text_chunks(image: BufferedReader) -> dict[str, str]:
-    """{keyword: text} of a PNG file, of any size. By hand: PIL refuses to open our largest grids."""
+    """The text chunks of a PNG file, {keyword: text}. PIL refuses to open the largest grids."""
     text, left = {}, MAX_TEXT
     image.seek(len(_PNG))
     for _ in range(MAX_CHUNKS):
@@ -179,9 +183,11 @@ def _text_chunks(image: BufferedReader) -> dict[str, str]:
         data = image.read(length)
         if zlib.crc32(kind + data) == int.from_bytes(image.read(4)):
             keyword, _, rest = data.partition(b"\0")
-            if kind == b"tEXt":  # other programs may write it so
+            # Other programs may write tEXt.
+            if kind == b"tEXt":
                 text[keyword.decode("latin-1")] = rest.decode("latin-1")
-            elif rest.startswith(b"\0"):  # not compressed
-                words = rest[2:].split(b"\0", 2)[-1]  # after two names of languages
+            # Not compressed; the text follows two names of languages.
+            elif rest.startswith(b"\0"):
+                words = rest[2:].split(b"\0", 2)[-1]
                 text[keyword.decode("latin-1")] = words.decode(errors="replace")
     return text

@@ -1,4 +1,4 @@
-"""What a caller may observe of a run while it is drawn."""
+"""Callbacks of a run: progress, remarks, warnings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ProgressCallback = Callable[["Progress"], None]
 
 
 class RunObserver:
-    """Callbacks of a run. The methods of this class ignore every event; override what is wanted."""
+    """Callbacks of a run. The methods of this class do nothing; override those that you need."""
 
     def note(self, text: str) -> None:
-        """A remark on the run, one sentence: what is resumed, which samples are drawn again."""
+        """A remark on the run, one sentence, such as the number of samples that are resumed."""
 
     def warn(self, text: str) -> None:
-        """A change of the run that a caller should see even if it wants no remarks, one sentence."""
+        """A warning, one sentence, to be shown even if remarks are not."""
 
     def out_of_memory(self, before: int, batch_size: int) -> None:
         """Memory ran out; the run continues with a smaller batch size.
@@ -29,7 +29,7 @@ class RunObserver:
             before: The batch size at which memory ran out.
             batch_size: The batch size from now on.
         """
-        self.warn(f"out of memory at batch size {before}: going on with {batch_size}")
+        self.warn(f"out of memory at batch size {before}: continuing with {batch_size}")
 
     def busy(self, activity: str) -> AbstractContextManager[None]:
         """A context around work before sampling, such as the compilation of the network."""

@@ -1,4 +1,4 @@
-"""A planned run: engine, sample indices and settings, decided before anything is drawn."""
+"""Plan a run: engine, sample indices and settings, before any sample is drawn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ggf_cli.runs.sample_files import ExtraArray, Format
 from ggf_cli.runs.writer import are_images
 from ggf_cli.solvers.catalog import as_words
 
-MAX_GRID = 64  # samples on the default grid
+# Samples on the default grid.
+MAX_GRID = 64
 MAX_GRID_PIXELS = 2**28
 
 
@@ -62,7 +63,7 @@ def plan_run(
         arrays: Arrays to store beside the images in format "npz": "x", the states, and "times", the
             step times of the first samples.
         started_at: Time of the start; None: now.
-        model_argument: The value of `ggf sample --model` that loads the model; None: the model's name.
+        model_argument: The value of `ggf sample --model` that loads the model; None: its name.
         config: The value of `ggf sample --config`, if the model was loaded with one.
         selection: The value of `ggf sample --indices`, if that named the samples.
 
@@ -103,8 +104,8 @@ def _check_format(shape: tuple[int, ...], format: Format, grid: tuple[int, int] 
         pixels = grid[0] * grid[1] * max(TILE, shape[1]) * max(TILE, shape[2])
         if pixels > MAX_GRID_PIXELS:
             raise UsageError(
-                f"--grid {grid[0]}x{grid[1]} has {pixels:.1e} pixels for samples of {shape}",
-                hint="a smaller grid; the samples are files of their own",
+                f"a grid of {grid[0]}x{grid[1]} has {pixels:.1e} pixels for samples of {shape}",
+                hint="use a smaller grid; each sample has a file of its own",
             )
 
 

@@ -1,4 +1,4 @@
-"""What a resumed run finds: the earlier run in its folder, setting changes, reproducibility warnings."""
+"""Resume a run: find the earlier run in its folder, and compare its settings with the new ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPTIONS = ("max_nfe", "seed", "indices", "batch_size", "precision", "format", "
 
 
 def find_earlier_run(folder: Path, settings: Mapping[str, Any]) -> History | dict[str, Any] | None:
-    """The run to resume: its history if it has not ended, its log if it has, None if there is none.
+    """Find the run to resume: its history if it has not ended, else its log; None without a run.
 
     Args:
         folder: The folder of the run.
@@ -37,43 +37,44 @@ def find_earlier_run(folder: Path, settings: Mapping[str, Any]) -> History | dic
         raise OutputError(f"cannot read {folder}: {error.strerror}") from error
     if not unended:
         log = find_record(folder / RUN_LOG).log
-    # Before all of the journal is read: the journal of another run may be of any length.
+    # Compared before all of the journal is read: that of another run may have any length.
     if different := setting_changes(log or read_settings(journal), settings):
         raise OutputError(
             f"{folder} holds a run with other settings: {'; '.join(different)}",
-            hint="resume with the settings that it had, or give another folder with --out",
+            hint="resume with its settings, or give another folder with --out",
         )
     if log and len(log["samples"]) < log["num_samples"]:
         raise OutputError(
-            f"the run in {folder} did not end, and its journal is not there",
+            f"the run in {folder} did not end, and its journal is missing",
             hint="draw it again with --force",
         )
     return log or read_history(folder)
 
 
 def setting_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings that make two runs different ones, each as "--seed was 0, is 1".
+    """Changes of settings that change the samples or their files, each as "--seed was 0, is 1".
 
     Args:
-        before: The settings of a run, from its journal or its `run.json`; what an earlier version did not write is let pass.
-        now: The settings of the other.
+        before: The settings of the earlier run, from its journal or its `run.json`. Settings that
+            an earlier version did not write are not compared.
+        now: The settings of the new run.
 
     Raises:
-        OutputError: The former is no settings of a run.
+        OutputError: `before` does not have the form of settings.
     """
-    told = {key: value for key, value in before.items() if key != "schema"}
-    if told == (now := json.loads(json.dumps(now))):
+    recorded = {key: value for key, value in before.items() if key != "schema"}
+    if recorded == (now := json.loads(json.dumps(now))):
         return []
     if wrong := violation(before, RunSettings):
         raise OutputError(
             f"the folder holds a run whose settings are damaged: {wrong}",
             hint="start anew with --force, or give another --out",
         )
-    was, is_ = _identity(before), _identity(now)
+    was, is_ = _compared(before), _compared(now)
     names = [name for name in is_ if name in was]
     if was["--solver"] == is_["--solver"]:
         names += [name for name in {**was, **is_} if (name in was) != (name in is_)]
-    missing = "not there"
+    missing = "not given"
     return [
         f"{name} was {_short(was.get(name, missing))}, is {_short(is_.get(name, missing))}"
         for name in names
@@ -84,7 +85,8 @@ def setting_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 
 def reproducibility_warnings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Changes of device, noise or versions, which may change the last bits of a sample."""
-    noise = before.get("noise", "that of the maths library")  # as it was before it had a name
+    # The first version did not record the noise.
+    noise = before.get("noise", "that of the maths library")
     then = {"the device": before["device"], "the noise": noise, **before["versions"]}
     today = {"the device": now["device"], "the noise": now["noise"], **now["versions"]}
     return [
@@ -94,7 +96,8 @@ def reproducibility_warnings(before: Mapping[str, Any], now: Mapping[str, Any]) 
     ]
 
 
-def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that must not change, by the name that a message uses."""
     model, solver = settings["model"], settings["solver"]
     sde = {key: value for key, value in model["sde"].items() if key != "t_eps"}
     return {
@@ -113,7 +116,8 @@ def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, list):  # a grid
+    # A grid.
+    if isinstance(value, list):
         return "x".join(map(str, value))
     text = str(value)
     return text if len(text) <= 40 else f"{text[:16]}…{text[-16:]}"

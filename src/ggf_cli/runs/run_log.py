@@ -1,4 +1,4 @@
-"""The content of `run.json`: everything needed to understand and to repeat a run.
+"""Assemble `run.json`: everything needed to understand and to repeat a run.
 
 Its type is `documents.RunLog`; the JSON schema in `ggf_cli/schemas` is generated from it.
 """
@@ -33,7 +33,7 @@ def run_settings(
     grid: tuple[int, int] | None,
     arrays: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The settings of a run: the part of `run.json` that is decided at the start."""
+    """The settings of a run: the part of `run.json` that is known at the start."""
     model, solver = engine.model, engine.solver
     return {
         "command": command,
@@ -69,17 +69,17 @@ def run_log(
     files: Sequence[dict[str, str]],
     device: torch.device,
 ) -> dict[str, Any]:
-    """Assemble the document; see the schema for what each key means.
+    """Assemble the content of `run.json`. `documents.RunLog` describes its keys.
 
     Args:
         settings: The settings of the run.
-        status: How it ended.
-        sessions: What each process did, as in `History`.
-        running_nfe: Evaluations of the samples that were being drawn when it was interrupted.
-        load_s: Seconds before the sampling.
-        samples: A line for each finished sample.
-        files: What was written.
-        device: Whose memory to tell.
+        status: "completed", "interrupted" or "failed".
+        sessions: The session of each process, as in `History`.
+        running_nfe: Evaluations of the samples that were unfinished at an interruption.
+        load_s: Seconds from the start to the first evaluation.
+        samples: The line of each finished sample.
+        files: Path and sha256 of each written file.
+        device: The device whose peak memory is recorded.
     """
     done = sum(sample["status"] == "done" for sample in samples)
     nfe = [sample["nfe"] for sample in samples]
@@ -117,12 +117,12 @@ def run_log(
 
 
 def as_json(log: Mapping[str, Any]) -> bytes:
-    """The document as the content of `run.json`."""
+    """Encode a run log as the content of `run.json`."""
     return json.dumps(log, indent=2).encode() + b"\n"
 
 
 def _wall_time(sessions: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds of sampling: launch after launch, the slowest process of each."""
+    """Seconds of sampling: the sum over launches of the slowest process of each."""
     slowest: dict[int, float] = {}
     for session in sessions:
         launch = session["launch"]
@@ -131,7 +131,7 @@ def _wall_time(sessions: Sequence[Mapping[str, Any]]) -> float:
 
 
 def as_ranges(indices: Sequence[int]) -> str:
-    """[9, 2, 3] -> "9,2-3", as --indices takes it."""
+    """Write indices as ranges, [9, 2, 3] -> "9,2-3", the form of `ggf sample --indices`."""
     parts: list[list[int]] = []
     for index in indices:
         if parts and index == parts[-1][-1] + 1:
@@ -142,13 +142,13 @@ def as_ranges(indices: Sequence[int]) -> str:
 
 
 def from_ranges(text: str) -> list[int]:
-    """ "9,2-3" -> [9, 2, 3]: the inverse of `as_ranges`."""
+    """Read ranges, "9,2-3" -> [9, 2, 3]: the inverse of `as_ranges`."""
     bounds = (part.partition("-")[::2] for part in text.split(",") if part)
     return [i for first, last in bounds for i in range(int(first), int(last or first) + 1)]
 
 
 def describe_model(model: ScoreModel) -> dict[str, Any]:
-    """What a log says of a model."""
+    """The description of a model in a log."""
     provenance = model.provenance or {}
     return {
         "name": model.name,
@@ -161,13 +161,13 @@ def describe_model(model: ScoreModel) -> dict[str, Any]:
 
 
 def _given_and_assumed(model: ScoreModel) -> dict[str, Any]:
-    """What a checkpoint did not state: what --config said, and what was assumed; left out where there is none."""
+    """The --config of a model and the assumptions made on loading it, if there are any."""
     provenance = model.provenance or {}
     return {key: provenance[key] for key in ("config", "assumptions") if provenance.get(key)}
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Of this program, of Python, and of packages."""
+    """The versions of ggf-cli, Python and the given packages."""
     return {
         "ggf-cli": ggf_cli.__version__,
         "python": platform.python_version(),
@@ -176,7 +176,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def nfe_statistics(nfe: Sequence[int]) -> dict[str, float | int | None]:
-    """Mean, minimum, median, 95th percentile, maximum and sum; None where there are no samples."""
+    """Mean, minimum, median, 95th percentile, maximum and sum; None without samples."""
     if not nfe:
         return dict.fromkeys(("mean", "min", "p50", "p95", "max"), None) | {"total": 0}
     p50, p95 = np.percentile(nfe, [50, 95])
@@ -191,7 +191,7 @@ def nfe_statistics(nfe: Sequence[int]) -> dict[str, float | int | None]:
 
 
 def describe_device(device: torch.device) -> str:
-    """ "cpu (2 threads)" or "cuda:0 (NVIDIA H100)"."""
+    """Describe a device, such as "cpu (2 threads)" or "cuda:0 (NVIDIA H100)"."""
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads)"
     if device.type == "cuda":
@@ -200,12 +200,13 @@ def describe_device(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Peak bytes of the device's allocator, else of the whole process; None where nobody knows."""
+    """Peak bytes of the device's allocator on CUDA, of the process elsewhere; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         import resource
-    except ImportError:  # Windows
+    # Windows.
+    except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

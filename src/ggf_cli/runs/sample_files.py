@@ -1,8 +1,8 @@
 """The files that hold the samples of a run: PNG files, .npz files, or the grid alone.
 
-A finished sample is on the disk at once. A sample without a PNG file of its own waits in a part file
-under `.parts`: samples of an .npz file until all samples of that file are finished, samples of the
-grid until the grid is drawn.
+A finished sample is on the disk at once. A sample without a PNG file of its own is first written to
+a part file under `.parts`: samples of an .npz file until all samples of that file are finished,
+samples of the grid until the grid is drawn.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class SampleFiles:
     def write(
         self, finished: FinishedSample, times: Sequence[float] = ()
     ) -> tuple[Path, str] | None:
-        """Write a sample; return its file and the file's sha256, or None if no file holds it.
+        """Write a sample; return its file and the file's sha256, or None if it has no file.
 
         Args:
             finished: The sample.
@@ -131,12 +131,12 @@ class SampleFiles:
         return "samples.npz" if count == 1 else f"samples-{shard:05d}-of-{count:05d}.npz"
 
     def write_shard(self, shard: int, records: Mapping[int, Mapping[str, Any]]) -> str | None:
-        """Write an .npz file from the parts of its samples; return its sha256, None without samples.
+        """Write an .npz file from the parts of its samples; return its sha256, None without any.
 
         The samples that are done are in it, by rising index: `images` (M, H, W, C) uint8, or states
         (M, *shape) if samples are not images; `index` and `nfe` (M,). With the extra array "x" also
-        `x`, the states, (M, *shape) float32; with "times" the step times of all samples in one array,
-        `step_times` (K,) float64, and the number of each, `step_counts` (M,).
+        `x`, the states, (M, *shape) float32; with "times" the step times of all samples in one
+        array, `step_times` (K,) float64, and the number of each, `step_counts` (M,).
         """
         done = sorted(
             i for i in self.members(shard) if i in records and records[i]["status"] == "done"
@@ -163,7 +163,7 @@ class SampleFiles:
         return sha256_of(content)
 
     def drop_parts(self, shard: int) -> None:
-        """Remove the parts of a written .npz file. Errors are ignored: the run's end removes all."""
+        """Remove the parts of a written .npz file. Errors are ignored: all go at the end."""
         for index in self.members(shard):
             path = self.path(index)
             if path is not None:

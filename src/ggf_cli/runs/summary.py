@@ -1,4 +1,4 @@
-"""A run as text: what to say of it. Pure functions of the data of `run.json`."""
+"""Summarise a run as (key, text) pairs, from the content of its `run.json`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ggf_cli.registry import SDE_TITLES
 from ggf_cli.solvers.catalog import flag, read_catalog
 
 
-def run_facts(log: Mapping[str, Any], image: str | None = None) -> Iterator[tuple[str, str]]:
-    """What to say of a run, as (key, text).
+def run_summary(log: Mapping[str, Any], image: str | None = None) -> Iterator[tuple[str, str]]:
+    """Summarise a run as (key, text) pairs.
 
     Args:
         log: The content of a `run.json` that fits its schema.
-        image: One of its files, to be told apart.
+        image: The image of one of its samples, to be described first.
     """
     model, solver, nfe, timing = (log[key] for key in ("model", "solver", "nfe", "timing"))
     accepted, rejected = log["steps"]["accepted"], log["steps"]["rejected"]
@@ -64,22 +64,23 @@ def run_facts(log: Mapping[str, Any], image: str | None = None) -> Iterator[tupl
     memory = log["peak_memory_bytes"]
     yield "memory", "unknown" if memory is None else f"{memory / 1e6:,.0f} MB at its peak"
     yield "device", f"{log['device']} · {log['dtype']}"
-    yield from version_facts(log["versions"])
+    yield from version_summary(log["versions"])
 
 
-def version_facts(versions: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What to say of {package: version}, as (key, text)."""
+def version_summary(versions: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Summarise {package: version} as one (key, text) pair."""
     yield "versions", " · ".join(f"{name} {number}" for name, number in versions.items())
 
 
 def _options(solver: Mapping[str, Any], data_range: list[float]) -> Iterator[tuple[str, str]]:
-    """The options of a solver, those that are not at their defaults apart."""
+    """The options of a solver: first those that were changed, then those at their default."""
     known = read_catalog().get(solver["name"], {"options": {}})["options"]
     changed, same = [], []
     for name, value in solver["options"].items():
         default = known.get(name, {"default": value})["default"]
         if name == "eps_abs" and default is None:
-            default = (max(data_range) - min(data_range)) / 256  # the paper's, as in SDE.eps_abs
+            # The default of the paper, as in SDE.eps_abs.
+            default = (max(data_range) - min(data_range)) / 256
         if value == default:
             same += [] if value is None else [_flag(name, value)]
         else:

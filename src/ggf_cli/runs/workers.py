@@ -1,4 +1,4 @@
-"""The workers of a run that several processes draw: all but rank 0."""
+"""Draw the share of a worker that is not rank 0 in a distributed run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ INTERRUPTED = 130
 
 
 def work_on(plan: RunPlan, path: Path, job: Job, stop: Callable[[], bool]) -> int:
-    """Draw the share of this worker in a run, as rank 0 decides; the exit code of the process.
+    """Receive the run of rank 0 and draw this worker's share of it; returns the exit code.
 
     Args:
-        plan: The run, as this worker would have planned it.
+        plan: The run as this worker has planned it, to check that it agrees with rank 0.
         path: The folder of the run, which all workers share.
         job: This worker; not rank 0.
         stop: Called at every engine tick; True interrupts.
@@ -41,12 +41,12 @@ def work_on(plan: RunPlan, path: Path, job: Job, stop: Callable[[], bool]) -> in
     settings, engine = decision["settings"], plan.engine
     if different := setting_changes(settings, plan.settings):
         raise OutputError(
-            f"its settings are not those of rank 0: {'; '.join(different)}",
-            hint="start all processes of a job with the same words, on machines of one kind",
+            f"the settings differ from those of rank 0: {'; '.join(different)}",
+            hint="start all workers of a job with the same command, on machines of one kind",
         )
     if not os.path.lexists(journal_path(path, 0)):
         raise OutputError(
-            f"the folder {path} is not the one that rank 0 writes to",
+            f"the folder {path} is not the folder of rank 0",
             hint="give a folder that all machines of the job share",
         )
     if engine.model.compiled:

@@ -189,7 +189,7 @@ class RunWriter:
         return [s for s in self._sessions if (s.get("launch"), s.get("rank")) != key] + [own]
 
     def _import(self, history: History, *, trusted: bool = False) -> None:
-        """Import finished samples. Unless `trusted`, only those whose file has its recorded hash."""
+        """Import finished samples; unless `trusted`, only if their file has its recorded hash."""
         wanted = frozenset(self._indices)
         names = {self._files.shard_name(shard) for shard in self._files.shards()}
         for name in names & history.shards.keys():

@@ -54,7 +54,8 @@ def batch_sizes(model: ScoreModel, batch_size: int) -> tuple[int, ...]:
 def warm_up(model: ScoreModel, batch_size: int) -> None:
     """Compile the network for the batch sizes of a run now, instead of in the first calls.
 
-    A batch size that was compiled before takes no time. If memory runs out, this returns early; the engine then reduces the batch size.
+    A batch size that was compiled before takes no time. If memory runs out, this returns early; the
+    engine then reduces the batch size.
 
     Raises:
         SolveError: There is no compiler, or it failed.

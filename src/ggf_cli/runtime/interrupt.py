@@ -14,8 +14,8 @@ def graceful_interrupt(*, insist: bool = True) -> Iterator[Callable[[], bool]]:
     """Within this context the first Ctrl-C or SIGTERM only sets a flag.
 
     Args:
-        insist: A second Ctrl-C interrupts at once. Under a launcher this must be False: it passes on
-            the signal that the terminal has sent to all processes already.
+        insist: A second Ctrl-C interrupts at once. Under a launcher this must be False: it forwards
+            the signal that the terminal has already sent to all processes.
 
     Yields:
         A function that returns whether a signal has arrived.

@@ -6,8 +6,8 @@ and the SDEs in between are
 
     dy = (1 + eta) (D - y) dlambda + sqrt(2 eta) l dw
 
-All terms but D are linear and solved exactly. From s to the next t, with h = lambda_t - lambda_s > 0
-and K = 1 + eta:
+All terms but D are linear and solved exactly. From s to the next t, with
+h = lambda_t - lambda_s > 0 and K = 1 + eta:
 
     predict   y_t <- e^(-K h) y_s + (1 - e^(-K h)) D_s + l_t sqrt(1 - e^(-2 eta h)) z
     evaluate  D_t <- D(y_t)

@@ -1,4 +1,4 @@
-"""The table of solvers. A new solver is one file and one entry here. Importing this imports no torch."""
+"""The table of solvers: a new solver is one file and one entry here. Does not import torch."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from ggf_cli.comparison.report.rows import (
     samples_of,
 )
 from ggf_cli.registry import SDE_TITLES
-from ggf_cli.runs.summary import version_facts
+from ggf_cli.runs.summary import version_summary
 
 # Pixels of a plot for each pixel of the page.
 _DPR = 2
@@ -116,4 +116,4 @@ def _settings(comparison: Comparison) -> Iterator[tuple[str, str]]:
     if comparison["preset"]:
         yield "preset", comparison["preset"]
     yield "run", f"{comparison['started_at']} to {comparison['finished_at']}".replace("T", " ")
-    yield from version_facts(comparison["versions"])
+    yield from version_summary(comparison["versions"])

@@ -50,8 +50,11 @@ def compare(
 ) -> None:
     """Compare solvers on the same samples, and recommend a setting.
 
-    Without arguments it compares a default set of solvers. If interrupted, run the same command
-    again to continue. Sample i starts from the same prior noise for every solver and setting.
+    Without arguments it compares a default set of solvers.
+
+    If interrupted, run the same command again to continue.
+
+    Sample i starts from the same prior noise for every solver and setting.
 
     ggf compare em adaptive
 

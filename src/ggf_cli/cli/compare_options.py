@@ -97,7 +97,7 @@ Reference = Annotated[
     typer.Option(
         "--reference",
         metavar="DIR|NPZ",
-        help="Real images, or their Inception statistics, for fid and kid (needs ggf-cli[fid]).",
+        help="Real images or their Inception statistics, for fid and kid; needs the extra `fid`.",
         rich_help_panel=_QUALITY,
     ),
 ]

@@ -54,8 +54,9 @@ def sample(
 ) -> None:
     """Draw samples: images, a grid of them, and a JSON log of the run.
 
-    Sample i of a seed is the same for any batch size, order or subset. A run that was interrupted
-    or killed continues with --resume.
+    Sample i of a seed is the same for any batch size, order or subset.
+
+    If the run is interrupted or killed, the same command with --resume continues it.
 
     ggf sample --n 64 --eps-rel 0.05
 

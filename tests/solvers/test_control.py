@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from ggf_cli.solvers.control import next_step_size, scaled_error
 
 

@@ -156,7 +156,7 @@ def test_a_session_with_an_invalid_value_is_refused_with_its_line(begun, tmp_pat
 
 
 def test_a_first_line_with_an_invalid_value_is_refused(begun, tmp_path):
-    """Each value in it, at any depth. The journal is damaged or of another run: nothing is drawn."""
+    """Each value, at any depth. The journal is damaged or of another run: nothing is drawn."""
     folder = shutil.copytree(begun["png"], tmp_path / "f")
     first, *rest = entries(folder)
     not_compared = {

@@ -1,4 +1,4 @@
-"""`ggf_cli.comparison`: which cells, how many samples, drawing and keeping them, and what follows."""
+"""`ggf_cli.comparison`: line-ups, budgets, drawing and continuing cells, analysis and progress."""
 
 import json
 from dataclasses import replace
@@ -27,11 +27,11 @@ from ggf_cli.solvers import SOLVERS, make_solver
 from ggf_cli.solvers.catalog import read_catalog
 from problems import VE, VP, gaussian_model
 
-# --- line-up ---------------------------------------------------------------------------------------------
+# --- line-up -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_what_is_spelled_is_read_again(name):
+def test_parse_contender_is_the_inverse_of_format_contender(name):
     options = {
         option: about["default"]
         for option, about in read_catalog()[name]["options"].items()
@@ -47,7 +47,7 @@ def test_a_value_may_have_commas():
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("adaptiv", "unknown solver 'adaptiv'"),
         ("adaptive:eps", "'eps' is not OPTION=VALUE"),
@@ -57,13 +57,13 @@ def test_a_value_may_have_commas():
         ("em:denoise=perhaps", "it must be yes or no"),
     ],
 )
-def test_a_contender_that_makes_no_sense_is_refused(text, says):
-    with pytest.raises(UsageError, match=says) as error:
+def test_an_invalid_contender_is_refused(text, message):
+    with pytest.raises(UsageError, match=message) as error:
         parse_contender(text)
     assert text.split(":")[0] in error.value.message
 
 
-def test_fixed_steps_are_matched_to_each_tolerance_beside_the_reference():
+def test_fixed_step_solvers_are_matched_to_each_tolerance_and_added_as_reference():
     cells = cells_of("em", "adaptive", eps_rel=(0.02, 0.1))
     assert [(c.id, c.role, c.matches) for c in cells] == [
         ("adaptive-eps_rel=0.02", "contender", None),
@@ -75,22 +75,27 @@ def test_fixed_steps_are_matched_to_each_tolerance_beside_the_reference():
     assert {c.series for c in cells} == {"adaptive", "em"}
 
 
-def test_budgets_and_options_of_their_own_are_left_alone():
+def test_contenders_with_given_budgets_and_options_keep_them():
     cells = cells_of("em", "heun:steps=9", "adaptive:norm=linf,eps-rel=0.3", nfe=(20, 50))
     assert [c.id for c in cells] == [
-        "em-nfe=20", "em-nfe=50", "heun-steps=9", "adaptive-norm=linf-eps_rel=0.3",
-    ]  # fmt: skip
+        "em-nfe=20",
+        "em-nfe=50",
+        "heun-steps=9",
+        "adaptive-norm=linf-eps_rel=0.3",
+    ]
     assert cells[-1].series == "adaptive:norm=linf"
 
 
-def test_solvers_can_be_taken_as_they_come():
+def test_solvers_can_be_compared_at_their_default_options():
     cells = cells_of("em", "adaptive", "heun", eps_rel=(0.02,), nfe="default")
     assert [(c.id, c.role) for c in cells] == [
-        ("adaptive-eps_rel=0.02", "contender"), ("heun", "contender"), ("em-steps=1000", "reference"),
-    ]  # fmt: skip
+        ("adaptive-eps_rel=0.02", "contender"),
+        ("heun", "contender"),
+        ("em-steps=1000", "reference"),
+    ]
 
 
-def test_frozen_steps_are_a_setting_of_their_own_with_a_name_fit_for_a_file():
+def test_cells_with_given_times_have_distinct_ids_that_fit_a_file_name():
     times = ",".join(map(str, (1.0, *(0.9 - 0.01 * i for i in range(40)), 0.001)))
     frozen = cells_of(f"adaptive-multistep:times={times}", "em:steps=20", nfe=(9,))
     other = cells_of(f"adaptive-multistep:times={times[:-1]}", "em:steps=20", nfe=(9,))
@@ -99,7 +104,7 @@ def test_frozen_steps_are_a_setting_of_their_own_with_a_name_fit_for_a_file():
     assert frozen[0].id != other[0].id
 
 
-def test_the_same_cell_counts_once_and_one_alone_is_nothing_to_compare():
+def test_equal_cells_count_once_and_a_single_cell_is_refused():
     assert len(cells_of("em:steps=1000", "em:steps=1000", "adaptive:eps-rel=0.1")) == 2
     assert cells_of("em:steps=1000", "heun")[-1].role == "reference"
     with pytest.raises(UsageError, match="em-steps=1000 alone"):
@@ -115,7 +120,7 @@ def test_every_published_number_belongs_to_a_cell(preset):
             make_solver(cell.solver, dict(cell.given))
 
 
-def test_published_numbers_stand_where_they_belong():
+def test_published_numbers_are_assigned_to_their_cells():
     preset = PRESETS["paper-cifar10"]
     cells = make_cells(preset.line_up("cifar10-ve"), reference=preset.reference)
     numbers = preset.numbers("cifar10-ve", cells)
@@ -124,7 +129,7 @@ def test_published_numbers_stand_where_they_belong():
     assert preset.numbers("fashion-vp", cells) == {}
 
 
-# --- budget ----------------------------------------------------------------------------------------------
+# --- budget --------------------------------------------------------------------------------------
 
 EXPECTED = {"adaptive-eps_rel=0.02": 200.0, "adaptive-eps_rel=0.1": 80.0, "em-steps=1000": 1001.0}
 
@@ -136,7 +141,7 @@ def allocation(rate, *, seconds=600.0, repeats=3, min_samples=100):
     )
 
 
-def test_a_budget_buys_as_many_samples_as_fit():
+def test_a_budget_gives_as_many_samples_as_fit():
     rich = allocation(10_000)
     assert len(rich.cells) == 3
     assert rich.repeats == 3
@@ -145,8 +150,9 @@ def test_a_budget_buys_as_many_samples_as_fit():
     assert not rich.notes
 
 
-def test_a_small_budget_gives_up_settings_then_repeats_then_time():
-    poor = allocation(700)  # 1281 evaluations a sample: 98 samples
+def test_a_small_budget_reduces_cells_then_repeats_and_is_then_exceeded():
+    # 1281 evaluations per sample: 98 samples.
+    poor = allocation(700)
     assert [c.id for c in poor.cells] == ["adaptive-eps_rel=0.1", "em-steps=1000"]
     assert "adaptive-eps_rel=0.02 is left out" in poor.notes[0]
     poorer = allocation(450)
@@ -157,19 +163,19 @@ def test_a_small_budget_gives_up_settings_then_repeats_then_time():
     assert poorest.seconds > 600
 
 
-def test_durations():
+def test_parse_duration():
     assert [parse_duration(text) for text in ("90", "90s", "1.5m", "2h")] == [90, 90, 90, 7200]
     for text in ("", "m", "-1m", "10x", "nan", "inf"):
         with pytest.raises(ValueError, match=r".*"):
             parse_duration(text)
 
 
-# --- drawing ---------------------------------------------------------------------------------------------
+# --- drawing -------------------------------------------------------------------------------------
 
 
-def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing_else(tmp_path):
+def test_out_of_memory_reduces_the_batch_size_and_changes_no_result(tmp_path):
     plain = gaussian_model(VP, dtype=torch.float32)
-    sizes, told = [], []
+    sizes, reported = [], []
 
     def score(x, t):
         if len(sizes) > 20 and len(x) > 4:
@@ -177,20 +183,21 @@ def test_memory_that_runs_out_makes_batches_smaller_and_changes_nothing_else(tmp
         sizes.append(len(x))
         return plain.score(x, t)
 
-    class Told(ComparisonObserver):
+    class Recorder(ComparisonObserver):
         def out_of_memory(self, batch_size):
-            told.append(batch_size)
+            reported.append(batch_size)
 
     expected = Comparison(plan(tmp_path / "plenty")).run()
     comparison = Comparison(plan(tmp_path / "scarce", model=replace(plain, score=score)))
-    result = comparison.run(Told())
-    assert told == [4]  # once, and the cells that come later begin with it
+    result = comparison.run(Recorder())
+    # Reported once: later cells start with this batch size.
+    assert reported == [4]
     for cell, other in zip(result["cells"], expected["cells"], strict=True):
         for key in ("id", "nfe", "quality", "error", "steps"):
             assert cell.get(key) == other.get(key)
 
 
-def test_every_cell_is_drawn_judged_and_written_down(tmp_path):
+def test_every_cell_is_drawn_evaluated_and_recorded(tmp_path):
     result = Comparison(plan(tmp_path)).run()
     assert result["status"] == "completed"
     assert read_document(tmp_path) == json.loads(json.dumps(result))
@@ -206,7 +213,8 @@ def test_every_cell_is_drawn_judged_and_written_down(tmp_path):
         assert cell["nfe"]["total"] <= cell["rows_evaluated"]
         assert cell["step_sizes"]["t"][0] > 0.9
     assert sum(cell["best"] for cell in result["cells"]) == 1
-    assert len(result["findings"]) == 3  # two pairs, and adaptive beside the reference
+    # Two matched pairs, and adaptive against the reference.
+    assert len(result["findings"]) == 3
 
 
 def test_a_repeat_is_a_run_with_the_samples_of_its_indices(tmp_path):
@@ -225,7 +233,7 @@ def test_a_repeat_is_a_run_with_the_samples_of_its_indices(tmp_path):
         assert (x == sample.x.numpy()).all()
         assert (image == to_uint8(sample.image)).all()
     assert {sample["nfe"] for sample in log["samples"]} == {21}
-    # 20 equal steps from 1 to t_eps, of each of the 7 samples
+    # Each of the 7 samples has 20 equal steps from 1 to t_eps.
     assert [len(times) for times in samples.step_times] == [21] * 7
     for times in samples.step_times:
         assert times[0] == 1
@@ -238,16 +246,16 @@ def test_a_run_whose_samples_are_damaged_is_drawn_again(tmp_path):
     file = tmp_path / "cells/em-steps=20/1/samples.npz"
     content, others = file.read_bytes(), drawn(tmp_path)
     file.write_bytes(content[: len(content) // 2])
-    told = []
+    warnings = []
 
-    class Told(ComparisonObserver):
+    class Recorder(ComparisonObserver):
         def warn(self, text):
-            told.append(text)
+            warnings.append(text)
 
-    after = Comparison(plan(tmp_path, cells=cells)).run(Told())
+    after = Comparison(plan(tmp_path, cells=cells)).run(Recorder())
     assert file.read_bytes() == content
-    assert len(told) == 1
-    assert "em-steps=20/1 is drawn again: cannot read" in told[0]
+    assert len(warnings) == 1
+    assert "em-steps=20/1 is drawn again: cannot read" in warnings[0]
     key = "cells/em-steps=20/1/samples.npz"
     assert {k: v for k, v in drawn(tmp_path).items() if k != key} == {
         k: v for k, v in others.items() if k != key
@@ -257,7 +265,7 @@ def test_a_run_whose_samples_are_damaged_is_drawn_again(tmp_path):
 
 
 def test_a_comparison_that_is_killed_within_a_run_continues_sample_by_sample(tmp_path):
-    """Finished samples of the run that was drawn are kept."""
+    """Finished samples of that run are kept."""
     whole = Comparison(plan(tmp_path / "whole")).run()
     finished = 0
 
@@ -290,7 +298,7 @@ def test_a_comparison_that_is_killed_within_a_run_continues_sample_by_sample(tmp
     assert not list((tmp_path / "part").rglob("journal-*"))
 
 
-def test_a_comparison_of_a_former_version_is_shown_and_not_continued(tmp_path):
+def test_a_comparison_of_an_earlier_version_can_be_shown_but_not_continued(tmp_path):
     Comparison(plan(tmp_path)).run()
     document = json.loads((tmp_path / "compare.json").read_text())
     document["schema"] = "ggf-compare/1"
@@ -303,11 +311,11 @@ def test_a_comparison_of_a_former_version_is_shown_and_not_continued(tmp_path):
     assert ggf("show", tmp_path).exit_code == 0
 
 
-def test_step_sizes_are_summed_up_by_time():
+def test_step_size_percentiles_are_by_time():
     h = {1.0: 0.1, 0.99: 0.2, 0.98: 0.3, 0.01: 9.0}
     times = [[t, t - step] for t, step in h.items()] + [[0.51, 0.5]] * 3
     found = step_size_percentiles(times)
-    # One step is too few to show; a step back to more noise is none.
+    # A bin with one step is not shown, and steps towards more noise do not count.
     assert found["t"] == [0.9875, 0.5125]
     assert found["p50"] == pytest.approx([0.2, 0.01])
     assert step_size_percentiles([[0.5, 0.6]]) is None
@@ -315,13 +323,13 @@ def test_step_sizes_are_summed_up_by_time():
 
 
 def drawn(folder):
-    """The sample files of all runs that have ended, and when they were written."""
+    """{sample file of a run that has ended: time of writing}."""
     ended = [run for run in folder.glob("cells/*/*") if not list(run.glob("journal-*"))]
     files = [path for run in ended for path in run.glob("samples.npz")]
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
 
 
-def test_a_comparison_that_was_stopped_goes_on(tmp_path):
+def test_a_stopped_comparison_continues(tmp_path):
     ticks = 0
 
     def stop():
@@ -335,7 +343,8 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path):
     stopped = comparison.result()
     assert stopped["status"] == "interrupted"
     assert {"done", "pending"} == {cell["status"] for cell in stopped["cells"]}
-    for cell in stopped["cells"]:  # known of what was not drawn, too
+    # Pending cells have these too.
+    for cell in stopped["cells"]:
         assert cell["options"].keys() == read_catalog()[cell["solver"]]["options"].keys()
         assert cell["command"].startswith("ggf sample --model gaussian --solver")
     before = drawn(tmp_path)
@@ -343,7 +352,8 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path):
 
     result = Comparison(plan(tmp_path)).run()
     assert result["status"] == "completed"
-    assert before.items() <= drawn(tmp_path).items()  # nothing is drawn twice
+    # No finished run is drawn again.
+    assert before.items() <= drawn(tmp_path).items()
 
     whole = Comparison(plan(tmp_path / "whole")).run()
     for one, other in zip(result["cells"], whole["cells"], strict=True):
@@ -363,30 +373,31 @@ def test_a_folder_of_another_comparison_is_refused(tmp_path):
         Comparison(plan(tmp_path, repeats=1))
 
 
-def test_a_folder_is_taken_by_one_and_only_if_it_may_be(tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").touch()
+def test_folders_with_other_files_or_in_use_are_refused(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(OutputError, match="not empty and has no comparison"):
-        Comparison(plan(tmp_path / "mine"))
+        Comparison(plan(tmp_path / "other"))
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"file.*[Nn]ot a directory|exists"):
         Comparison(plan(tmp_path / "file")).run()
-    taken = Comparison(plan(tmp_path / "shared"))
+    comparison = Comparison(plan(tmp_path / "shared"))
     (tmp_path / "shared").mkdir()
     lock = FileLock(tmp_path / "shared" / ".lock")
     with lock, pytest.raises(OutputError, match="another comparison is writing"):
-        taken.run()
-    assert taken.run()["status"] == "completed"
+        comparison.run()
+    assert comparison.run()["status"] == "completed"
 
 
-def test_a_cell_that_fails_says_why_and_the_rest_goes_on(tmp_path):
+def test_a_failed_cell_has_an_error_and_all_other_cells_are_drawn(tmp_path):
     model = gaussian_model(VP, dtype=torch.float32)
 
-    def weak(x, t):  # one long step passes by the times where it breaks
+    # One long step skips the times where this score is NaN.
+    def partly_nan(x, t):
         broken = (t > 0.01) & (t < 0.5)
         return torch.where(broken[:, None, None, None], torch.nan, model.score(x, t))
 
-    broken = replace(model, score=weak)
+    broken = replace(model, score=partly_nan)
     cells = cells_of("em:steps=1", "adaptive:eps-rel=0.1", "em:steps=5", nfe=(9,))
     result = Comparison(plan(tmp_path, model=broken, cells=cells, repeats=2)).run()
     assert result["status"] == "completed"
@@ -406,17 +417,17 @@ def test_options_are_checked_before_anything_is_drawn(tmp_path):
     assert not drawn(tmp_path)
 
 
-def test_expected_evaluations_are_known_or_tried_out():
+def test_expected_nfe_is_computed_or_measured_on_a_few_samples():
     cells = cells_of("adaptive", "em", "heun:steps=4", eps_rel=(0.1,))
     model = gaussian_model(VP, dtype=torch.float32)
-    tried = expected_nfe(cells, model)
-    assert tried["em-steps=1000"] == 1001
-    assert tried["heun-steps=4"] == 9
-    assert 10 < tried["adaptive-eps_rel=0.1"] < 200
-    assert tried["em-at-adaptive-eps_rel=0.1"] == tried["adaptive-eps_rel=0.1"]
+    expected = expected_nfe(cells, model)
+    assert expected["em-steps=1000"] == 1001
+    assert expected["heun-steps=4"] == 9
+    assert 10 < expected["adaptive-eps_rel=0.1"] < 200
+    assert expected["em-at-adaptive-eps_rel=0.1"] == expected["adaptive-eps_rel=0.1"]
 
 
-# --- analysis --------------------------------------------------------------------------------------------
+# --- analysis ------------------------------------------------------------------------------------
 
 N = 100
 METRIC = {"name": "d", "title": "D", "lower_is_better": True, "digits": 2}
@@ -424,13 +435,19 @@ METRIC = {"name": "d", "title": "D", "lower_is_better": True, "digits": 2}
 
 def cell(name, nfe, *values, role="contender", matches=None, adaptive=False):
     return {
-        "id": name, "label": name, "series": name.split("-")[0], "role": role, "matches": matches,
-        "adaptive": adaptive, "nfe": {"mean": nfe}, "quality": {"d": summarise(values)},
+        "id": name,
+        "label": name,
+        "series": name.split("-")[0],
+        "role": role,
+        "matches": matches,
+        "adaptive": adaptive,
+        "nfe": {"mean": nfe},
+        "quality": {"d": summarise(values)},
         "runs": [str(i) for i in range(len(values))],
-    }  # fmt: skip
+    }
 
 
-def test_student_t_agrees_with_scipy():
+def test_the_student_t_table_agrees_with_scipy():
     from scipy.stats import t
 
     for freedom, value in T_975.items():
@@ -439,10 +456,8 @@ def test_student_t_agrees_with_scipy():
 
 def test_significance_is_of_paired_differences():
     noise = [1.0, 5.0, -3.0, 2.0]
-    a, b = (
-        [10 + z for z in noise],
-        [11 + z + e for z, e in zip(noise, [0.1, 0, -0.1, 0], strict=True)],
-    )
+    a = [10 + z for z in noise]
+    b = [11 + z + e for z, e in zip(noise, [0.1, 0, -0.1, 0], strict=True)]
     mean, half = difference(a, b)
     assert mean == pytest.approx(-1)
     assert half == pytest.approx(3.182 * 0.0816497 / 2, rel=1e-3)
@@ -451,7 +466,7 @@ def test_significance_is_of_paired_differences():
     assert not is_significant([1.0], [9.0])
 
 
-def test_the_cheapest_within_five_percent_is_recommended():
+def test_the_cheapest_cell_within_5_percent_of_the_best_is_recommended():
     cells = [
         cell("adaptive-fine", 400, 10.0, 10.2),
         cell("adaptive-coarse", 100, 10.4, 10.3),
@@ -467,7 +482,7 @@ def test_the_cheapest_within_five_percent_is_recommended():
     assert "10.0 times as many" in advice["text"]
 
 
-def test_where_higher_is_better_everything_turns_round():
+def test_best_and_recommended_cells_if_higher_is_better():
     metric = METRIC | {"lower_is_better": False}
     cells = [cell("a-1", 10, 0.9, 0.91), cell("b-1", 5, 0.88, 0.89), cell("c-1", 1, 0.5, 0.5)]
     analysis = Analysis(metric, cells, N)
@@ -475,7 +490,7 @@ def test_where_higher_is_better_everything_turns_round():
     assert analysis.recommendation()["overall"] == "b-1"
 
 
-def test_findings_name_significant_differences_and_those_that_are_not():
+def test_findings_state_significant_and_non_significant_differences():
     adaptive = cell("adaptive", 100, 10.0, 10.1, 10.2, adaptive=True)
     reference = cell("em-1000", 1001, 10.1, 10.0, 10.15, role="reference")
     worse = cell("em-at", 100, 30.0, 30.1, 30.3, role="matched", matches="adaptive")
@@ -488,9 +503,9 @@ def test_findings_name_significant_differences_and_those_that_are_not():
     def first(*cells):
         return Analysis(METRIC, [*cells, reference], N).findings()[0]
 
-    rough = cell("adaptive", 50, 13.0, 10.0, 16.0, adaptive=True)
-    assert "no significant difference from em-1000 was found (n = 300)" in first(rough)
-    assert "adaptive is as good as em-1000" in first(rough, adaptive)
+    noisy = cell("adaptive", 50, 13.0, 10.0, 16.0, adaptive=True)
+    assert "no significant difference from em-1000 was found (n = 300)" in first(noisy)
+    assert "adaptive is as good as em-1000" in first(noisy, adaptive)
     good = cell("adaptive", 50, 9.0, 8.95, 9.1, adaptive=True)
     assert "is better than em-1000" in first(good)
     alone = [cell("adaptive", 9, 99.0, 98.0, adaptive=True), reference]
@@ -499,10 +514,10 @@ def test_findings_name_significant_differences_and_those_that_are_not():
     ]
 
 
-# --- progress --------------------------------------------------------------------------------------------
+# --- progress ------------------------------------------------------------------------------------
 
 
-def test_the_forecast_counts_evaluations_and_learns():
+def test_the_forecast_counts_evaluations_and_uses_measured_nfe():
     from ggf_cli.cli.compare_progress import Forecast
 
     cells = cells_of("adaptive:eps-rel=0.1", "em", eps_rel=(0.1,), reference=("em", {"steps": 99}))
@@ -513,10 +528,12 @@ def test_the_forecast_counts_evaluations_and_learns():
     forecast.tick(1250)
     assert forecast.current == 0.5
     assert forecast.remaining == 2 * 10 * 600 - 1250
-    forecast.end("adaptive-eps_rel=0.1", 50.0)  # and so does the cell that it is matched by
+    # The measured NFE counts for the matched cell too.
+    forecast.end("adaptive-eps_rel=0.1", 50.0)
     assert forecast.remaining == 10 * 50 + 2 * 10 * (50 + 100)
     assert forecast.ended == 1
     forecast.begin("em-steps=99", kept=False)
-    forecast.end("em-steps=99", None)  # failed: nothing of it is left
+    # A failed cell has no evaluations left.
+    forecast.end("em-steps=99", None)
     assert forecast.remaining == 10 * 50 + 2 * 10 * 50
     assert forecast.ended == 3

@@ -1,4 +1,4 @@
-"""Several processes draw one comparison: the same figures for any number of them, whichever dies."""
+"""Comparisons by several processes: the same results for any number, and after crashes."""
 
 import os
 import shutil
@@ -24,24 +24,33 @@ from patience import PATIENCE
 from problems import VE, VP, gaussian_model
 from program import Program, job, until, workers
 
-WORDS = ["adaptive", "em", "--eps-rel", "0.5", "--nfe", "10,20", "--model", "mixture", "-n", "24", "--repeats", "2",
-         "--batch-size", "4", "--metric", "swd,frechet"]  # fmt: skip
+LINE_UP = "adaptive em --eps-rel 0.5 --nfe 10,20"
+OPTIONS = "--model mixture -n 24 --repeats 2 --batch-size 4 --metric swd,frechet"
+COMPARE = ["compare", *LINE_UP.split(), *OPTIONS.split()]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Of one process, with one thread as the others: Fréchet distances of two differ in the tenth digit."""
+    """The folder of a comparison by one process.
+
+    It has one thread, like the workers of a job: with two threads, Fréchet distances differ in the
+    tenth digit.
+    """
     folder = tmp_path_factory.mktemp("whole")
-    program = Program("compare", *WORDS, "--out", folder / "one", log=folder / "log")
+    program = Program(*COMPARE, "--out", folder / "one", log=folder / "log")
     assert program.wait() == 0, program.stderr
     return folder / "one"
 
 
-def figures(folder):
-    """What must not depend on who drew what."""
+SETTINGS = ("id", "given", "options", "label", "runs")
+RESULTS = ("status", "quality", "nfe", "nfe_counts", "steps", "lost", "step_sizes", "error")
+ANALYSIS = ("best", "tied")
+
+
+def results(folder):
+    """The results that must not depend on the number of processes."""
     document = read_comparison(folder)
-    names = ("id", "given", "options", "label", "status", "quality", "nfe", "nfe_counts", "steps", "lost",
-             "step_sizes", "best", "tied", "runs", "error")  # fmt: skip
+    names = (*SETTINGS, *RESULTS, *ANALYSIS)
     cells = [{name: cell[name] for name in names} for cell in document["cells"]]
     more = ("status", "n", "repeats", "batch_size", "metrics", "findings", "recommendation")
     return cells, {name: document[name] for name in more}
@@ -54,18 +63,18 @@ def leftovers(folder):
 
 
 def written(folder):
-    """The files of all runs that have ended, and when they were written."""
+    """{sample file of a run that has ended: time of writing}."""
     files = folder.glob("cells/*/*/samples.npz")
     ended = [path for path in files if not list(path.parent.glob("journal-*"))]
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in ended}
 
 
 @pytest.mark.parametrize("world", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_figures_do_not_depend_on_the_number_of_processes(whole, tmp_path, world):
+def test_results_do_not_depend_on_the_number_of_processes(whole, tmp_path, world):
     folder = tmp_path / "run"
-    programs = job(world, ["compare", *WORDS, "--out", folder], tmp_path / "log")
+    programs = job(world, [*COMPARE, "--out", folder], tmp_path / "log")
     assert [p.wait() for p in programs] == [0] * world, [p.stderr for p in programs]
-    assert figures(folder) == figures(whole)
+    assert results(folder) == results(whole)
     assert leftovers(folder) == []
     assert "Recommendation" in programs[0].stdout
     assert all(p.stdout == p.stderr == "" for p in programs[1:])
@@ -73,20 +82,20 @@ def test_figures_do_not_depend_on_the_number_of_processes(whole, tmp_path, world
         assert (folder / name).exists()
 
 
-def test_one_process_goes_on_where_a_job_has_ended(whole, tmp_path):
-    """And a job where one process has: with nothing left to draw, the others have nothing to do."""
+def test_a_job_continues_a_completed_comparison_of_one_process(whole, tmp_path):
+    """No sample is left, and nothing is drawn again."""
     folder = shutil.copytree(whole, tmp_path / "run")
     kept = written(folder)
     assert len(kept) == 6
-    programs = job(2, ["compare", *WORDS, "--out", folder], tmp_path / "log")
+    programs = job(2, [*COMPARE, "--out", folder], tmp_path / "log")
     assert [p.wait() for p in programs] == [0, 0], [p.stderr for p in programs]
     assert written(folder) == kept
 
 
 def test_every_process_draws_some_samples_of_a_run(tmp_path):
-    """And what it has drawn is kept when the comparison is interrupted."""
-    words = [*WORDS, "-n", "400", "--repeats", "20", "--out", tmp_path / "run"]
-    programs = job(2, ["compare", *words], tmp_path / "log")
+    """The comparison is then interrupted."""
+    command = [*COMPARE, "-n", "400", "--repeats", "20", "--out", tmp_path / "run"]
+    programs = job(2, command, tmp_path / "log")
     run = tmp_path / "run/cells/adaptive-eps_rel=0.5/0"
     until((run / "run.json").exists)
     log = read_log(run)
@@ -98,13 +107,14 @@ def test_every_process_draws_some_samples_of_a_run(tmp_path):
     assert "the same command continues" in programs[0].stderr
 
 
-@pytest.mark.slow  # test_distributed.py has that of a run
+# tests/runs/test_distributed.py has the fast test, with a run.
+@pytest.mark.slow
 def test_torchrun_restarts_a_comparison_whose_process_is_killed(whole, tmp_path):
     folder = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launch = ["--nproc-per-node", "2", "--max-restarts", "1", "--monitor-interval", "0.1"]
     agent = subprocess.Popen(
-        [*torchrun, *launch, "-m", "ggf_cli", "compare", *WORDS, "--out", str(folder)],
+        [*torchrun, *launch, "-m", "ggf_cli", *COMPARE, "--out", str(folder)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -118,15 +128,15 @@ def test_torchrun_restarts_a_comparison_whose_process_is_killed(whole, tmp_path)
         _, stderr = agent.communicate(timeout=PATIENCE)
     assert agent.returncode == 0, stderr
     assert kept.items() <= written(folder).items()
-    assert figures(folder) == figures(whole)
+    assert results(folder) == results(whole)
     assert leftovers(folder) == []
 
 
-# --- a worker that cannot continue ------------------------------------------------------------
+# --- a worker that cannot continue ---------------------------------------------------------------
 
 
 def pair(folder, model):
-    """The worker group of rank 0, and a thread that works with a model; the store is local."""
+    """The worker group of rank 0, and rank 1 as a thread with `model`; the store is local."""
     store = torch.distributed.HashStore()
     jobs = [Job(rank=rank, world=2, local_rank=rank, restarts=0) for rank in range(2)]
     for member in jobs:
@@ -164,7 +174,7 @@ def test_a_run_is_the_same_by_one_process_and_by_two(tmp_path):
         assert np.array_equal(times, others)
 
 
-def test_a_run_that_one_worker_cannot_draw_fails_and_the_next_goes_on(tmp_path):
+def test_a_run_fails_if_a_worker_fails_and_the_next_run_is_drawn(tmp_path):
     model, calls = gaussian_model(VP), []
 
     def breaks(x, t):

@@ -1,4 +1,4 @@
-"""`ggf_cli.compare`: the results of `ggf compare`, from Python."""
+"""`ggf_cli.compare`: the function behind `ggf compare`."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from command import ggf, read_comparison
 from ggf_cli.errors import OptionError, OutputError
 
 SETTINGS = {"eps_rel": (0.5,), "nfe": (10,), "n": 12, "batch_size": 4, "metrics": ["swd"]}
-WORDS = "--eps-rel 0.5 --nfe 10 --n 12 --batch-size 4 --metric swd --device cpu --precision fp32"
+OPTIONS = "--eps-rel 0.5 --nfe 10 --n 12 --batch-size 4 --metric swd --device cpu --precision fp32"
 
 
 def numbers(document):
@@ -21,10 +21,10 @@ def numbers(document):
     return cells, document["command"], document["findings"], document["recommendation"]
 
 
-def test_compare_writes_what_ggf_compare_writes(tmp_path, mixture):
+def test_compare_writes_the_same_results_as_ggf_compare(tmp_path, mixture):
     result = ggf_cli.compare(mixture, ["em", "adaptive"], out=tmp_path / "a", **SETTINGS)
-    words = ["compare", "em", "adaptive", "--model", "mixture", *WORDS.split()]
-    done = ggf(*words, "--quiet", "--out", tmp_path / "b")
+    command = ["compare", "em", "adaptive", "--model", "mixture", *OPTIONS.split()]
+    done = ggf(*command, "--quiet", "--out", tmp_path / "b")
     assert done.exit_code == 0, done.output
     document = read_comparison(tmp_path / "a")
     assert result.document == document
@@ -57,7 +57,7 @@ def test_an_interrupted_comparison_continues(tmp_path, mixture):
     assert not result.interrupted
 
 
-def test_options_are_named_as_in_python(tmp_path, mixture):
+def test_error_messages_name_the_python_arguments(tmp_path, mixture):
     with pytest.raises(OptionError, match=r"^n is 1, it must lie in"):
         ggf_cli.compare(mixture, ["em"], out=tmp_path, n=1)
 

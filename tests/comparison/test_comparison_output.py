@@ -59,7 +59,7 @@ def hostile():
 # --- schema --------------------------------------------------------------------------------------
 
 
-def test_the_schema_takes_them_all(comparison):
+def test_all_example_comparisons_are_valid(comparison):
     VALIDATOR.validate(comparison)
     assert violation(comparison, CompareLog) is None
 
@@ -76,7 +76,7 @@ def test_the_schema_is_generated_from_the_types_that_are_checked():
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         lambda d: d.update(status="failed"),
         lambda d: d.update(metrics=[{}]),
@@ -92,9 +92,9 @@ def test_the_schema_is_generated_from_the_types_that_are_checked():
         lambda d: d["recommendation"].update(by_series={"em": None}),
     ],
 )
-def test_the_schema_refuses_what_is_out_of_shape(spoil):
+def test_invalid_documents_are_refused(damage):
     document = comparisons.fashion()
-    spoil(document)
+    damage(document)
     assert not VALIDATOR.is_valid(document)
     assert violation(document, CompareLog)
 
@@ -116,7 +116,7 @@ def printed(document, *, width, plain=False, color=False):
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
-def test_matched_cells_stand_under_their_adaptive_cell_and_the_reference_last():
+def test_matched_cells_follow_their_adaptive_cell_and_the_reference_comes_last():
     labels = [row.texts["label"] for row in rows(comparisons.fashion())]
     assert labels == [
         "adaptive eps-rel 0.01",
@@ -161,7 +161,7 @@ def test_the_table_fits_and_names_the_columns_left_out(comparison, width):
     assert (not left) or width == 80
 
 
-def test_numbers_of_one_line():
+def test_the_numbers_of_one_row():
     document = comparisons.single()
     cell = document["cells"][0]
     cell["quality"]["ffd"] = {"values": [1, 2], "mean": 1234.5678, "se": 0.126}
@@ -185,20 +185,20 @@ def test_numbers_of_one_line():
     ]
 
 
-def test_only_the_best_line_is_bold_and_one_repeat_has_no_error_bars():
+def test_only_the_best_row_is_bold_and_one_repeat_has_no_error_bars():
     text = printed(comparisons.fashion(), width=200, color=True)[1:]
     assert ["best" in line for line in text[:16]] == ["\x1b[1m" in line for line in text[:16]]
     assert not any("±" in line for line in printed(comparisons.fashion(repeats=1), width=200))
 
 
-def test_a_cell_drawn_in_part_has_its_number_of_repeats():
+def test_the_number_of_repeats_of_an_unfinished_cell_is_shown():
     document = comparisons.single()
     document["cells"][0]["runs"] = ["cells/a/0", "cells/a/1"]
     assert "(2 of 3 repeats)" in printed(document, width=200)[1]
 
 
 @pytest.mark.parametrize("make", [*comparisons.ALL.values(), hostile])
-def test_plain_is_ascii_and_control_characters_are_gone(make):
+def test_plain_is_ascii_and_control_characters_are_removed(make):
     for plain in (True, False):
         text = "".join(printed(make(), width=200, plain=plain))
         assert text.isprintable()
@@ -218,7 +218,7 @@ def numbers(value):
         yield value
 
 
-def test_the_csv_holds_every_number_at_its_cell_and_repeat(comparison):
+def test_the_csv_has_every_number_in_the_row_of_its_cell_and_repeat(comparison):
     rows = list(csv.DictReader(io.StringIO(csv_text(comparison))))
     for cell in comparison["cells"]:
         own = [row for row in rows if row["cell"] == cell["id"]]
@@ -249,7 +249,7 @@ def test_the_csv_holds_every_number_at_its_cell_and_repeat(comparison):
 
 
 def drawn(monkeypatch, plot, document):
-    """The figure that a plot makes of a comparison."""
+    """The figure of a plot of a comparison."""
     figures = []
     for module in (quality, distributions):
         monkeypatch.setattr(module, "to_png", lambda figure, _: figures.append(figure) or b"")
@@ -257,7 +257,7 @@ def drawn(monkeypatch, plot, document):
     return figures[0]
 
 
-def test_quality_is_drawn_at_its_nfe_with_its_errors(monkeypatch):
+def test_quality_is_plotted_against_nfe_with_error_bars(monkeypatch):
     document = comparisons.fashion(metrics=("ffd", "coverage"))
     figure = drawn(monkeypatch, quality_vs_nfe, document)
     assert len(figure.axes) == 2
@@ -293,7 +293,7 @@ def test_quality_is_drawn_at_its_nfe_with_its_errors(monkeypatch):
     ]
 
 
-def test_every_sample_of_the_adaptive_cells_is_in_its_histogram(monkeypatch):
+def test_each_histogram_has_all_samples_of_its_adaptive_cell(monkeypatch):
     document = comparisons.fashion()
     document["cells"][0]["nfe_counts"] = {"300": 1, "900": 3}
     document["cells"][0]["nfe"].update(min=300, max=900)
@@ -310,7 +310,7 @@ def test_every_sample_of_the_adaptive_cells_is_in_its_histogram(monkeypatch):
         assert heights.max() == 1
 
 
-def test_step_sizes_are_medians_and_bands_from_noise_to_data(monkeypatch):
+def test_step_sizes_are_plotted_as_medians_and_bands_from_noise_to_data(monkeypatch):
     document = comparisons.fashion()
     # A bin without steps.
     document["cells"][0]["step_sizes"]["p50"][3] = None
@@ -330,7 +330,7 @@ def test_step_sizes_are_medians_and_bands_from_noise_to_data(monkeypatch):
     assert axes.lines[0].get_color() == axes.lines[1].get_color()
 
 
-def test_plots_are_png_files_with_their_command_or_none(comparison):
+def test_a_plot_is_a_png_file_with_the_command_or_none_without_data(comparison):
     for plot in PLOTS:
         content = plot(comparison)
         shown = [cell for cell in comparison["cells"] if cell["status"] == "done"]
@@ -347,7 +347,7 @@ def test_plots_are_png_files_with_their_command_or_none(comparison):
 
 
 @pytest.mark.parametrize("plot", PLOTS)
-def test_the_same_comparison_gives_the_same_bytes_whatever_the_user_settings(plot):
+def test_a_plot_has_the_same_bytes_with_any_matplotlib_settings(plot):
     document = comparisons.single()
     document["cells"][0]["adaptive"] = True
     first = plot(document)
@@ -356,7 +356,7 @@ def test_the_same_comparison_gives_the_same_bytes_whatever_the_user_settings(plo
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 80, 70)])
-def test_pictures_are_placed_exactly_and_never_resampled(shape):
+def test_images_are_placed_exactly_and_never_resampled(shape):
     document = comparisons.fashion()
     cells = [cell for cell in ordered(document) if cell["status"] == "done"][:3]
     generator = torch.Generator().manual_seed(0)
@@ -417,7 +417,7 @@ class Page(HTMLParser):
 PIXEL = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\4\0\0\0\2\0"
 
 
-def test_the_page_holds_everything_and_needs_nothing(comparison):
+def test_the_report_is_complete_and_loads_no_other_files(comparison):
     images = dict.fromkeys(CAPTIONS, PIXEL)
     page = Page(report(comparison, images))
     assert page.all("html") == [{"lang": "en"}]
@@ -447,10 +447,10 @@ def test_the_page_holds_everything_and_needs_nothing(comparison):
     assert ("Not finished" in page.text) == (comparison["status"] == "interrupted")
 
 
-def test_untrusted_text_is_only_text():
-    tame, wild = comparisons.fashion(), hostile()
-    names = [tag for tag, _ in Page(report(tame, {"grids.png": PIXEL})).tags]
-    page = Page(report(wild, {"grids.png": PIXEL}))
+def test_untrusted_text_is_escaped():
+    harmless, attack = comparisons.fashion(), hostile()
+    names = [tag for tag, _ in Page(report(harmless, {"grids.png": PIXEL})).tags]
+    page = Page(report(attack, {"grids.png": PIXEL}))
     assert [tag for tag, _ in page.tags if tag not in ("dt", "dd", "li")] == [
         tag for tag in names if tag not in ("dt", "dd", "li")
     ]
@@ -460,8 +460,8 @@ def test_untrusted_text_is_only_text():
     policy = next(m["content"] for m in page.all("meta") if "http-equiv" in m)
     assert policy.startswith("default-src 'none'")
     for plot in PLOTS:
-        assert plot(wild)
-    assert grids(wild, {cell["id"]: torch.zeros(2, 1, 8, 8) for cell in wild["cells"]})
+        assert plot(attack)
+    assert grids(attack, {cell["id"]: torch.zeros(2, 1, 8, 8) for cell in attack["cells"]})
 
 
 def luminance(color):
@@ -472,7 +472,7 @@ def luminance(color):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_text_has_contrast_in_both_schemes():
+def test_text_has_enough_contrast_in_both_colour_schemes():
     page = report(comparisons.single(), {})
     pattern = (
         r"--page: (\S+); --text: (\S+); --soft: (\S+); --rule: \S+; --panel: (\S+);"
@@ -493,7 +493,7 @@ def test_text_has_contrast_in_both_schemes():
 
 
 @pytest.mark.parametrize("name", ["published", "pending", "single", "exact", "unjudged"])
-def test_the_folder_holds_what_compare_json_lists(tmp_path, name):
+def test_the_folder_has_exactly_the_files_that_compare_json_lists(tmp_path, name):
     comparison = comparisons.ALL[name]()
     before = copy.deepcopy(comparison)
     shape = (2, 1, 8, 8) if comparison["model"]["name"] != "mixture" else (2, 16)
@@ -514,7 +514,7 @@ def test_the_folder_holds_what_compare_json_lists(tmp_path, name):
         assert (file["path"] in CAPTIONS) == file["path"].endswith(".png")
 
 
-def test_compare_json_is_written_only_when_all_the_others_are(tmp_path):
+def test_compare_json_is_written_after_all_other_files(tmp_path):
     (tmp_path / "report.html/in the way").mkdir(parents=True)
     with pytest.raises(OutputError, match=r"report\.html"):
         write_outputs(comparisons.pending(), {}, tmp_path)

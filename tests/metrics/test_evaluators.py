@@ -54,7 +54,7 @@ def space_name(space):
     return next(name for name, entry in SPACES.items() if entry is space)
 
 
-def test_a_model_has_the_metrics_that_it_has_a_reference_for(tmp_path, statistics):
+def test_the_metrics_of_a_model_are_those_with_a_reference(tmp_path, statistics):
     shares = ["precision", "recall", "coverage"]
     clothes, photos = model((1, 28, 28)), model((3, 32, 32))
     exact = model((2,), distribution=object())
@@ -66,7 +66,7 @@ def test_a_model_has_the_metrics_that_it_has_a_reference_for(tmp_path, statistic
     assert metrics_for(clothes, statistics) == ["ffd", "fid", *shares]
 
 
-def test_the_reference_that_was_given_decides(tmp_path, statistics):
+def test_default_metrics_depend_on_the_given_reference(tmp_path, statistics):
     clothes = model((1, 28, 28))
     assert default_metrics(clothes) == ["ffd", "precision", "recall"]
     assert default_metrics(clothes, tmp_path) == ["fid", "precision", "recall"]
@@ -93,7 +93,7 @@ def test_a_metric_without_a_reference_is_refused(fashion, name, message, hint):
     assert hint in error.value.hint
 
 
-def test_a_reference_that_is_none_is_refused(fashion, tmp_path, statistics):
+def test_an_invalid_reference_is_refused(fashion, tmp_path, statistics):
     (tmp_path / "images.zip").touch()
     for path, message in [
         (tmp_path / "nowhere", "does not exist"),
@@ -107,15 +107,13 @@ def test_a_reference_that_is_none_is_refused(fashion, tmp_path, statistics):
         make_evaluators(["kid"], fashion, reference=statistics)
 
 
-def test_the_evaluator_of_ffd_gives_ffd(evaluators, noise):
+def test_the_ffd_evaluator_equals_ffd(evaluators, noise):
     evaluator = evaluators["ffd"]
     assert evaluator.evaluate(noise) == FFD()(noise)
     assert evaluator.evaluate((noise * 255).round().to(torch.uint8)) == evaluator.evaluate(noise)
-    assert (evaluator.sample_form, evaluator.min_samples, evaluator.lower_is_better) == (
-        "images",
-        128,
-        True,
-    )
+    assert evaluator.sample_form == "images"
+    assert evaluator.min_samples == 128
+    assert evaluator.lower_is_better is True
     with pytest.raises(UsageError, match="at least 128 samples, not 127"):
         evaluator.evaluate(noise[:127])
 
@@ -132,7 +130,7 @@ def test_features_of_the_same_samples_are_computed_once(evaluators, noise, monke
     assert len(calls) == 2
 
 
-def test_floors_are_of_disjoint_draws_and_as_many_as_there_are(evaluators):
+def test_floors_are_of_disjoint_draws_as_many_as_the_reference_allows(evaluators):
     real = evaluators["ffd"].features.space.reference
     drawn = [rows for rows, _ in real.draws(2000, 5, "moments")]
     assert torch.equal(torch.cat(drawn[::-1]), real.features)
@@ -156,7 +154,7 @@ def test_floors_are_the_values_of_real_images(evaluators):
         assert floor.what == "300 test images, against 300 others"
 
 
-def test_noise_is_below_every_floor(evaluators, noise):
+def test_noise_is_worse_than_every_floor(evaluators, noise):
     for evaluator in evaluators.values():
         worst = evaluator.floor(200, 3).values
         value = evaluator.evaluate(noise)

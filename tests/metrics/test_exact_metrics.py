@@ -1,3 +1,5 @@
+"""Metrics of models with an exact distribution: Fréchet distance and sliced Wasserstein."""
+
 import math
 
 import pytest
@@ -11,7 +13,7 @@ from ggf_cli.networks.mixture import two_dimensional
 from problems import normal
 
 
-def test_exact_samples_are_at_distance_zero_and_others_at_theirs():
+def test_exact_samples_have_frechet_distance_zero_and_shifted_ones_the_square_of_the_shift():
     mixture = two_dimensional()
     x = mixture.sample(100_000, torch.Generator().manual_seed(0))
     assert frechet(x, *mixture.moments()) < 1e-4
@@ -19,8 +21,8 @@ def test_exact_samples_are_at_distance_zero_and_others_at_theirs():
 
 
 @pytest.mark.parametrize(("mean", "scale"), [(0.0, 0.5), (0.4, 1.0)], ids=["covariance", "mean"])
-def test_the_standard_error_of_a_frechet_distance_is_that_of_its_groups(mean, scale):
-    """The error from the influence of samples is the spread of the distances of 300 sets."""
+def test_the_standard_error_of_a_frechet_distance_is_its_spread_over_many_sets(mean, scale):
+    """The error from the influence of samples equals the spread over 300 sets."""
     reference = moments(two_dimensional().sample(50_000, torch.Generator().manual_seed(0)))
     sets = [
         scale * two_dimensional().sample(400, torch.Generator().manual_seed(seed)) + mean
@@ -51,7 +53,7 @@ def test_the_influence_of_a_sample_is_the_derivative_by_its_weight():
     assert float(influence(x, *reference)[7]) == pytest.approx(slope, rel=0.05)
 
 
-def test_groups_have_the_value_as_their_mean(mixture):
+def test_the_mean_of_the_groups_is_the_value(mixture):
     evaluators = make_evaluators(["frechet", "swd"], mixture)
     x = mixture.distribution.sample(500, torch.Generator().manual_seed(7))
     groups = evaluators[0].groups(x)

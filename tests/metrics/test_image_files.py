@@ -22,7 +22,7 @@ ORIENTATION = 0x0112
 
 
 def low(bits):
-    """Grey levels of so many bits."""
+    """Grey levels of `bits` bits."""
     return GREY & np.uint8(min(2**bits, 256) - 1)
 
 
@@ -141,7 +141,7 @@ def with_levels(content):
 
 
 def grey_of(depth, **options):
-    """(file, levels) of grey of so many bits."""
+    """(file, levels) of grey of `depth` bits."""
     levels = low(depth) * (255 // (2**depth - 1))
     return png(low(depth), depth, GREYS, **options), three(levels)
 
@@ -312,7 +312,7 @@ MODES = [
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("mode", MODES)
-def test_what_pillow_writes_of_every_mode_is_right_or_refused(tmp_path, mode, format):
+def test_a_file_that_pillow_writes_in_any_mode_is_read_exactly_or_refused(tmp_path, mode, format):
     image = Image.new(mode, (7, 5))
     white = mode in ("1", "L", "P", "RGB", "YCbCr", "RGBX")
     try:
@@ -351,8 +351,8 @@ def exif(orientation):
     return made.tobytes()
 
 
-def lying(kind, orientation):
-    """(file, levels as stored)"""
+def rotated(kind, orientation):
+    """A file with an EXIF orientation, and its levels as stored."""
     data = exif(orientation)
     bare = png_chunk(b"eXIf", data.removeprefix(b"Exif\0\0"))
     palette = png_chunk(b"PLTE", PLTE.tobytes())
@@ -387,7 +387,7 @@ KINDS = [
 @pytest.mark.parametrize("orientation", TURNED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_are_upright(tmp_path, kind, orientation):
-    content, stored = lying(kind, orientation)
+    content, stored = rotated(kind, orientation)
     (tmp_path / "a.png").write_bytes(content)
     upright = TURNED[orientation](stored)
     assert np.array_equal(read_levels(tmp_path / "a.png"), upright)
@@ -396,7 +396,7 @@ def test_images_are_upright(tmp_path, kind, orientation):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_file_that_is_cut_off_is_refused_or_whole(tmp_path, format):
+def test_a_truncated_file_is_refused_or_read_exactly(tmp_path, format):
     content = saved(Image.fromarray(RGB), format)
     whole, refused = decoded(content), 0
     for length in [*range(0, len(content) - 24, 5), *range(len(content) - 24, len(content))]:
@@ -409,7 +409,7 @@ def test_a_file_that_is_cut_off_is_refused_or_whole(tmp_path, format):
     assert refused >= (len(content) - 24) // 5
 
 
-def test_a_byte_of_a_png_file_that_is_changed_changes_no_level(tmp_path):
+def test_a_png_file_with_a_changed_byte_is_refused_or_read_exactly(tmp_path):
     content = png(RGB, 8, COLOURS)
     for place in range(len(content)):
         changed = bytearray(content)
@@ -432,7 +432,7 @@ def found(folder):
     return [str(file.relative_to(folder)) for file in find_images(folder)]
 
 
-def test_hidden_files_and_folders_do_not_count(tmp_path):
+def test_hidden_files_and_folders_are_skipped(tmp_path):
     counted = ["a.png", "b.JPG", "c.Jpeg", "d/e.png", "d/f.g/h.PNG"]
     hidden = [".a.png", ".ipynb_checkpoints/a.png", "d/.cache/deep/a.png"]
     fill(tmp_path, *counted, *hidden, "__MACOSX/a.png", "d/__MACOSX/._a.png")
@@ -459,7 +459,7 @@ def test_linked_folders_count_once_and_loops_end(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dangling", "loop", "pipe"])
-def test_a_name_that_leads_to_no_file_is_refused(tmp_path, kind):
+def test_dangling_links_loops_and_pipes_are_refused(tmp_path, kind):
     fill(tmp_path, "a.png")
     if kind == "pipe":
         os.mkfifo(tmp_path / "b.png")
@@ -492,19 +492,19 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
 
 def test_sizes_are_those_of_upright_images(tmp_path):
     fill(tmp_path, *(f"{i}.png" for i in range(9)), content=rgb())
-    fill(tmp_path, "lying.jpg", content=lying("JPEG", 6)[0])
-    with pytest.raises(UsageError, match=r"0\.png is 7 x 5, lying\.jpg is 5 x 7"):
+    fill(tmp_path, "rotated.jpg", content=rotated("JPEG", 6)[0])
+    with pytest.raises(UsageError, match=r"0\.png is 7 x 5, rotated\.jpg is 5 x 7"):
         ImageFolder(tmp_path, (3, 5, 7))
 
     turned = saved(Image.fromarray(np.ascontiguousarray(np.rot90(RGB))), "JPEG", exif=exif(6))
-    fill(tmp_path, "lying.jpg", content=turned)
+    fill(tmp_path, "rotated.jpg", content=turned)
     (batch,) = ImageFolder(tmp_path, (3, 5, 7)).batches(16)
     assert batch.shape == (10, 3, 5, 7)
 
 
-def test_a_size_that_is_stored_behind_the_pixels_is_checked_too(tmp_path):
+def test_an_orientation_stored_after_the_pixels_is_used_in_the_size_check(tmp_path):
     fill(tmp_path, *(f"{i}.png" for i in range(9)))
-    fill(tmp_path, "late.png", content=lying("behind the pixels", 6)[0])
+    fill(tmp_path, "late.png", content=rotated("behind the pixels", 6)[0])
     images = ImageFolder(tmp_path, (3, 5, 7))
     with pytest.raises(UsageError, match=r"late\.png is 5 x 7"):
         list(images.batches(4))

@@ -25,7 +25,7 @@ SHAPE = (3, 16, 16)
 
 
 class StandIn:
-    """16 random projections of an image's 4 x 4 means, rectified."""
+    """In place of Inception: 16 random projections of the 4 x 4 means of an image, rectified."""
 
     size = 16
 
@@ -88,7 +88,7 @@ def published_fid(x, y):
     return float((mean_x - mean_y).square().sum() + (cov_x + cov_y).trace()) - 2 * root
 
 
-def test_from_a_folder_of_images_to_every_metric(folder, real):
+def test_all_metrics_against_a_folder_of_images(folder, real):
     network, progress = StandIn(), []
     found = evaluators(
         folder,
@@ -115,7 +115,7 @@ def test_from_a_folder_of_images_to_every_metric(folder, real):
     assert not torch.equal(same_size, y[:120])
 
 
-def test_samples_and_their_files_get_the_same_value(folder):
+def test_samples_and_their_8_bit_levels_have_the_same_value(folder):
     [evaluator] = evaluators(folder, "fid")
     drawn = pictures(20, 1)
     assert evaluator.evaluate(drawn / 255) == evaluator.evaluate(drawn)
@@ -140,7 +140,7 @@ def test_jpeg_palette_and_transparent_images_are_read(tmp_path):
     assert network.images == 15
 
 
-def test_floors_are_of_reference_images_against_the_others(folder, real):
+def test_floors_are_of_reference_images_against_all_other_reference_images(folder, real):
     fid, kernel_distance, share = evaluators(folder, "fid", "kid", "precision")
     features = fid.features.space.reference.features
     floor = fid.floor(100, 5)
@@ -160,7 +160,7 @@ def statistics(path, features):
     return path
 
 
-def test_a_file_of_statistics_is_as_good_as_the_folder_for_fid(folder, real, tmp_path):
+def test_fid_by_a_file_of_statistics_equals_fid_by_the_folder(folder, real, tmp_path):
     path = statistics(tmp_path / "real.npz", StandIn()(real))
     [by_file], [by_folder] = evaluators(path, "fid"), evaluators(folder, "fid")
     drawn = pictures(100, 1)
@@ -168,7 +168,7 @@ def test_a_file_of_statistics_is_as_good_as_the_folder_for_fid(folder, real, tmp
     assert by_file.floor(50, 3) is None
 
 
-def test_notes_give_the_number_of_samples_and_what_is_wrong_with_the_reference(folder, tmp_path):
+def test_notes_give_the_number_of_samples_and_the_defects_of_the_reference(folder, tmp_path):
     fid, share = evaluators(folder, "fid", "precision")
     [note] = fid.notes(300)
     assert "300 samples" in note
@@ -179,7 +179,7 @@ def test_notes_give_the_number_of_samples_and_what_is_wrong_with_the_reference(f
 
 
 def broken(folder, case):
-    """A folder, or a file, that is no reference."""
+    """A folder that cannot be used as a reference."""
     images = pictures(12, 0)
     if case == "empty":
         return folder
@@ -232,7 +232,7 @@ def test_statistics_that_cannot_be_used_are_refused(tmp_path, arrays, message):
         evaluators(tmp_path / "stats.npz", "fid")
 
 
-def test_a_file_that_is_no_archive_is_refused(tmp_path):
+def test_a_file_of_statistics_that_is_not_an_archive_is_refused(tmp_path):
     for content in (b"", b"PK\x03\x04 cut off", b"text"):
         (tmp_path / "stats.npz").write_bytes(content)
         with pytest.raises(UsageError, match=r"stats.npz cannot be read"):
@@ -309,7 +309,7 @@ def test_weights_that_cannot_be_downloaded_can_be_saved_by_hand(fidelity, folder
 
 
 @pytest.mark.parametrize("downloaded", [False, True])
-def test_other_weights_than_those_of_fid_are_never_loaded(fidelity, tmp_path, downloaded):
+def test_weights_with_another_hash_are_never_loaded(fidelity, tmp_path, downloaded):
     place = tmp_path / "home/hub/checkpoints/weights-1.pth"
     place.parent.mkdir(parents=True)
     (place if downloaded else tmp_path / "weights-1.pth").write_bytes(b"other")
@@ -320,14 +320,14 @@ def test_other_weights_than_those_of_fid_are_never_loaded(fidelity, tmp_path, do
     assert str(place) in error.value.hint
 
 
-def test_without_the_extra_the_hint_is_how_to_install_it(folder, monkeypatch):
+def test_the_hint_without_torch_fidelity_is_the_command_to_install_it(folder, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="not installed") as error:
         evaluators(folder, "fid", network=None)
     assert error.value.hint == "pip install 'ggf-cli[fid]'"
 
 
-def test_a_torchvision_of_another_torch_is_named_in_the_error(folder, monkeypatch, tmp_path):
+def test_the_error_for_an_incompatible_torchvision_names_torchvision(folder, monkeypatch, tmp_path):
     package = tmp_path / "torch_fidelity"
     package.mkdir()
     (package / "__init__.py").write_text(

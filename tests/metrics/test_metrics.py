@@ -1,3 +1,5 @@
+"""Fréchet distance, FFD and the features of the Fashion-MNIST classifier, and nearest images."""
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -48,13 +50,13 @@ def random_moments(size, rank, seed):
 
 
 def by_scipy(mean_a, cov_a, mean_b, cov_b):
-    """The formula as FID's published code has it."""
+    """The formula of the published code of FID."""
     root = scipy.linalg.sqrtm((cov_a @ cov_b).numpy())
     return float((mean_a - mean_b).square().sum() + (cov_a + cov_b).trace()) - 2 * root.trace().real
 
 
 def by_eigenvalues(mean_a, cov_a, mean_b, cov_b):
-    """The formula as torchmetrics has it."""
+    """The formula of torchmetrics."""
     root = torch.linalg.eigvals(cov_a @ cov_b).sqrt().real.sum()
     return float((mean_a - mean_b).square().sum() + (cov_a + cov_b).trace() - 2 * root)
 
@@ -73,7 +75,7 @@ def test_frechet_distance_is_the_published_formula(size):
     assert frechet_distance(*a, *b) == pytest.approx(by_scipy(*a, *b), rel=1e-6)
 
 
-def test_low_rank_in_many_dimensions_is_full_rank_in_few():
+def test_the_distance_of_low_rank_covariances_in_many_dimensions():
     """An isometry into more dimensions does not change the distance; scipy needs full rank."""
     basis = torch.linalg.qr(random_moments(64, 64, 2)[1])[0][:, :5]
     a, b = random_moments(5, 8, 0), random_moments(5, 8, 1)
@@ -81,7 +83,7 @@ def test_low_rank_in_many_dimensions_is_full_rank_in_few():
     assert frechet_distance(*wide) == pytest.approx(by_scipy(*a, *b), rel=1e-6)
 
 
-def test_different_ranges_of_low_rank():
+def test_the_distance_of_low_rank_covariances_with_different_ranges():
     """tr (A^1/2 B A^1/2)^1/2 for B = v v^T is |A^1/2 v| = sqrt(v^T A v)."""
     (mean_a, cov_a), (mean_b, _) = random_moments(30, 4, 0), random_moments(30, 4, 1)
     v = random_moments(30, 1, 3)[0]
@@ -113,7 +115,7 @@ def test_distance_to_itself_is_zero_and_the_distance_symmetric(rank):
     assert frechet_distance(*a, *b) == pytest.approx(frechet_distance(*b, *a), rel=1e-9)
 
 
-def test_moments_are_numpys():
+def test_moments_equal_those_of_numpy():
     features = torch.randn(100, 6, generator=torch.Generator().manual_seed(0)) + 1000
     mean, cov = moments(features)
     exact = features.numpy().astype(np.float64)
@@ -136,7 +138,7 @@ def test_the_asset_has_its_provenance_and_valid_statistics(ffd):
     assert classifier.ASSET.stat().st_size < 1.6e6
 
 
-def test_a_file_written_again_is_the_same_space(ffd, tmp_path):
+def test_a_feature_space_can_be_written_and_loaded_again(ffd, tmp_path):
     path = tmp_path / "features.safetensors"
     trained = ffd.space.trained
     path.write_bytes(classifier.to_bytes(trained))
@@ -176,7 +178,7 @@ def test_an_image_and_its_8_bit_file_have_the_same_features(ffd, drawn):
         assert torch.equal(ffd.classify(written).features, ffd.classify(drawn[:20]).features)
 
 
-def test_samples_of_the_mixture_are_nearer_than_noise_and_less_alike_than_one_image(ffd, drawn):
+def test_the_ffd_of_the_mixture_is_lower_than_that_of_noise_and_of_one_repeated_image(ffd, drawn):
     classified = ffd.classify(drawn)
     found = ffd.distance(classified.features)
     assert found == ffd(drawn)
@@ -217,7 +219,7 @@ def test_the_reference_is_of_the_training_images(ffd):
 
 
 @needs_data
-def test_the_features_shipped_are_of_the_test_images(ffd, test_set):
+def test_the_shipped_features_are_those_of_the_test_images(ffd, test_set):
     found = ffd.classify(test_set[0]).features
     expected = ffd.space.trained.test_features[:2000]
     # The file has float16.
@@ -230,7 +232,7 @@ FLOOR = 4.0
 
 
 @needs_data
-def test_real_images_are_near_and_damaged_ones_are_not(ffd, test_set):
+def test_the_ffd_of_real_images_is_low_and_that_of_damaged_images_high(ffd, test_set):
     """Each kind of damage gives several times the FFD of real images."""
     images, labels = test_set
     classified = ffd.classify(images)
@@ -259,5 +261,5 @@ def test_nearest_distances_are_those_of_cdist(drawn):
     )
 
 
-def test_a_copy_is_at_distance_zero(drawn):
+def test_the_nearest_distance_of_a_copy_is_zero(drawn):
     assert float(nearest_distances(drawn[:5], drawn).max()) < 0.02

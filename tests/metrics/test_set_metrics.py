@@ -12,7 +12,7 @@ from problems import normal
 
 
 def naive_kid(x, y):
-    """Pair by pair, as the paper's equation 4."""
+    """Equation 4 of the paper, pair by pair."""
 
     def k(a, b):
         return (float(a @ b) / len(a) + 1) ** 3
@@ -25,12 +25,12 @@ def naive_kid(x, y):
     return between(x) + between(y) - 2 * sum(across) / len(across)
 
 
-def test_kid_is_its_formula():
+def test_kid_equals_its_formula():
     x, y = normal(13, 5).double(), normal(9, 5, mean=0.3, seed=1).double()
     assert kid(x, y) == pytest.approx(naive_kid(x, y), rel=1e-9)
 
 
-def test_kid_of_large_sets_is_that_of_small_ones_and_the_same_every_time(monkeypatch):
+def test_kid_of_large_sets_uses_subsets_and_is_reproducible(monkeypatch):
     x, y = normal(900, 8), normal(700, 8, mean=0.3, seed=1)
     whole = kid(x, y)
     monkeypatch.setattr(kernel, "SUBSET_SIZE", 200)
@@ -66,7 +66,7 @@ def naive_coverage(x, y, k=5):
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])
-def test_shares_are_those_of_brute_force(shift):
+def test_precision_recall_and_coverage_equal_those_by_brute_force(shift):
     x, y = normal(40, 3, mean=shift), normal(30, 3, seed=1)
     rows, others = x.double().tolist(), y.double().tolist()
     assert precision(x, y) == naive_precision(rows, others)
@@ -81,23 +81,23 @@ def test_blocks_of_rows_make_no_difference(monkeypatch):
     assert (precision(x, y), recall(x, y), coverage(x, y)) == whole
 
 
-def test_equal_sets_have_all_and_distant_ones_nothing():
+def test_shares_are_1_for_equal_sets_and_0_for_distant_sets():
     x = normal(60, 4)
     for share in (precision, recall, coverage):
         assert share(x, x) == 1
         assert share(x, x + 100) == 0
 
 
-def test_a_kind_that_is_never_drawn_costs_recall_and_coverage_but_no_precision():
-    kinds = [normal(50, 4, mean=mean, seed=mean) for mean in (0, 50, 100, 150)]
-    real = torch.cat(kinds)
+def test_a_missing_mode_reduces_recall_and_coverage_but_not_precision():
+    modes = [normal(50, 4, mean=mean, seed=mean) for mean in (0, 50, 100, 150)]
+    real = torch.cat(modes)
     drawn = torch.cat([normal(50, 4, mean=mean, seed=mean + 1) for mean in (0, 50, 100)])
     assert precision(drawn, real) > 0.7
     assert recall(drawn, real) <= 0.75
     assert 0.6 < coverage(drawn, real) <= 0.75
 
 
-def test_noise_costs_precision():
+def test_noise_has_low_precision_and_coverage_and_high_recall():
     real, noise = normal(200, 4), normal(200, 4, std=5, seed=1)
     assert precision(noise, real) < 0.3
     # The balls of noise are large, so recall is high; coverage is not.

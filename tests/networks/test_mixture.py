@@ -1,3 +1,5 @@
+"""Gaussian mixtures: exact scores, moments and samples, and the benchmark models."""
+
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
@@ -11,12 +13,13 @@ from ggf_cli.networks.mixture import GaussianMixture, two_dimensional
 from ggf_cli.score import ScoreModel, exact
 from problems import SUBVP, VE, VP
 
-# Of the training images: python -c "from fashion_mnist import load; x = load()[0]; print(x.mean(), x.var(0).mean())"
+# Of the training images:
+# python -c "from fashion_mnist import load; x = load()[0]; print(x.mean(), x.var(0).mean())"
 TRAINING_MEAN, TRAINING_VARIANCE = -0.42792, 0.34805
 
 
 def log_density(mixture, x, alpha, sigma):
-    """log p(x) by torch.distributions, x (D,)."""
+    """Compute log p(x) by torch.distributions, x (D,)."""
     eye = torch.eye(len(x), dtype=x.dtype)
     parts = []
     for k, weight in enumerate(mixture.weight):
@@ -51,11 +54,11 @@ def test_score_is_the_gradient_of_the_log_density(mixture):
             point = x[row].clone().requires_grad_(True)
             density = log_density(mixture, point, sde.alpha(t)[row], sde.sigma(t)[row])
             (gradient,) = torch.autograd.grad(density, point)
-            # the directions of the plane mixture are float32 numbers, so unit vectors up to 1e-7
+            # The directions of the plane mixture are float32 numbers: unit vectors up to 1e-7.
             torch.testing.assert_close(score[row], gradient, rtol=1e-6, atol=1e-6)
 
 
-def test_sampler_and_moments_agree():
+def test_samples_have_the_moments_of_the_mixture():
     """Means of 200,000 exact samples; each bound is 5 standard errors."""
     mixture = random_mixture()
     x = mixture.sample(200_000, torch.Generator().manual_seed(0))
@@ -69,7 +72,7 @@ def test_sampler_and_moments_agree():
 
 
 @pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.name)
-def test_em_reaches_the_distribution(sde):
+def test_em_samples_the_mixture(sde):
     """2,000 samples of the plane mixture; weights and mean within 4 and 5 standard errors."""
     mixture = two_dimensional().double()
     model = ScoreModel(score=exact(mixture, sde), sde=sde, shape=(2,), dtype=torch.float64)
@@ -82,10 +85,11 @@ def test_em_reaches_the_distribution(sde):
     torch.testing.assert_close(torch.cov(x.T), covariance, rtol=0.15, atol=0.01)
 
 
-def test_adaptive_reaches_the_distribution_in_many_dimensions(mixture):
-    """256 samples of the image mixture: weights within 4 standard errors, pixels as bright as they must be.
+def test_adaptive_samples_the_mixture_in_many_dimensions(mixture):
+    """256 samples of the image mixture: weights within 4 standard errors, and the mean image.
 
-    In the plane it does not: docs/research/LOG.md has the bias of the paper's rejections in few dimensions.
+    In the plane adaptive is biased: docs/research/LOG.md has the bias of the paper's rejections in
+    few dimensions.
     """
     result = ggf_cli.sample(mixture, 256, eps_rel=0.05, batch_size=256)
     network = read_network("mixture")
@@ -96,7 +100,7 @@ def test_adaptive_reaches_the_distribution_in_many_dimensions(mixture):
 
 
 def assert_shares(x, mixture):
-    """Each component holds its share of the samples, by nearest mean."""
+    """Assert that each component has its share of the samples, by nearest mean."""
     nearest = torch.cdist(x.flatten(1).to(mixture.mean.dtype), mixture.mean).argmin(1)
     for k, weight in enumerate(mixture.weight.tolist()):
         share = float((nearest == k).double().mean())
@@ -117,7 +121,7 @@ def test_the_benchmark_is_exact_under_every_sde(name):
     assert model.sde.name == (name.removeprefix("fashion-mixture").strip("-") or "vp")
     assert model.sde.eps_abs == 2 / 256
     network = read_network("fashion-mixture").double()
-    # float32 directions are orthonormal up to 1e-6; so is the density that the score belongs to
+    # The float32 directions are orthonormal up to 1e-6, so score and density agree only so far.
     x = network.sample(3, torch.Generator().manual_seed(0))
     t = torch.tensor([0.05, 0.4, 1.0], dtype=torch.float64)
     alpha, sigma = model.sde.alpha(t), model.sde.sigma(t)
@@ -133,14 +137,14 @@ def test_the_benchmark_is_exact_under_every_sde(name):
         torch.testing.assert_close(score[row].flatten(), gradient, rtol=1e-4, atol=1e-4)
 
 
-def test_the_benchmark_has_the_moments_of_the_data_it_was_fitted_to():
+def test_the_benchmark_has_the_moments_of_its_training_data():
     """Mean image and mean variance of the 60,000 training images, in [-1, 1]."""
     mean, covariance = read_network("fashion-mixture").moments()
     assert float(mean.mean()) == pytest.approx(TRAINING_MEAN, abs=1e-3)
     assert float(covariance.diagonal().mean()) == pytest.approx(TRAINING_VARIANCE, rel=0.01)
 
 
-def test_image_mixture_is_a_model_like_any_other(mixture):
+def test_sample_draws_images_from_the_image_mixture(mixture):
     result = ggf_cli.sample(mixture, 8, eps_rel=0.1)
     assert result.images.shape == (8, 3, 16, 16)
     assert 0 <= float(result.images.min()) <= float(result.images.max()) <= 1
@@ -149,6 +153,6 @@ def test_image_mixture_is_a_model_like_any_other(mixture):
 @pytest.mark.parametrize(
     "config", [{"components": 0}, {"components": 1, "rank": 3}, {"components": 1, "rank": -1}]
 )
-def test_impossible_mixtures_are_refused(config):
+def test_invalid_mixtures_are_refused(config):
     with pytest.raises(CheckpointError):
         GaussianMixture(shape=(2,), **config)

@@ -1,4 +1,4 @@
-"""NCSN++ and DDPM++: parity with Song's code (recorded) and diffusers (live), and the reading of their files."""
+"""NCSN++ and DDPM++: parity with recordings of Song's code and with diffusers; file readers."""
 
 import json
 import math
@@ -27,11 +27,12 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_the_moving_average_answers_as_songs_code_does(name, tmp_path):
-    """Relative error at most 1e-5 at every noise level, another in each row; and what the last bit of a float32 log is worth.
+def test_the_moving_average_gives_the_output_of_songs_code(name, tmp_path):
+    """Relative error at most 1e-5, plus the effect of the last bit of a float32 log.
 
-    The Fourier embedding is sin(2 pi f log(sigma)) with f up to 60, in float32 as Song has it: where log(sigma) is 7, its last bit
-    turns the fastest of these by 2e-4, and which bit that is depends on the maths library.
+    Each row has another noise level. The Fourier embedding is sin(2 pi f log(sigma)) with f up to
+    60, in float32 as in Song's code. Where log(sigma) is 7, its last bit changes the phase of the
+    fastest of these by 2e-4, and the value of that bit depends on the maths library.
     """
     case = RECORDED[name]
     checkpoint = score_sde.read(song_file(name, tmp_path / "checkpoint.pth"), config=name)
@@ -41,29 +42,33 @@ def test_the_moving_average_answers_as_songs_code_does(name, tmp_path):
     index = torch.arange(len(labels))
     x = Noise(seed=1, shape=(3, case["size"], case["size"]))(index, 0 * index)
     sde = checkpoint.sde
-    moved = None
+    shift = None
     if sde.name == "ve":
         assert sde.sigma_max == pytest.approx(case["sigmas"][0])
         log_sigma, width = torch.log(labels), math.log(sde.sigma_max / sde.sigma_min)
         t = (log_sigma - math.log(sde.sigma_min)) / width
-        answer = model.score(x, t)
+        output = model.score(x, t)
         last_bit = torch.finfo(torch.float32).eps * log_sigma.abs()
-        moved = model.score(x, t + last_bit / width) - answer
+        shift = model.score(x, t + last_bit / width) - output
     else:
         t = labels / 999
-        answer = -model.score(x, t) * sde.sigma(t).float()[:, None, None, None]
+        output = -model.score(x, t) * sde.sigma(t).float()[:, None, None, None]
     expected = torch.tensor(case["every_8th_pixel"])
-    found = answer[:, :, ::8, ::8].flatten(1)
+    found = output[:, :, ::8, ::8].flatten(1)
     for row in range(len(labels)):
-        bound = 1e-5 + (0 if moved is None else float(moved[row].norm() / answer[row].norm()))
+        bound = 1e-5 + (0 if shift is None else float(shift[row].norm() / output[row].norm()))
         assert bound < 2e-4
         assert float((found[row] - expected[row]).norm() / expected[row].norm()) <= bound
-        assert float(answer[row].norm()) == pytest.approx(case["norms"][row], rel=bound)
+        assert float(output[row].norm()) == pytest.approx(case["norms"][row], rel=bound)
 
 
 NCSNPP = {
-    "sde": "vesde", "embedding_type": "fourier", "fir": True, "centered": False, "scale_by_sigma": True,
-}  # fmt: skip
+    "sde": "vesde",
+    "embedding_type": "fourier",
+    "fir": True,
+    "centered": False,
+    "scale_by_sigma": True,
+}
 CIFAR10_VE = SongConfig(nf=128, progressive_input="residual", **NCSNPP)
 CIFAR10_VP = SongConfig(nf=128)
 LSUN = {
@@ -74,17 +79,27 @@ LSUN = {
 }
 CONFIGS = {
     "church": SongConfig(
-        nf=128, ch_mult=(1, 1, 2, 2, 2, 2, 2), num_res_blocks=2, image_size=256, sigma_max=380.0, **LSUN
+        nf=128,
+        ch_mult=(1, 1, 2, 2, 2, 2, 2),
+        num_res_blocks=2,
+        image_size=256,
+        sigma_max=380.0,
+        **LSUN,
     ),
     "ffhq-1024": SongConfig(
-        nf=16, ch_mult=(1, 2, 4, 8, 16, 32, 32, 32), num_res_blocks=1, image_size=1024, sigma_max=1348.0, **LSUN
+        nf=16,
+        ch_mult=(1, 2, 4, 8, 16, 32, 32, 32),
+        num_res_blocks=1,
+        image_size=1024,
+        sigma_max=1348.0,
+        **LSUN,
     ),
     "cifar10-ve": CIFAR10_VE,
     "cifar10-ve-deep": replace(CIFAR10_VE, num_res_blocks=8),
     "cifar10-vp": CIFAR10_VP,
     "cifar10-vp-deep": replace(CIFAR10_VP, num_res_blocks=8),
     "cifar10-subvp": CIFAR10_VP,
-}  # fmt: skip
+}
 MODULES = {
     "church": 77,
     "ffhq-1024": 70,
@@ -95,7 +110,7 @@ MODULES = {
 }
 
 
-# Parameters, and lengths of the moving average, of the published checkpoints.
+# Numbers of parameters and of averaged tensors of the published checkpoints.
 @pytest.mark.parametrize(
     ("name", "parameters", "averaged"),
     [
@@ -122,7 +137,7 @@ def test_full_size_networks_have_the_published_counts(name, parameters, averaged
     assert training.sde() == sde_from_dict({**entry.sde, "data_range": training.sde().data_range})
 
 
-def test_a_positional_network_is_vp_or_sub_vp_only_when_told(tmp_path):
+def test_the_sde_of_a_positional_network_must_be_given(tmp_path):
     path = song_file("cifar10-vp", tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="does not state the sde") as error:
         score_sde.read(path)
@@ -132,16 +147,16 @@ def test_a_positional_network_is_vp_or_sub_vp_only_when_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "error", "named"),
+    ("config", "error", "message"),
     [
         ("cifar10-ve", CheckpointError, "this is no 'cifar10-ve': the file is a VP"),
         ("church", CheckpointError, "this is no 'church'"),
         ("cifar", UsageError, "unknown config 'cifar'"),
     ],
 )
-def test_a_wrong_config_is_refused(config, error, named, tmp_path):
+def test_a_wrong_config_is_refused(config, error, message, tmp_path):
     path = song_file("cifar10-vp", tmp_path / "a.pth")
-    with pytest.raises(error, match=named):
+    with pytest.raises(error, match=message):
         score_sde.read(path, config=config)
 
 
@@ -166,7 +181,7 @@ def other_architecture(content):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "message"),
     [
         (without("ema"), "lacks 'ema'"),
         (without("model"), "lacks 'model'"),
@@ -178,9 +193,9 @@ def other_architecture(content):
         (lambda content: {**content, "ema": 3}, "not a checkpoint of score_sde_pytorch"),
     ],
 )
-def test_other_files_are_refused_by_what_is_wrong(change, named, tmp_path):
+def test_other_files_are_refused_with_the_reason(change, message, tmp_path):
     path = song_file("cifar10-vp", tmp_path / "a.pth", change=change)
-    with pytest.raises(CheckpointError, match=named):
+    with pytest.raises(CheckpointError, match=message):
         load_model(path)
 
 
@@ -204,7 +219,7 @@ def test_code_in_a_file_is_not_run(tmp_path, monkeypatch):
     assert not (tmp_path / "evil").exists()
 
 
-def test_files_of_before_2020_are_read(tmp_path):
+def test_files_in_the_torch_format_before_2020_are_read(tmp_path):
     path = song_file("cifar10-vp", tmp_path / "a.pth")
     content = torch.load(path, weights_only=True)
     torch.save(content, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
@@ -226,7 +241,7 @@ def test_files_of_before_2020_are_read(tmp_path):
     ],
     ids=str,
 )
-def test_what_no_published_model_uses_is_refused(change):
+def test_settings_that_no_published_model_uses_are_refused(change):
     config = {
         "image_channels": 3,
         "channels": [8, 8],
@@ -240,14 +255,19 @@ def test_what_no_published_model_uses_is_refused(change):
 
 def test_ddpm_blocks_resample_between_blocks():
     network = NCSNpp(
-        image_channels=1, channels=[8, 16], attention=[False, True], blocks=1,
-        embedding="positional", resblock="ddpm", fir=False,
-    )  # fmt: skip
+        image_channels=1,
+        channels=[8, 16],
+        attention=[False, True],
+        blocks=1,
+        embedding="positional",
+        resblock="ddpm",
+        fir=False,
+    )
     assert network(torch.randn(3, 1, 8, 8), torch.tensor([1.0, 2.0, 3.0])).shape == (3, 1, 8, 8)
 
 
-def test_patches_are_channels():
-    """A network on patches is one on the rearranged image."""
+def test_a_network_on_patches_is_a_network_on_the_unshuffled_image():
+    """Pixel unshuffle moves each patch into channels."""
     config = {"attention": [False, False], "blocks": 1, "embedding": "positional", "fir": False}
     patched = NCSNpp(image_channels=1, channels=[8, 16], patch=2, **config)
     plain = NCSNpp(image_channels=4, channels=[8, 16], **config)
@@ -267,11 +287,11 @@ def test_scaled_input_is_divided_by_the_total_noise():
     torch.testing.assert_close(scaled(x, sigma), plain(shrunk, sigma))
 
 
-# --- diffusers -------------------------------------------------------------------------------------------
+# --- diffusers -----------------------------------------------------------------------------------
 
 
 def hub_folder(path, *, config, tensors, scheduler):
-    """A repository as it was published in 2022."""
+    """A repository in the layout of 2022."""
     path.mkdir(exist_ok=True)
     (path / "config.json").write_text(json.dumps(config))
     (path / "scheduler_config.json").write_text(json.dumps(scheduler))
@@ -291,7 +311,7 @@ def diffusers_ncsnpp():
 
 
 @pytest.mark.parametrize("spelling", ["2022", "today"])
-def test_a_hub_folder_gives_the_score_that_diffusers_gives(diffusers_ncsnpp, spelling, tmp_path):
+def test_a_hub_folder_gives_the_score_of_diffusers(diffusers_ncsnpp, spelling, tmp_path):
     tensors = published(diffusers_ncsnpp) if spelling == "2022" else diffusers_ncsnpp.state_dict()
     config = {"_class_name": "UNet2DModel", **NCSNPP_256}
     model = load_model(hub_folder(tmp_path, config=config, tensors=tensors, scheduler=VE_2022))
@@ -306,7 +326,7 @@ def test_a_hub_folder_gives_the_score_that_diffusers_gives(diffusers_ncsnpp, spe
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "message"),
     [
         ({"norm_num_groups": 8}, "norm_num_groups"),
         ({"time_embedding_type": "positional"}, "time_embedding_type"),
@@ -319,17 +339,17 @@ def test_a_hub_folder_gives_the_score_that_diffusers_gives(diffusers_ncsnpp, spe
         ({"sample_size": 10**9}, "no shape of a sample"),
     ],
 )
-def test_configs_that_are_not_ncsnpp_are_refused(diffusers_ncsnpp, change, named, tmp_path):
+def test_configs_that_are_not_ncsnpp_are_refused(diffusers_ncsnpp, change, message, tmp_path):
     config = {"_class_name": "UNet2DModel", **NCSNPP_256, **change}
     folder = hub_folder(
         tmp_path, config=config, tensors=published(diffusers_ncsnpp), scheduler=VE_2022
     )
-    with pytest.raises(CheckpointError, match=named):
+    with pytest.raises(CheckpointError, match=message):
         load_model(folder)
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "named"),
+    ("scheduler", "message"),
     [
         ({"_class_name": "PNDMScheduler"}, "PNDMScheduler"),
         ({}, "None"),
@@ -344,10 +364,10 @@ def test_configs_that_are_not_ncsnpp_are_refused(diffusers_ncsnpp, change, named
         ),
     ],
 )
-def test_schedulers_that_are_not_supported_are_named(diffusers_ncsnpp, scheduler, named, tmp_path):
+def test_unsupported_schedulers_are_refused(diffusers_ncsnpp, scheduler, message, tmp_path):
     config = {"_class_name": "UNet2DModel", **NCSNPP_256}
     folder = hub_folder(
         tmp_path, config=config, tensors=published(diffusers_ncsnpp), scheduler=scheduler
     )
-    with pytest.raises(CheckpointError, match=named):
+    with pytest.raises(CheckpointError, match=message):
         load_model(folder)

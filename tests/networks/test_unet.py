@@ -1,4 +1,4 @@
-"""Parity of the native U-Net and its reader with diffusers, on the embedded and on random weights."""
+"""The U-Net and its reader against diffusers, with random weights."""
 
 import json
 import warnings
@@ -58,7 +58,7 @@ def folder_of(model, path, spelling=lambda name: name, weights="safetensors"):
 
 
 def assert_same_score(model, theirs):
-    """Relative error at most 1e-5, with another t in every row."""
+    """Assert a relative error of at most 1e-5, with a different t in every row."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(10, *model.shape, generator=generator)
     t = torch.linspace(1e-3, 1, 10, dtype=torch.float64)
@@ -74,21 +74,22 @@ def assert_same_score(model, theirs):
 def test_random_weights_give_the_same_score(variant, unet2d, tmp_path):
     torch.manual_seed(1)
     theirs = unet2d(**VARIANTS[variant])
-    for parameter in theirs.parameters():  # zeros and ones hide mistakes
+    # Weights of zeros and ones would hide mistakes.
+    for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     with pytest.warns(AssumptionWarning, match="999 t"):
         ours = load_model(folder_of(theirs, tmp_path))
     assert_same_score(ours, theirs)
 
 
-def test_the_spelling_of_2022_and_pickled_weights_are_read(unet2d, tmp_path):
+def test_tensor_names_of_2022_and_pickled_weights_are_read(unet2d, tmp_path):
     theirs = unet2d(**FASHION)
     with pytest.warns(AssumptionWarning, match="999 t"):
         ours = load_model(folder_of(theirs, tmp_path, spelling_of_2022, weights="bin"))
     assert_same_score(ours, theirs)
 
 
-def test_conversion_round_trip_changes_nothing(unet2d, tmp_path):
+def test_conversion_to_a_native_file_and_back_changes_nothing(unet2d, tmp_path):
     checkpoint = reader.read(folder_of(unet2d(**FASHION), tmp_path / "folder"))
     file = tmp_path / "model.safetensors"
     file.write_bytes(native.to_bytes(checkpoint))
@@ -105,7 +106,7 @@ def test_conversion_round_trip_changes_nothing(unet2d, tmp_path):
     assert torch.equal(before, after)
 
 
-def test_labels_between_whole_numbers_are_seen(fashion):
+def test_labels_that_differ_by_less_than_1_give_different_scores(fashion):
     x = torch.randn(1, 1, 28, 28).expand(8, 1, 28, 28)
     t = 0.5 + torch.arange(8, dtype=torch.float64) * 1e-5
     scores = fashion.score(x, t)
@@ -113,7 +114,7 @@ def test_labels_between_whole_numbers_are_seen(fashion):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "message"),
     [
         ({"act_fn": "gelu"}, "act_fn"),
         ({"time_embedding_type": "fourier"}, "time_embedding_type"),
@@ -123,18 +124,18 @@ def test_labels_between_whole_numbers_are_seen(fashion):
         ({"in_channels": None}, "out_channels"),
     ],
 )
-def test_what_is_not_supported_is_refused_by_name(change, named, unet2d, tmp_path):
+def test_an_unsupported_setting_is_refused_by_name(change, message, unet2d, tmp_path):
     from ggf_cli.errors import CheckpointError
 
     folder = folder_of(unet2d(**FASHION), tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **change}))
-    with pytest.raises(CheckpointError, match=named):
+    with pytest.raises(CheckpointError, match=message):
         load_model(folder)
 
 
-def test_patches_are_channels():
-    """A U-Net on patches is one on the rearranged image."""
+def test_a_unet_on_patches_is_a_unet_on_the_unshuffled_image():
+    """Pixel unshuffle moves each patch into channels."""
     from ggf_cli.networks.unet import UNet
 
     config = {

@@ -3,7 +3,7 @@ import pytest
 
 @pytest.fixture
 def small_files(monkeypatch):
-    """Split the .npz samples of a run into files of two; write a constant in place of each figure of a comparison."""
+    """Write .npz files of two samples, and a constant in place of each figure of a comparison."""
     from ggf_cli.comparison.report import distributions, grids, quality
     from ggf_cli.runs import sample_files
 

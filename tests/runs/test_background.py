@@ -1,4 +1,4 @@
-"""Writing on a thread of its own: in order, bounded, and nothing lost."""
+"""The background writer thread: in order, with a bounded queue, and nothing lost."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from patience import PATIENCE
 RUN = ["sample", "--model", "mixture", "--eps-rel", "0.5", "--batch-size", "4"]
 
 
-def test_work_is_done_in_order_and_all_of_it_before_the_end():
+def test_all_work_is_done_in_order_before_the_block_ends():
     done = []
     with background(lambda i: (time.sleep(0.001), done.append(i)), room=4) as queue:
         for i in range(50):
@@ -25,8 +25,8 @@ def test_work_is_done_in_order_and_all_of_it_before_the_end():
     assert done == list(range(50))
 
 
-def test_who_asks_waits_only_when_the_queue_is_full():
-    gate, begun, done, asked = threading.Event(), threading.Event(), [], []
+def test_put_waits_only_if_the_queue_is_full():
+    gate, begun, done, queued = threading.Event(), threading.Event(), [], []
 
     def work(i):
         begun.set()
@@ -35,26 +35,27 @@ def test_who_asks_waits_only_when_the_queue_is_full():
 
     queue = Background(work, room=3)
 
-    def ask():
+    def put_all():
         for i in range(6):
             queue.put(i)
-            asked.append(i)
+            queued.append(i)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    thread = threading.Thread(target=put_all)
+    thread.start()
     assert begun.wait(PATIENCE)
     end = time.monotonic() + PATIENCE
-    while len(asked) < 4 and time.monotonic() < end:
+    while len(queued) < 4 and time.monotonic() < end:
         time.sleep(0.01)
     time.sleep(0.05)
-    assert (asked, done) == ([0, 1, 2, 3], [])  # one is being worked on, three wait
+    # One is in progress, three wait.
+    assert (queued, done) == ([0, 1, 2, 3], [])
     gate.set()
-    asking.join(PATIENCE)
+    thread.join(PATIENCE)
     queue.close()
     assert done == list(range(6))
 
 
-def test_an_error_comes_out_once_and_nothing_is_done_after_it():
+def test_an_error_is_raised_once_and_no_work_is_done_after_it():
     done = []
 
     def work(i):
@@ -66,14 +67,15 @@ def test_an_error_comes_out_once_and_nothing_is_done_after_it():
     for i in range(3):
         queue.put(i)
 
-    def soon():
+    def check_until_it_raises():
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             queue.check()
 
     with pytest.raises(OutputError, match="no space left"):
-        soon()
-    for i in range(3, 20):  # dropped; it does not block
+        check_until_it_raises()
+    # These are dropped, and put does not block.
+    for i in range(3, 20):
         queue.put(i)
     queue.close()
     assert done == [0, 1]
@@ -83,7 +85,7 @@ def test_an_error_comes_out_once_and_nothing_is_done_after_it():
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_waits_is_done_when_the_block_fails_and_its_error_is_told(error):
+def test_queued_work_is_done_if_the_block_fails_and_the_error_of_the_block_is_raised(error):
     done = []
 
     def work(i):
@@ -103,35 +105,35 @@ def test_what_waits_is_done_when_the_block_fails_and_its_error_is_told(error):
     assert done == list(range(5))
 
 
-def slow(monkeypatch, at, what):
-    """Writing takes 20 ms, and something happens at one sample; what was asked to be written."""
-    asked = []
+def slow_writer(monkeypatch, at, action):
+    """Writing takes 20 ms, and `action` is called at one sample; the indices put in the queue."""
+    queued = []
     add, put = RunWriter.add, Background.put
 
     def adds(self, finished, *rest):
         time.sleep(0.02)
         if len(self.samples) == at:
-            what()
+            action()
         add(self, finished, *rest)
 
     def puts(self, *arguments):
         put(self, *arguments)
-        asked.append(arguments[0].index)
+        queued.append(arguments[0].index)
 
     monkeypatch.setattr(RunWriter, "add", adds)
     monkeypatch.setattr(Background, "put", puts)
-    return asked
+    return queued
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_what_is_drawn_be_written(tmp_path, monkeypatch, number):
-    asked = slow(monkeypatch, 3, lambda: os.kill(os.getpid(), number))
+def test_drawn_samples_are_written_after_a_signal(tmp_path, monkeypatch, number):
+    queued = slow_writer(monkeypatch, 3, lambda: os.kill(os.getpid(), number))
     done = ggf(*RUN, "--n", 60, "--out", tmp_path / "run")
     assert done.exit_code == 130
     log = json.loads((tmp_path / "run/run.json").read_text())
-    assert len(asked) < 60
-    assert sorted(sample["index"] for sample in log["samples"]) == sorted(asked)
-    assert len(list((tmp_path / "run/samples").iterdir())) == len(asked)
+    assert len(queued) < 60
+    assert sorted(sample["index"] for sample in log["samples"]) == sorted(queued)
+    assert len(list((tmp_path / "run/samples").iterdir())) == len(queued)
     monkeypatch.undo()
     assert ggf(*RUN, "--n", 60, "--out", tmp_path / "run", "--resume").exit_code == 0
 
@@ -140,18 +142,24 @@ def test_an_error_of_the_writer_stops_the_sampling_at_once(tmp_path, monkeypatch
     def full():
         raise OutputError("no space left while writing it", hint="free some space")
 
-    asked = slow(monkeypatch, 2, full)
+    queued = slow_writer(monkeypatch, 2, full)
     done = ggf(*RUN, "--n", 100, "--out", tmp_path / "run")
     assert done.exit_code == 5
     assert "no space left while writing it" in done.stderr
     log = json.loads((tmp_path / "run/run.json").read_text())
     assert (log["status"], len(log["samples"])) == ("failed", 2)
-    assert len(asked) < 60
+    assert len(queued) < 60
 
 
-def test_the_queue_is_bounded_in_bytes_too(tmp_path):
+def test_the_size_of_the_queue_is_limited_in_bytes_too(tmp_path):
     def room(side):
-        settings = {"model": {"shape": [3, side, side]}, "grid": [1, 1], "format": "png", "device": "cpu", "versions": {}}  # fmt: skip
+        settings = {
+            "model": {"shape": [3, side, side]},
+            "grid": [1, 1],
+            "format": "png",
+            "device": "cpu",
+            "versions": {},
+        }
         folder = tmp_path / str(side)
         folder.mkdir()
         writer = RunWriter(folder, range(2), settings, spent=lambda: (0, 0, 0.0))

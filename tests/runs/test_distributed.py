@@ -1,4 +1,4 @@
-"""Several processes draw one run: the same files for any number of them, whichever dies."""
+"""Runs of several processes: the same files for any number of processes, and after crashes."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def journals(folder):
     return sorted(path.name for path in folder.glob("journal-*"))
 
 
-# --- the same files ----------------------------------------------------------------------------------------
+# --- the same files ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("world", "kind"), [(1, "png"), (2, "npz"), (3, "png")])
@@ -52,43 +52,44 @@ def test_files_do_not_depend_on_the_number_of_processes(whole, tmp_path, world, 
 
 
 def all_at_work(folder, world):
-    """Whether every process has finished a sample: before, a signal may find it without a handler."""
+    """Whether every process has finished a sample; until then it may lack a signal handler."""
     paths = [folder / f"journal-{rank}.jsonl" for rank in range(world)]
     return all(path.exists() and b'"index"' in path.read_bytes() for path in paths)
 
 
-def test_a_process_that_dies_is_started_again_and_the_job_goes_on(whole, tmp_path):
-    """What torchrun does: the others get SIGTERM, then all start with the same words."""
-    folder, words = tmp_path / "run", [*RUN, "--out", tmp_path / "run"]
-    programs = job(3, words, tmp_path / "log")
+def test_a_job_continues_after_one_process_is_killed(whole, tmp_path):
+    """As under torchrun: all other processes get SIGTERM, then all start with the same command."""
+    folder, command = tmp_path / "run", [*RUN, "--out", tmp_path / "run"]
+    programs = job(3, command, tmp_path / "log")
     until(lambda: all_at_work(folder, 3))
     programs[1].process.kill()
     for program in (programs[0], programs[2]):
         program.signal(signal.SIGTERM)
     assert codes(programs) == [130, -signal.SIGKILL, 130]
     kept = lines(folder)
-    again = job(3, words, tmp_path / "again", restarts=1)
+    again = job(3, command, tmp_path / "again", restarts=1)
     assert codes(again) == [0, 0, 0], [p.stderr for p in again]
     assert f"resuming: {kept} of 36 samples" in again[0].stderr
     assert content(folder) == content(whole / "png")
     assert journals(folder) == []
 
 
-def test_sigterm_to_all_is_resumable_by_another_number_of_processes(whole, tmp_path):
-    folder, words = tmp_path / "run", [*RUN, "--format", "npz", "--out", tmp_path / "run"]
-    programs = job(2, words, tmp_path / "log")
+def test_a_job_stopped_by_sigterm_can_be_resumed_by_another_number_of_processes(whole, tmp_path):
+    folder, command = tmp_path / "run", [*RUN, "--format", "npz", "--out", tmp_path / "run"]
+    programs = job(2, command, tmp_path / "log")
     until(lambda: all_at_work(folder, 2))
     for program in programs:
         program.signal(signal.SIGTERM)
-        program.signal(signal.SIGTERM)  # launchers may say it twice
+        # Launchers may send it twice.
+        program.signal(signal.SIGTERM)
     assert codes(programs) == [130, 130]
     assert "--resume continues" in programs[0].stderr
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
     assert journals(folder) == ["journal-0.jsonl", "journal-1.jsonl"]
-    assert ggf(*words, "--resume").exit_code == 0
+    assert ggf(*command, "--resume").exit_code == 0
     assert content(folder) == content(whole / "npz")
     assert journals(folder) == []
-    ended = job(2, [*words, "--resume"], tmp_path / "ended")
+    ended = job(2, [*command, "--resume"], tmp_path / "ended")
     assert codes(ended) == [0, 0]
     assert "nothing left to draw" in ended[0].stderr
 
@@ -118,20 +119,20 @@ def test_torchrun_restarts_a_process_that_is_killed(tmp_path):
     assert content(folder) == content(tmp_path / "whole")
 
 
-# --- what does not fit -------------------------------------------------------------------------------------
+# --- refused jobs --------------------------------------------------------------------------------
 
 
-def test_a_process_with_other_settings_or_another_folder_is_told(tmp_path):
-    words = [*RUN, "--n", "2000", "--out", tmp_path / "run"]
-    for changed, said in [
+def test_a_process_with_other_settings_or_another_folder_is_refused(tmp_path):
+    command = [*RUN, "--n", "2000", "--out", tmp_path / "run"]
+    for changed, message in [
         (["--seed", 1], "rank 1: the settings differ from those of rank 0: --seed was 0, is 1"),
         (["--out", tmp_path / "other"], "is not the folder of rank 0"),
     ]:
-        programs = job(2, [*words, "--force"], tmp_path / "log", different=(1, changed))
+        programs = job(2, [*command, "--force"], tmp_path / "log", different=(1, changed))
         assert programs[1].wait() == 5
         programs[0].process.kill()
         programs[0].wait()
-        assert said in programs[1].stderr
+        assert message in programs[1].stderr
 
 
 def test_a_job_needs_a_named_folder(monkeypatch):
@@ -143,21 +144,23 @@ def test_a_job_needs_a_named_folder(monkeypatch):
     assert done.exit_code == 2
     assert "rank 0: under torchrun the run needs an output folder" in done.stderr
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert ggf(*RUN).stderr == ""  # one process of a machine tells it
+    # One process of each machine prints it.
+    assert ggf(*RUN).stderr == ""
 
 
 def test_without_torchrun_there_is_no_job(monkeypatch):
-    monkeypatch.setenv("RANK", "3")  # some clusters set these for every shell
+    # Some clusters set these for every shell.
+    monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     assert find_job() is None
 
 
-# --- portions ------------------------------------------------------------------------------------------------
+# --- portions ------------------------------------------------------------------------------------
 
 
 class Counter:
-    """The store of a job, as far as drawing needs it."""
+    """A store with the one method of a job's store that drawing uses."""
 
     def __init__(self):
         self.value, self.calls = 0, 0
@@ -176,7 +179,7 @@ def members(world, store):
 
 
 @pytest.mark.parametrize(("world", "left"), [(1, 1), (3, 2), (3, 100), (8, 5000)])
-def test_every_sample_falls_to_one_process(world, left):
+def test_every_sample_is_drawn_by_exactly_one_process(world, left):
     store = Counter()
     waiting = [member.claim(range(1000, 1000 + left)) for member in members(world, store)]
     drawn, turn = [], 0
@@ -187,11 +190,12 @@ def test_every_sample_falls_to_one_process(world, left):
             waiting.remove(source)
         else:
             drawn.append(index)
-            turn += 1 + index % 2  # some come more often than others
+            # Some processes take samples more often than the rest.
+            turn += 1 + index % 2
     assert sorted(drawn) == list(range(1000, 1000 + left))
 
 
-def test_portions_are_few_at_first_and_small_in_the_end():
+def test_portions_are_large_at_first_and_small_at_the_end():
     store = Counter()
     (member,) = members(1, store)
     list(member.claim(range(10_000)))
@@ -205,7 +209,9 @@ def test_portions_are_few_at_first_and_small_in_the_end():
     assert sizes[-1] - sizes[-2] in (0, 1)
 
 
-@pytest.mark.parametrize(("left", "world", "share"), [(16, 2, 8), (10, 2, 6), (1, 8, 2), (1000, 3, 334)])  # fmt: skip
-def test_there_are_samples_for_all(left, world, share):
+@pytest.mark.parametrize(
+    ("left", "world", "share"), [(16, 2, 8), (10, 2, 6), (1, 8, 2), (1000, 3, 334)]
+)
+def test_a_process_draws_at_once_at_most_its_share_rounded_up_to_even(left, world, share):
     member = Job(rank=0, world=world, local_rank=0, restarts=0)
     assert member.at_once(left) == share

@@ -1,7 +1,8 @@
-"""Every call to the file system that a command makes may fail, in every way: success or a clear error, and `--resume` goes on.
+"""Failing file-system calls: each command succeeds or ends with a clear error, and can be resumed.
 
-A run, a resumption, a comparison and so on are done once to list the calls that touch their folder, then once for each call and
-error, with that call failing: once, or it and all later ones of its function. A few hundred cases here; all of them by
+A run, a resumed run, a comparison and so on are done once to list the calls that touch their
+folder, then once for each call and each error. Either only that call fails, or also all later calls
+of its function. By default a few hundred cases run; all of them by
 
     pytest -n auto -m nightly tests/runs/test_faults.py
 """
@@ -37,11 +38,12 @@ pytestmark = [
     pytest.mark.usefixtures("small_files"),
 ]
 
-LONGEST_S = 60  # a machine that is busy with other things takes some; a run takes 0.04
+# A run takes 0.04 s; a busy machine may take much longer.
+LONGEST_S = 60
 EARLIER = [*MODEL, "--n", "5", "--steps", "1", "--seed", "1"]
 
 
-# --- what is done ----------------------------------------------------------------------------------------
+# --- scenes --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Scene:
     Attributes:
         prepare: Makes the folder's content.
         act: The command, given the folder; an `Outcome`.
-        again: What must work when the fault is gone, one of them after the other until one succeeds.
-        result: What the folder must hold then.
+        again: Commands to try one after another when the fault is gone; one must succeed.
+        result: Reads the content of the folder that is compared after that.
     """
 
     prepare: Any
@@ -62,29 +64,29 @@ class Scene:
 
 
 def sampling(format, prepare=lambda folder: None, *extra):
-    words = [*RUN, "--format", format]
-    resume = [lambda folder: outcome_of(*words, "--resume", "--out", folder / "run")]
+    def act(folder, *options):
+        return outcome_of(*RUN, "--format", format, *options, "--out", folder / "run")
+
+    resume = [lambda folder: act(folder, "--resume")]
     if "--force" in extra:
-        resume.append(lambda folder: outcome_of(*words, "--force", "--out", folder / "run"))
-    return Scene(
-        prepare,
-        lambda folder: outcome_of(*words, *extra, "--out", folder / "run"),
-        resume,
-        run_content,
-    )
+        resume.append(lambda folder: act(folder, "--force"))
+    return Scene(prepare, lambda folder: act(folder, *extra), resume, run_content)
 
 
-def shown(*words):
-    act = lambda folder: outcome_of(
-        "show", *(str(word).replace("RUN", f"{folder}/run") for word in words)
-    )
+def shown(*arguments):
+    def act(folder):
+        return outcome_of("show", *(a.replace("RUN", f"{folder}/run") for a in arguments))
+
     return Scene(ended(RUN), act, [act], run_content)
 
 
+def show_comparison(folder):
+    return outcome_of("show", folder / "run")
+
+
 def half_compared(folder):
-    with Faults(
-        folder / "run", at=("open", "cells/em-1/1/.parts/.000003.npy.part"), error=errno.ENOSPC
-    ):
+    at = ("open", "cells/em-1/1/.parts/.000003.npy.part")
+    with Faults(folder / "run", at=at, error=errno.ENOSPC):
         assert compare(folder / "run").code == 5
 
 
@@ -94,6 +96,10 @@ def converting(folder):
     )
 
 
+def converted(folder):
+    return (folder / "out.safetensors").read_bytes()
+
+
 def copy_model(folder):
     from ggf_cli.checkpoints.manifest import PACKAGE
 
@@ -101,9 +107,10 @@ def copy_model(folder):
     shutil.copy(PACKAGE / "assets/mixture.safetensors", folder / "out.safetensors")
 
 
+FORMATS = ("png", "npz", "none")
 SCENES = {
-    **{f"sample {format}": sampling(format) for format in ("png", "npz", "none")},
-    **{f"resume {format}": sampling(format, unended(format), "--resume") for format in ("png", "npz", "none")},
+    **{f"sample {format}": sampling(format) for format in FORMATS},
+    **{f"resume {format}": sampling(format, unended(format), "--resume") for format in FORMATS},
     "resume an ended run": sampling("png", ended([*RUN, "--format", "png"]), "--resume"),
     "force": sampling("png", ended(EARLIER), "--force"),
     "force over an unended run": sampling("npz", unended("png"), "--force"),
@@ -111,14 +118,14 @@ SCENES = {
     "show an image": shown("RUN/samples/000001.png"),
     "show --check": shown("RUN", "--check"),
     "compare": Scene(lambda folder: None, comparing, [comparing], comparison_content),
-    "go on comparing": Scene(half_compared, comparing, [comparing], comparison_content),
-    "show a comparison": Scene(comparing, lambda folder: outcome_of("show", folder / "run"), [comparing], comparison_content),
-    "convert": Scene(copy_model, converting, [converting], lambda folder: (folder / "out.safetensors").read_bytes()),
-}  # fmt: skip
+    "continue comparing": Scene(half_compared, comparing, [comparing], comparison_content),
+    "show a comparison": Scene(comparing, show_comparison, [comparing], comparison_content),
+    "convert": Scene(copy_model, converting, [converting], converted),
+}
 
 
 class Stage:
-    """The scene prepared once, its calls listed, its result known."""
+    """A scene prepared once, with the list of its calls and its result without faults."""
 
     def __init__(self, scene, place):
         self.scene, self.place, self._number = scene, place, itertools.count()
@@ -135,7 +142,7 @@ class Stage:
         return shutil.copytree(self.prepared, self.place / str(next(self._number)))
 
     def play(self, at, error, again):
-        """One case: the outcome, and "unmet" where the call did not come."""
+        """Run one case; return "error", "success", or "unmet" if the call was not made."""
         folder = self.copy()
         with in_time(), Faults(folder, at=at, error=error, again=again) as faults:
             done = self.scene.act(folder)
@@ -182,7 +189,7 @@ def play_all(stage, cases):
     return outcomes
 
 
-# --- the promise -----------------------------------------------------------------------------------------
+# --- tests ---------------------------------------------------------------------------------------
 
 
 def one_of_each(calls):
@@ -193,7 +200,7 @@ def one_of_each(calls):
 
 @pytest.mark.parametrize("name", SCENES)
 def test_a_call_that_fails_ends_in_success_or_a_clear_error(tmp_path, name):
-    """A seventh of the kinds of calls, other ones in each scene, with the errors in turn."""
+    """A seventh of the kinds of calls, different in each scene, with each error in turn."""
     stage, errors = Stage(SCENES[name], tmp_path), itertools.cycle(ERRNOS)
     numbers = one_of_each(stage.calls)[list(SCENES).index(name) % 7 :: 7]
     outcomes = play_all(
@@ -205,7 +212,7 @@ def test_a_call_that_fails_ends_in_success_or_a_clear_error(tmp_path, name):
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("error", ["EIO", "EACCES", "EBUSY"])
 def test_a_part_that_cannot_be_removed_does_no_harm(tmp_path, error, again):
-    """It is in its .npz file; the folder of parts goes in the end, or when the run is resumed."""
+    """It is in its .npz file. The folder of parts is removed at the end of the run or on resume."""
     stage = Stage(SCENES["sample npz"], tmp_path)
     at = stage.calls.index(("unlink", "run/.parts/000000.npy"))
     assert stage.play(at, getattr(errno, error), again) == "success"
@@ -223,7 +230,7 @@ def test_a_sample_that_cannot_be_opened_is_a_clear_error(tmp_path, place, error)
 @pytest.mark.parametrize("error", ERRNOS)
 @pytest.mark.parametrize("name", SCENES)
 def test_all_calls_fail_in_all_ways(tmp_path, name, error):
-    """Each call by itself; and each kind of call for good."""
+    """Each call once; and each kind of call from then on."""
     stage, error = Stage(SCENES[name], tmp_path), getattr(errno, error)
     once = [(number, error, False) for number in range(len(stage.calls))]
     play_all(stage, once + [(number, error, True) for number in one_of_each(stage.calls)])

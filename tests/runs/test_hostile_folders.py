@@ -1,9 +1,9 @@
-"""What stands in the place of a file of a run: a pipe, a device, a link, a folder, or a file of 100 GB with nothing in it.
+"""Pipes, sockets, devices, links, folders and huge files in the place of a file of a run.
 
-Each command ends in success or a clear error, in bounded time and memory, and touches nothing outside its folder.
+Each command ends in success or a clear error, in bounded time and memory, and touches nothing
+outside its folder.
 """
 
-import itertools
 import json
 import os
 import shutil
@@ -29,7 +29,8 @@ def pipe(path, outside):
 
 def listening(path, outside):
     with socket.socket(socket.AF_UNIX) as server:
-        here = os.open(path.parent, os.O_RDONLY)  # a socket's address may not be long
+        # By this short path, because the address of a socket has a limited length.
+        here = os.open(path.parent, os.O_RDONLY)
         server.bind(f"/proc/self/fd/{here}/{path.name}")
         os.close(here)
 
@@ -56,23 +57,44 @@ THINGS = {
 }
 
 FORMAT = ["--format", "npz"]
-# {a folder's state: (how it is made, the commands that are tried, the places in it)}
+# {state of a folder: (function that makes it, the commands to try, the paths in it to replace)}
 STATES = {
     "fresh": (
         lambda folder: (folder / "run").mkdir(),
         ["--resume", "--force"],
-        [".running", ".journal-0.jsonl.part", ".run.json.part", "journal-0.jsonl", "journal-3.jsonl", "run.json", "samples",
-         ".parts", "grid.png", ".grid.png.part"],
+        [
+            ".running",
+            ".journal-0.jsonl.part",
+            ".run.json.part",
+            "journal-0.jsonl",
+            "journal-3.jsonl",
+            "run.json",
+            "samples",
+            ".parts",
+            "grid.png",
+            ".grid.png.part",
+        ],
     ),
     "unended": (
         unended("png"),
         ["--resume", "--force"],
-        ["journal-0.jsonl", "journal-1.jsonl", "samples/000000.png", "samples/.000001.png.part", "samples/000002.png"],
+        [
+            "journal-0.jsonl",
+            "journal-1.jsonl",
+            "samples/000000.png",
+            "samples/.000001.png.part",
+            "samples/000002.png",
+        ],
     ),
     "unended npz": (
         unended("npz"),
         ["--resume"],
-        ["samples-00000-of-00002.npz", ".parts/000002.npy", ".parts/.000002.npy.part", ".samples-00001-of-00002.npz.part"],
+        [
+            "samples-00000-of-00002.npz",
+            ".parts/000002.npy",
+            ".parts/.000002.npy.part",
+            ".samples-00001-of-00002.npz.part",
+        ],
     ),
     "ended": (
         ended(RUN),
@@ -82,9 +104,19 @@ STATES = {
     "comparison": (
         lambda folder: comparing(folder),
         ["show", "show --check", "compare"],
-        ["compare.json", ".compare.json.part", "cells", "cells/em-1/0/run.json", "cells/em-1/0/samples.npz", "cells/em-2/1/.samples.npz.part", ".lock", "report.html"],
+        [
+            "compare.json",
+            ".compare.json.part",
+            "cells",
+            "cells/em-1/0/run.json",
+            "cells/em-1/0/samples.npz",
+            "cells/em-2/1/.samples.npz.part",
+            ".lock",
+            "report.html",
+        ],
     ),
-}  # fmt: skip
+}
+PLACES = [(state, place) for state, (_, _, places) in STATES.items() for place in places]
 
 
 def act(command, folder, state):
@@ -101,7 +133,7 @@ def act(command, folder, state):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The folder of a state, made once."""
+    """A function that returns the folder of a state, made once."""
     place, made = tmp_path_factory.mktemp("states"), {}
 
     def get(state):
@@ -114,15 +146,21 @@ def prepared(tmp_path_factory):
     return get
 
 
+def case(number, state, place, thing):
+    # All but every fourth case are slow.
+    marks = [pytest.mark.slow] if number % 4 else []
+    return pytest.param(state, place, thing, id=f"{state}-{place}-{thing}", marks=marks)
+
+
 CASES = [
-    pytest.param(state, place, thing, id=f"{state}-{place}-{thing}", marks=[pytest.mark.slow] * ((i + j) % 4 > 0))
-    for i, (state, place) in enumerate((state, place) for state in STATES for place in STATES[state][2])
+    case(i + j, state, place, thing)
+    for i, (state, place) in enumerate(PLACES)
     for j, thing in enumerate(THINGS)
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("state", "place", "thing"), CASES)
-def test_what_stands_in_a_place_is_no_trap(tmp_path, prepared, state, place, thing):
+def test_a_thing_in_the_place_of_a_file_does_no_harm(tmp_path, prepared, state, place, thing):
     outside = tmp_path / "outside"
     outside.write_text(PRECIOUS)
     for number, command in enumerate(STATES[state][1]):
@@ -138,7 +176,7 @@ def test_what_stands_in_a_place_is_no_trap(tmp_path, prepared, state, place, thi
         assert done.code in (0, 2, 3, 5), (command, done)
         assert done.code == 0 or done.said.startswith("error: ") or "\nerror: " in done.said, done
         assert outside.read_text() == PRECIOUS
-        # An ended run is not looked through again: --check does that.
+        # The files of an ended run are checked by --check only.
         drawn = command == "--force" or (command == "--resume" and state != "ended")
         if done.code == 0 and drawn:
             log = json.loads((folder / "run/run.json").read_text())
@@ -146,8 +184,8 @@ def test_what_stands_in_a_place_is_no_trap(tmp_path, prepared, state, place, thi
             assert outcome_of("show", folder / "run", "--check").code == 0
 
 
-def test_a_run_of_a_comparison_is_drawn_again_where_its_samples_are_no_file(tmp_path, prepared):
-    """The result is that of the comparison that nothing happened to."""
+def test_a_run_of_a_comparison_is_drawn_again_if_its_samples_are_not_a_file(tmp_path, prepared):
+    """The result is that of an undamaged comparison."""
     folder = shutil.copytree(prepared("comparison"), tmp_path / "c")
     before = comparison_content(folder)
     samples = folder / "run/cells/em-1/0/samples.npz"
@@ -160,6 +198,5 @@ def test_a_run_of_a_comparison_is_drawn_again_where_its_samples_are_no_file(tmp_
 def test_all_things_and_places_are_tried():
     fast = [case for case in CASES if not case.marks]
     assert {case.values[2] for case in fast} == set(THINGS)
-    places = set(itertools.chain.from_iterable((s, p) for s in STATES for p in STATES[s][2]))
-    assert places
-    assert {case.values[:2] for case in fast} == {(s, p) for s in STATES for p in STATES[s][2]}
+    assert PLACES
+    assert {case.values[:2] for case in fast} == set(PLACES)

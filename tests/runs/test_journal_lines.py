@@ -1,4 +1,8 @@
-"""Each key of each kind of line of a journal, with values that it must not have: left out and told, or refused with its line."""
+"""Invalid values in the lines of a journal.
+
+Each key of each kind of line gets each invalid value. The line is left out with a note, or the
+journal is refused with the number of the line.
+"""
 
 import copy
 import json
@@ -16,12 +20,31 @@ from ggf_cli.runs.resume import find_earlier_run
 pytestmark = pytest.mark.usefixtures("small_files")
 
 DEEP = json.loads("[" * 200 + "]" * 200)
-WRONG = {
-    "null": None, "true": True, "text": "x", "a list": [1], "an object": {"a": 1}, "NaN": float("nan"), "inf": float("inf"),
-    "a fraction": 1.5, "negative": -1, "10^400": 10**400, "2^63": 2**63, "10^300": 1e300, "deep": DEEP, "long": "x" * 5000,
-}  # fmt: skip
-RIGHT = {"null": {"sha256"}, "text": {"started_at", "device", "shard"}, "long": {"started_at", "device", "shard"},
-         "a fraction": {"t"}, "negative": {"t"}, "true": set()}  # fmt: skip
+INVALID = {
+    "null": None,
+    "true": True,
+    "text": "x",
+    "a list": [1],
+    "an object": {"a": 1},
+    "NaN": float("nan"),
+    "inf": float("inf"),
+    "a fraction": 1.5,
+    "negative": -1,
+    "10^400": 10**400,
+    "2^63": 2**63,
+    "10^300": 1e300,
+    "deep": DEEP,
+    "long": "x" * 5000,
+}
+# {name of a value of INVALID: the keys for which it is valid}
+VALID_FOR = {
+    "null": {"sha256"},
+    "text": {"started_at", "device", "shard"},
+    "long": {"started_at", "device", "shard"},
+    "a fraction": {"t"},
+    "negative": {"t"},
+    "true": set(),
+}
 MISSING = object()
 
 
@@ -32,7 +55,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def begun(place):
-    """{format: folder} of runs that have two samples of three; the .npz one has a shard too."""
+    """{format: folder} of runs with two of three samples; the .npz run has a shard too."""
     folders = {}
     for format in ("png", "npz"):
         folders[format] = place / format
@@ -56,11 +79,13 @@ def write(folder, lines):
 
 
 def variants(line, kind):
-    """(key, what is wrong, the line with it), for each key of a line."""
+    """(key, name of the invalid value, the line with that value), for each key of a line."""
     inside = line["session"] if kind == "session" else line
     for key in inside:
-        for name, value in {**WRONG, "missing": MISSING}.items():
-            if key in RIGHT.get(name, ()) or (name == "missing" and key in (kind, "t", "spent")):
+        for name, value in {**INVALID, "missing": MISSING}.items():
+            if key in VALID_FOR.get(name, ()):
+                continue
+            if name == "missing" and key in (kind, "t", "spent"):
                 continue
             changed = copy.deepcopy(line)
             place = changed["session"] if kind == "session" else changed
@@ -76,7 +101,7 @@ def line_of(lines, kind):
 
 
 @pytest.mark.parametrize("kind", ["index", "shard", "spent"])
-def test_a_line_with_a_wrong_value_is_left_out_and_told(begun, tmp_path, kind):
+def test_a_line_with_an_invalid_value_is_left_out_with_a_note(begun, tmp_path, kind):
     folder = shutil.copytree(begun["npz"], tmp_path / "f")
     lines = entries(folder)
     before = read_history(folder / "run")
@@ -85,32 +110,32 @@ def test_a_line_with_a_wrong_value_is_left_out_and_told(begun, tmp_path, kind):
     for key, name, changed in variants(good, kind):
         write(folder, [*lines, changed])
         found = read_history(folder / "run")
-        (told,) = found.left_out
-        assert told.startswith(f"{journal(folder)}, line {len(lines) + 1}: "), (key, name)
-        assert key in told, (key, name, told)
-        assert len(told) < 300
+        (note,) = found.left_out
+        assert note.startswith(f"{journal(folder)}, line {len(lines) + 1}: "), (key, name)
+        assert key in note, (key, name, note)
+        assert len(note) < 300
         assert (found.records, found.shards) == (before.records, before.shards), (key, name)
         tried += 1
     assert tried >= 12
 
 
-def test_a_run_with_all_of_these_lines_ends_as_if_they_were_not_there(begun, tmp_path, place):
-    """They come last, and so would override the good ones."""
+def test_invalid_lines_do_not_change_the_result_of_a_resumed_run(begun, tmp_path, place):
+    """They come last, and so would override the valid lines."""
     folder, whole = shutil.copytree(begun["npz"], tmp_path / "f"), tmp_path / "whole"
     whole.mkdir()
     ended([*RUN, "--format", "npz"])(whole)
     lines = entries(folder)
-    wrong = [v[2] for kind in ("index", "shard") for v in variants(line_of(lines, kind), kind)]
-    write(folder, [*lines, *wrong])
+    invalid = [v[2] for kind in ("index", "shard") for v in variants(line_of(lines, kind), kind)]
+    write(folder, [*lines, *invalid])
     done = outcome_of(*RUN, "--format", "npz", "--resume", "--out", folder / "run")
     assert done.code == 0, done
     assert f"left out of the journal: {journal(folder)}, line {len(lines) + 1}: " in done.said
-    assert f", and {len(wrong) - 1} more" in done.said
+    assert f", and {len(invalid) - 1} more" in done.said
     assert run_content(folder) == run_content(whole)
 
 
-def test_a_session_with_a_wrong_value_is_refused_with_its_line(begun, tmp_path):
-    """The lines that follow would be told of another session."""
+def test_a_session_with_an_invalid_value_is_refused_with_its_line(begun, tmp_path):
+    """Otherwise the lines that follow would count for another session."""
     folder = shutil.copytree(begun["png"], tmp_path / "f")
     lines = entries(folder)
     number = next(i for i, line in enumerate(lines) if "session" in line)
@@ -123,18 +148,18 @@ def test_a_session_with_a_wrong_value_is_refused_with_its_line(begun, tmp_path):
     done = outcome_of(*RUN, "--resume", "--out", folder / "run")
     assert done.code == 5
     assert f"line {number + 1}: " in done.said
-    for value in WRONG.values():
+    for value in INVALID.values():
         write(folder, [lines[0], {"session": value}])
         if value != {"a": 1}:
             with pytest.raises(OutputError, match="line 2: "):
                 read_history(folder / "run")
 
 
-def test_a_first_line_with_a_wrong_value_is_refused(begun, tmp_path):
-    """Each value in it, at any depth; whether it is damaged or of another run, nothing is drawn."""
+def test_a_first_line_with_an_invalid_value_is_refused(begun, tmp_path):
+    """Each value, at any depth. The journal is damaged or of another run: nothing is drawn."""
     folder = shutil.copytree(begun["png"], tmp_path / "f")
     first, *rest = entries(folder)
-    untold = {
+    not_compared = {
         "command",
         "started_at",
         "versions",
@@ -147,37 +172,37 @@ def test_a_first_line_with_a_wrong_value_is_refused(begun, tmp_path):
         "shape",
     }
     refused = 0
-    for way in ways(first):
-        for name, value in {**WRONG, "missing": MISSING}.items():
+    for path in paths(first):
+        for name, value in {**INVALID, "missing": MISSING}.items():
             changed = copy.deepcopy(first)
-            put(changed, way, value)
+            put(changed, path, value)
             if changed == first:
                 continue
             write(folder, [changed, *rest])
             with suppress(OutputError):
                 find_earlier_run(folder / "run", first)
-                # what makes no other run of it, and is of its type
-                assert set(way) & untold or name == "missing", (way, name)
+                # A value of the right type that does not make it another run.
+                assert set(path) & not_compared or name == "missing", (path, name)
                 continue
             refused += 1
     assert refused > 300
 
 
-def ways(document, here=()):
-    """The way to each value in an object."""
+def paths(document, here=()):
+    """Yield the keys that lead to each value in an object."""
     for key, value in document.items():
         yield (*here, key)
         if isinstance(value, dict):
-            yield from ways(value, (*here, key))
+            yield from paths(value, (*here, key))
 
 
-def put(document, way, value):
-    for key in way[:-1]:
+def put(document, path, value):
+    for key in path[:-1]:
         document = document[key]
     if value is MISSING:
-        del document[way[-1]]
+        del document[path[-1]]
     else:
-        document[way[-1]] = value
+        document[path[-1]] = value
 
 
 def test_the_last_line_of_a_sample_counts(begun, tmp_path):
@@ -196,7 +221,7 @@ def test_the_last_line_of_a_sample_counts(begun, tmp_path):
     [("index", "index", lambda i: 1000 + i), ("shard", "shard", str), ("session", "session", None)],
 )
 def test_more_lines_than_a_run_has_are_refused(begun, tmp_path, monkeypatch, kind, key, value):
-    """Else a journal of strangers would take any amount of memory."""
+    """Otherwise an untrusted journal could take any amount of memory."""
     monkeypatch.setattr(history, "MANY", 3)
     folder = shutil.copytree(begun["npz"], tmp_path / "f")
     lines = entries(folder)
@@ -211,7 +236,7 @@ def test_more_lines_than_a_run_has_are_refused(begun, tmp_path, monkeypatch, kin
 @pytest.mark.parametrize(
     "between", [b"\0" * 300_000, b"\0" * 300_000 + b"\n", b'{"index": "' + b"x" * 300_000 + b'"}\n']
 )
-def test_a_line_of_any_length_is_passed_over(begun, tmp_path, between):
+def test_an_invalid_line_of_any_length_is_skipped(begun, tmp_path, between):
     folder = shutil.copytree(begun["png"], tmp_path / "f")
     text = journal(folder).read_bytes()
     cut = text.index(b"\n", text.index(b"\n") + 1) + 1
@@ -220,7 +245,7 @@ def test_a_line_of_any_length_is_passed_over(begun, tmp_path, between):
     assert len(found.records) == (2 if between.endswith(b"\n") else 1)
 
 
-def test_a_journal_of_more_than_its_limit_is_not_read(begun, tmp_path, monkeypatch):
+def test_a_journal_larger_than_the_limit_is_not_read(begun, tmp_path, monkeypatch):
     folder = shutil.copytree(begun["png"], tmp_path / "f")
     monkeypatch.setattr(history, "MAX_JOURNAL", 1000)
     done = outcome_of(*RUN, "--resume", "--out", folder / "run")
@@ -229,8 +254,8 @@ def test_a_journal_of_more_than_its_limit_is_not_read(begun, tmp_path, monkeypat
     assert "more than 1,000 bytes" in done.said
 
 
-def test_a_journal_of_another_run_is_not_gone_on_with(begun, tmp_path):
-    """Even where it was not seen at the start: a process that does not lead may have one from before."""
+def test_a_journal_of_another_run_is_not_continued(begun, tmp_path):
+    """Even where it was not checked at the start: workers other than rank 0 may have an old one."""
     from ggf_cli.runs.journal import Journal
 
     folder = shutil.copytree(begun["png"], tmp_path / "f")

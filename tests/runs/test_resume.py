@@ -1,4 +1,4 @@
-"""A run that is killed, stopped or spoilt at any moment goes on to the folder of a run that was not."""
+"""Resuming a run that was killed, stopped or damaged: the same files as without interruption."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from program import RUN, Program, content, kill_after, lines, until
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """{format: folder} of runs that nothing came between."""
+    """{format: folder} of runs without interruption."""
     folder = tmp_path_factory.mktemp("whole")
     for kind in ("png", "npz", "none"):
         done = ggf(*RUN, "--format", kind, "--out", folder / kind)
@@ -42,7 +42,7 @@ def stopped(tmp_path_factory):
 
 @pytest.fixture
 def killed(stopped, tmp_path):
-    """A folder of its own whose run was killed after some samples."""
+    """A separate folder whose run was killed after some samples."""
     return shutil.copytree(stopped, tmp_path / "run")
 
 
@@ -50,11 +50,11 @@ def journal(folder):
     return folder / "journal-0.jsonl"
 
 
-# --- killed ----------------------------------------------------------------------------------------------
+# --- killed --------------------------------------------------------------------------------------
 
 
 def killed_often(folder, log, kills, *extra):
-    """Run a command to its end through so many kills; the samples that were kept at each start."""
+    """Run a command to its end through `kills` kills; the samples that were kept at each start."""
     kept, count = [], 0
     while True:
         program = Program(*RUN, *extra, "--resume", "--out", folder, log=log)
@@ -67,10 +67,11 @@ def killed_often(folder, log, kills, *extra):
 
 
 @pytest.mark.parametrize(("kind", "kills"), [("png", 6), ("npz", 2), ("none", 2)])
-def test_a_run_that_is_killed_ends_like_one_that_is_not(whole, tmp_path, kind, kills):
+def test_a_killed_run_ends_with_the_files_of_an_uninterrupted_run(whole, tmp_path, kind, kills):
     kept = killed_often(tmp_path / "run", tmp_path / "log", kills, "--format", kind)
     assert len(kept) == kills
-    assert kept == sorted(kept)  # nothing that was finished is drawn again
+    # No finished sample is drawn again.
+    assert kept == sorted(kept)
     assert content(tmp_path / "run") == content(whole / kind)
     log = json.loads((tmp_path / "run/run.json").read_text())
     jsonschema.validate(log, RUN_SCHEMA)
@@ -93,31 +94,40 @@ def test_a_hundred_kills_change_nothing(tmp_path, kind):
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the journal in /proc")
 @pytest.mark.parametrize("kind", ["png", "npz", "none"])
 def test_a_kill_before_any_change_of_a_file_changes_nothing(tmp_path, monkeypatch, kind):
-    """One run for each of them: folder, lock, journal, samples, .npz files, grid, run.json, and what is removed in the end."""
-    from ggf_cli.runs import sample_files as pixels
+    """One run for each change.
 
-    monkeypatch.setattr(pixels, "SHARD_SAMPLES", 4)
-    words = [*RUN, "--n", "8", "--format", kind]
-    assert ggf(*words, "--out", tmp_path / "whole").exit_code == 0
+    Folder, lock, journal, samples, .npz files, grid, run.json, and files removed at the end.
+    """
+    from ggf_cli.runs import sample_files
+
+    monkeypatch.setattr(sample_files, "SHARD_SAMPLES", 4)
+    command = [*RUN, "--n", "8", "--format", kind]
+    assert ggf(*command, "--out", tmp_path / "whole").exit_code == 0
     expected = content(tmp_path / "whole")
     for change in range(1000):
         folder = tmp_path / str(change)
         program = Program(
-            *words, "--out", folder, log=tmp_path / "log",
-            GGF_TEST_SHARD="4", GGF_TEST_DIES_AT=str(change), GGF_TEST_DIES_IN=str(folder),
-        )  # fmt: skip
+            *command,
+            "--out",
+            folder,
+            log=tmp_path / "log",
+            GGF_TEST_SHARD="4",
+            GGF_TEST_DIES_AT=str(change),
+            GGF_TEST_DIES_IN=str(folder),
+        )
         code = program.wait()
         if code == 0:
             break
         assert code == -signal.SIGKILL, program.stderr
-        done = ggf(*words, "--resume", "--out", folder)
+        done = ggf(*command, "--resume", "--out", folder)
         assert done.exit_code == 0, (change, done.output)
         assert content(folder) == expected, change
-    assert change > 8 * 4  # file, rename and line of each sample, and more
+    # File, rename and journal line of each sample, and more.
+    assert change > 8 * 4
 
 
-def test_what_a_kill_at_the_very_end_has_left_is_removed(whole, tmp_path):
-    """`run.json` is there and says all; the journals of others and the parts are not gone yet."""
+def test_files_left_by_a_kill_at_the_end_of_a_run_are_removed(whole, tmp_path):
+    """`run.json` is complete; the journals of other ranks and the parts are not yet removed."""
     folder = shutil.copytree(whole / "none", tmp_path / "run")
     (folder / ".parts").mkdir()
     for name in (".parts/000003.npy", "journal-1.jsonl"):
@@ -126,7 +136,7 @@ def test_what_a_kill_at_the_very_end_has_left_is_removed(whole, tmp_path):
     assert content(folder) == content(whole / "none")
 
 
-def test_resuming_says_what_is_kept(killed):
+def test_resuming_prints_how_many_samples_are_kept(killed):
     kept = lines(killed)
     done = ggf(*RUN, "--resume", "--out", killed)
     assert done.exit_code == 0
@@ -134,7 +144,7 @@ def test_resuming_says_what_is_kept(killed):
     assert "drawn again" not in done.stderr
 
 
-def test_a_killed_run_is_told_by_show_and_not_drawn_over(killed):
+def test_show_mentions_resume_for_a_killed_run_and_sample_refuses_to_overwrite_it(killed):
     assert "--resume" in ggf("show", killed).stderr
     before = journal(killed).read_bytes()
     done = ggf(*RUN, "--out", killed)
@@ -143,19 +153,18 @@ def test_a_killed_run_is_told_by_show_and_not_drawn_over(killed):
     assert journal(killed).read_bytes() == before
 
 
-def test_force_removes_what_a_killed_run_has_left(killed):
-    folder = killed
+def test_force_removes_the_files_of_a_killed_run(killed):
     done = ggf(
-        "sample", "--model", "mixture", "--eps-rel", 0.5, "--n", 2, "--force", "--out", folder
+        "sample", "--model", "mixture", "--eps-rel", 0.5, "--n", 2, "--force", "--out", killed
     )
     assert done.exit_code == 0, done.output
-    names = sorted(p.name for p in folder.rglob("*"))
+    names = sorted(p.name for p in killed.rglob("*"))
     assert names == ["000000.png", "000001.png", "grid.png", "run.json", "samples"]
 
 
 @pytest.fixture
 def one_thread():
-    """Two threads on two busy cores wait for each other."""
+    """Use one thread: two threads on two busy cores wait for each other."""
     import torch
 
     threads = torch.get_num_threads()
@@ -165,23 +174,13 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_network_that_is_resumed_draws_the_same_bits(tmp_path, monkeypatch):
-    """Although other samples share its calls, and the last ones run in smaller batches."""
+def test_a_resumed_run_of_a_network_gives_equal_bits(tmp_path, monkeypatch):
+    """Although the batches hold other samples, and the last batches are smaller."""
     from ggf_cli.runs.writer import RunWriter
 
-    words = [
-        "sample",
-        "--model",
-        "fashion-vp",
-        "--solver",
-        "em",
-        "--steps",
-        5,
-        "--precision",
-        "fp32",
-    ]
-    words += ["--n", 14, "--batch-size", 4]
-    assert ggf(*words, "--out", tmp_path / "whole").exit_code == 0
+    command = ["sample", "--model", "fashion-vp", "--solver", "em", "--steps", 5]
+    command += ["--precision", "fp32", "--n", 14, "--batch-size", 4]
+    assert ggf(*command, "--out", tmp_path / "whole").exit_code == 0
     add = RunWriter.add
 
     def dies(self, finished, *rest):
@@ -191,16 +190,16 @@ def test_a_network_that_is_resumed_draws_the_same_bits(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(RunWriter, "add", dies)
-        ggf(*words, "--out", tmp_path / "run")
-    assert ggf(*words, "--resume", "--out", tmp_path / "run").exit_code == 0
+        ggf(*command, "--out", tmp_path / "run")
+    assert ggf(*command, "--resume", "--out", tmp_path / "run").exit_code == 0
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
-# --- stopped ---------------------------------------------------------------------------------------------
+# --- stopped -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_in_good_order(whole, tmp_path, number):
+def test_a_run_stopped_by_a_signal_is_recorded_and_can_be_resumed(whole, tmp_path, number):
     folder = tmp_path / "run"
     program = Program(*RUN, "--format", "npz", "--out", folder, log=tmp_path / "log")
     until(lambda: lines(folder) > 5)
@@ -211,32 +210,33 @@ def test_a_signal_ends_the_run_in_good_order(whole, tmp_path, number):
     assert log["status"] == "interrupted"
     with np.load(folder / "samples.npz") as arrays:
         assert arrays["index"].tolist() == [s["index"] for s in log["samples"]]
-    said = f"{len(log['samples'])} of 36 samples are in {folder}; the same command with --resume continues"
-    assert said in program.stderr
+    message = f"{len(log['samples'])} of 36 samples are in {folder}"
+    assert f"{message}; the same command with --resume continues" in program.stderr
     done = ggf(*RUN, "--format", "npz", "--resume", "--out", folder)
     assert done.exit_code == 0, done.output
     assert content(folder) == content(whole / "npz")
 
 
-def test_an_interrupted_run_without_a_name_says_where_it_is(tmp_path, monkeypatch):
+def test_the_message_of_an_interrupted_run_without_out_names_its_folder(tmp_path, monkeypatch):
     from ggf_cli.engine import Engine
 
-    def at_once(engine, left, *rest):
-        return iter(())  # as if Ctrl-C had come before the first sample
+    def interrupted(engine, left, *rest):
+        # As after Ctrl-C before the first sample.
+        return iter(())
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Engine, "run", at_once)
+    monkeypatch.setattr(Engine, "run", interrupted)
     done = ggf(*RUN)
     assert done.exit_code == 130
     (folder,) = (tmp_path / "runs").iterdir()
     assert f"the same command with --out runs/{folder.name} --resume continues" in done.stderr
 
 
-# --- nothing to resume, or another run ---------------------------------------------------------------------
+# --- nothing to resume, or another run -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("there", ["nothing", "empty", "killed before its journal"])
-def test_resume_just_starts_where_there_is_no_run(tmp_path, there):
+def test_resume_starts_a_run_if_there_is_none(tmp_path, there):
     folder = tmp_path / "run"
     if there != "nothing":
         folder.mkdir()
@@ -249,7 +249,7 @@ def test_resume_just_starts_where_there_is_no_run(tmp_path, there):
     assert len(list((folder / "samples").iterdir())) == 4
 
 
-def test_resume_leaves_other_folders_alone(tmp_path):
+def test_resume_refuses_a_folder_with_other_files(tmp_path):
     (tmp_path / "precious.txt").write_text("x")
     done = ggf(*RUN, "--resume", "--out", tmp_path)
     assert done.exit_code == 5
@@ -262,7 +262,7 @@ def test_resume_needs_a_folder_and_excludes_force():
     assert "exclude each other" in ggf(*RUN, "--resume", "--force", "--out", "x").stderr
 
 
-def test_a_run_that_has_ended_is_left_as_it_is(whole, tmp_path):
+def test_resume_does_not_change_a_completed_run(whole, tmp_path):
     folder = shutil.copytree(whole / "png", tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     done = ggf(*RUN, "--resume", "--out", folder)
@@ -271,29 +271,29 @@ def test_a_run_that_has_ended_is_left_as_it_is(whole, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
 
 
-def test_a_run_that_lost_samples_has_ended_too(tmp_path):
-    words = [*RUN, "--n", 4, "--max-nfe", 41, "--out", tmp_path / "run"]
-    first = ggf(*words)
+def test_a_run_with_lost_samples_has_ended_too(tmp_path):
+    command = [*RUN, "--n", 4, "--max-nfe", 41, "--out", tmp_path / "run"]
+    first = ggf(*command)
     log = json.loads((tmp_path / "run/run.json").read_text())
     assert {s["status"] for s in log["samples"]} == {"done", "max_nfe"}
-    again = ggf(*words, "--resume")
+    again = ggf(*command, "--resume")
     assert first.exit_code == again.exit_code == 4
     assert "nothing left to draw" in again.stderr
     assert "ran out of evaluations" in again.stderr
     assert json.loads((tmp_path / "run/run.json").read_text()) == log
 
 
-def test_lost_samples_are_kept_as_such(tmp_path):
-    words = ["--max-nfe", "40"]
-    assert ggf(*RUN, *words, "--out", tmp_path / "whole").exit_code == 4
-    folder = begun(tmp_path / "run", *words, samples=20)
-    done = ggf(*RUN, *words, "--resume", "--out", folder)
+def test_lost_samples_of_a_killed_run_are_not_drawn_again(tmp_path):
+    options = ["--max-nfe", "40"]
+    assert ggf(*RUN, *options, "--out", tmp_path / "whole").exit_code == 4
+    folder = begun(tmp_path / "run", *options, samples=20)
+    done = ggf(*RUN, *options, "--resume", "--out", folder)
     assert done.exit_code == 4
     assert content(folder) == content(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         (["--seed", 1], "--seed was 0, is 1"),
         (["--n", 35], "--indices was 0-35, is 0-34"),
@@ -307,38 +307,47 @@ def test_lost_samples_are_kept_as_such(tmp_path):
     ],
     ids=lambda value: None if isinstance(value, str) else value[0],
 )
-def test_settings_are_not_mixed(whole, stopped, changed, said):
-    """Neither with the run of a journal nor with one that has ended."""
+def test_resume_with_other_settings_is_refused(whole, stopped, changed, message):
+    """Both for a killed run, with a journal, and for a completed run."""
     for folder in (whole / "png", stopped):
         (folder / ".running").unlink(missing_ok=True)
         before = sorted(p.name for p in folder.rglob("*"))
         done = ggf(*RUN, *changed, "--resume", "--out", folder)
         assert done.exit_code == 5
         assert "holds a run with other settings" in done.stderr
-        assert said in done.stderr
+        assert message in done.stderr
         assert sorted(p.name for p in folder.rglob("*")) == before
 
 
-def test_another_solver_is_another_run(whole):
-    words = ["sample", "--model", "mixture", "--n", 36, "--batch-size", 6, "--solver", "em"]
-    done = ggf(*words, "--steps", 5, "--resume", "--out", whole / "png")
+def test_resume_with_another_solver_is_refused(whole):
+    command = ["sample", "--model", "mixture", "--n", 36, "--batch-size", 6, "--solver", "em"]
+    done = ggf(*command, "--steps", 5, "--resume", "--out", whole / "png")
     assert done.exit_code == 5
     assert "--solver was adaptive, is em" in done.stderr
     assert "--steps" not in done.stderr
 
 
-# --- spoilt ----------------------------------------------------------------------------------------------
+# --- damaged -------------------------------------------------------------------------------------
+
+DAMAGED = [
+    b'{"index":35,"nfe":4',
+    b"\0" * 300,
+    b"]\n",
+    b"\xff\xfe\n",
+    b"[" * 9999 + b"\n",
+    b'{"index":-1}\n',
+]
 
 
-@pytest.mark.parametrize("tail", [b'{"index":35,"nfe":4', b"\0" * 300, b"]\n", b"\xff\xfe\n", b"[" * 9999 + b"\n", b'{"index":-1}\n'])  # fmt: skip
-def test_a_spoilt_end_of_the_journal_is_dropped(whole, killed, tail):
+@pytest.mark.parametrize("tail", DAMAGED)
+def test_a_damaged_end_of_the_journal_is_dropped(whole, killed, tail):
     with journal(killed).open("ab") as file:
         file.write(tail)
     assert ggf(*RUN, "--resume", "--out", killed).exit_code == 0
     assert content(killed) == content(whole / "png")
 
 
-def test_a_journal_cut_anywhere_is_read(whole, killed):
+def test_a_truncated_journal_is_read(whole, killed):
     text = journal(killed).read_bytes()
     first = text.index(b"\n") + 1
     journal(killed).write_bytes(text[: (first + len(text)) // 2])
@@ -346,7 +355,7 @@ def test_a_journal_cut_anywhere_is_read(whole, killed):
     assert content(killed) == content(whole / "png")
 
 
-def test_a_journal_of_something_else_is_refused(killed):
+def test_a_journal_with_another_schema_is_refused(killed):
     journal(killed).write_text('{"schema": "other"}\n')
     done = ggf(*RUN, "--resume", "--out", killed)
     assert done.exit_code == 5
@@ -354,7 +363,7 @@ def test_a_journal_of_something_else_is_refused(killed):
 
 
 @pytest.mark.parametrize("kind", ["png", "npz"])
-def test_samples_whose_files_are_not_what_was_written_are_drawn_again(whole, tmp_path, kind):
+def test_samples_with_damaged_or_missing_files_are_drawn_again(whole, tmp_path, kind):
     """As after a power failure."""
     folder = begun(tmp_path / "run", "--format", kind)
     finished = [json.loads(line) for line in journal(folder).read_text().splitlines()]
@@ -364,19 +373,17 @@ def test_samples_whose_files_are_not_what_was_written_are_drawn_again(whole, tmp
     (folder / where / f"{second:06d}.{suffix}").unlink()
     done = ggf(*RUN, "--format", kind, "--resume", "--out", folder)
     assert done.exit_code == 0
-    assert (
-        "2 more were finished, but their files are missing or changed: drawn again" in done.stderr
-    )
+    assert "2 more were finished, but their files are missing or changed: drawn again" in done.stderr
     assert content(folder) == content(whole / kind)
 
 
-def test_npz_shards_are_written_as_they_fill(tmp_path, monkeypatch):
-    from ggf_cli.runs import sample_files as pixels
+def test_an_npz_shard_is_written_as_soon_as_its_samples_are_finished(tmp_path, monkeypatch):
+    from ggf_cli.runs import sample_files
     from ggf_cli.runs.writer import RunWriter
 
-    monkeypatch.setattr(pixels, "SHARD_SAMPLES", 16)
-    words = [*RUN, "--format", "npz"]
-    assert ggf(*words, "--out", tmp_path / "whole").exit_code == 0
+    monkeypatch.setattr(sample_files, "SHARD_SAMPLES", 16)
+    command = [*RUN, "--format", "npz"]
+    assert ggf(*command, "--out", tmp_path / "whole").exit_code == 0
     names = [f"samples-{k:05d}-of-00003.npz" for k in range(3)]
     assert sorted(p.name for p in (tmp_path / "whole").glob("*.npz")) == names
     with np.load(tmp_path / "whole" / names[2]) as last:
@@ -392,36 +399,37 @@ def test_npz_shards_are_written_as_they_fill(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(RunWriter, "add", dies)
-        assert ggf(*words, "--out", folder).exit_code != 0
-    shard = (folder / names[0]).stat().st_mtime_ns  # the first one was full
+        assert ggf(*command, "--out", folder).exit_code != 0
+    # All samples of the first shard were finished.
+    shard = (folder / names[0]).stat().st_mtime_ns
     assert '"shard"' in journal(folder).read_text()
     assert not (folder / ".parts/000000.npy").exists()
-    done = ggf(*words, "--resume", "--out", folder)
+    done = ggf(*command, "--resume", "--out", folder)
     assert done.exit_code == 0, done.output
     assert "resuming: 30 of 36" in done.stderr
     assert (folder / names[0]).stat().st_mtime_ns == shard
     assert content(folder) == content(tmp_path / "whole")
 
 
-def test_a_damaged_shard_is_drawn_again(tmp_path, monkeypatch):
-    from ggf_cli.runs import sample_files as pixels
+def test_the_samples_of_a_damaged_shard_are_drawn_again(tmp_path, monkeypatch):
+    from ggf_cli.runs import sample_files
     from ggf_cli.runs.writer import RunWriter
 
-    monkeypatch.setattr(pixels, "SHARD_SAMPLES", 8)
-    words = [*RUN, "--n", 24, "--format", "npz"]
-    ggf(*words, "--out", tmp_path / "whole")
+    monkeypatch.setattr(sample_files, "SHARD_SAMPLES", 8)
+    command = [*RUN, "--n", 24, "--format", "npz"]
+    ggf(*command, "--out", tmp_path / "whole")
     monkeypatch.setattr(RunWriter, "close", lambda self, text: 1 / 0)
-    ggf(*words, "--out", tmp_path / "run")
+    ggf(*command, "--out", tmp_path / "run")
     monkeypatch.undo()
-    monkeypatch.setattr(pixels, "SHARD_SAMPLES", 8)
+    monkeypatch.setattr(sample_files, "SHARD_SAMPLES", 8)
     (tmp_path / "run/samples-00001-of-00003.npz").write_bytes(b"PK")
-    done = ggf(*words, "--resume", "--out", tmp_path / "run")
+    done = ggf(*command, "--resume", "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     assert "resuming: 16 of 24" in done.stderr
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
-# --- disk and folder ---------------------------------------------------------------------------------------
+# --- disk and folder -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -434,12 +442,12 @@ def small_disk(tmp_path):
         if subprocess.run(command, capture_output=True, check=False).returncode:
             pytest.skip("file systems cannot be mounted here")
     except FileNotFoundError:
-        pytest.skip("there is no mount")
+        pytest.skip("the command mount is missing")
     yield place
     subprocess.run(["umount", place], check=True)
 
 
-def test_a_full_disk_keeps_what_is_finished(whole, small_disk):
+def test_finished_samples_are_kept_if_the_disk_is_full(whole, small_disk):
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 320_000)
     done = ggf(*RUN, "--out", small_disk / "run")
@@ -454,8 +462,8 @@ def test_a_full_disk_keeps_what_is_finished(whole, small_disk):
     assert content(small_disk / "run") == content(whole / "png")
 
 
-def test_a_journal_that_does_not_fit_keeps_whole_lines(tmp_path):
-    """A limit on the size of files stops it in the middle of a line."""
+def test_a_journal_on_a_full_disk_keeps_whole_lines(tmp_path):
+    """A limit on the size of files stops the write in the middle of a line."""
     from ggf_cli.errors import OutputError
     from ggf_cli.runs.history import read_history
     from ggf_cli.runs.journal import Journal
@@ -479,7 +487,7 @@ def test_a_journal_that_does_not_fit_keeps_whole_lines(tmp_path):
     assert list(read_history(tmp_path).records) == [0, 2]
 
 
-def test_what_follows_a_line_that_was_cut_short_is_read(tmp_path):
+def test_lines_after_a_truncated_line_are_read(tmp_path):
     from ggf_cli.runs.history import read_history
     from ggf_cli.runs.journal import Journal
 
@@ -502,7 +510,7 @@ def test_a_read_only_folder_exits_5(small_disk):
         assert "is not writable" in done.stderr or "cannot write to" in done.stderr
 
 
-def test_a_folder_in_use_is_not_resumed_a_second_time(tmp_path):
+def test_resume_of_a_folder_in_use_is_refused(tmp_path):
     folder = tmp_path / "run"
     program = Program(*RUN, "--n", 2000, "--out", folder, log=tmp_path / "log")
     until(lambda: lines(folder) > 2)
@@ -513,44 +521,44 @@ def test_a_folder_in_use_is_not_resumed_a_second_time(tmp_path):
     assert "another run is writing to" in done.stderr
 
 
-def test_files_and_journal_are_forced_to_the_disk(tmp_path, monkeypatch):
-    """Each sample's file before the journal that says it is there, and a cheap disk at least once a second."""
+def test_files_and_journal_are_synced_to_the_disk(tmp_path, monkeypatch):
+    """The files of samples before the journal that lists them, once a second on a fast disk."""
     from ggf_cli.runs import journal as module
 
-    forced = []
+    synced = []
     real = os.fsync
-    monkeypatch.setattr(module, "flush", lambda path: forced.append(path.name))
-    monkeypatch.setattr(os, "fsync", lambda fd: (forced.append("journal"), real(fd)))
+    monkeypatch.setattr(module, "flush", lambda path: synced.append(path.name))
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append("journal"), real(fd)))
     clock = [0.0]
     monkeypatch.setattr(module, "monotonic", lambda: clock[0])
     log = module.Journal(tmp_path, {"model": {}})
-    forced.clear()
+    synced.clear()
     log.append({"spent": [1, 1, 1.0]}, tmp_path / "a.png")
-    assert forced == []
+    assert synced == []
     clock[0] = 1.5
     log.append({"spent": [2, 2, 2.0]}, tmp_path / "b.png")
-    assert forced == ["a.png", "b.png", tmp_path.name, "journal"]
+    assert synced == ["a.png", "b.png", tmp_path.name, "journal"]
 
 
-def test_a_run_whose_noise_had_no_name_yet_is_resumed_with_a_remark():
+def test_resuming_a_run_without_a_recorded_noise_name_gives_a_warning():
     now = {"device": "cpu", "noise": "philox, 2", "versions": {"torch": "2"}}
     before = {"device": "cpu", "versions": {"torch": "2"}}
     assert reproducibility_warnings(now, now) == []
-    [remark] = reproducibility_warnings(before, now)
-    assert "the noise was that of the maths library, is philox, 2" in remark
+    [warning] = reproducibility_warnings(before, now)
+    assert "the noise was that of the maths library, is philox, 2" in warning
 
 
-# --- helpers of the program ----------------------------------------------------------------------------------
+# --- helpers of the program ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("indices", [[0], [0, 1, 2], [9, 2, 3], [5, 4, 3], [1, 3, 4, 5, 9, 10]])
-def test_ranges_are_what_indices_takes(indices):
+def test_as_ranges_is_the_inverse_of_parse_indices(indices):
     from ggf_cli.cli.options import parse_indices
 
     assert parse_indices(as_ranges(indices)) == indices
 
 
-def test_pixels_survive_the_way_through_a_file():
+def test_all_levels_survive_the_conversion_to_bytes():
     import torch
 
     from ggf_cli.runs.images import to_uint8

@@ -1,4 +1,4 @@
-"""`ggf_cli.run`: what `ggf sample` does, from Python."""
+"""`ggf_cli.run`: the function behind `ggf sample`."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,7 @@ from ggf_cli.errors import OutputError, SolveError, UsageError
 from problems import VP, gaussian_model
 
 SETTINGS = {"solver": "em", "steps": 5, "seed": 3, "batch_size": 4}
-WORDS = ["--solver", "em", "--steps", "5", "--seed", "3", "--batch-size", "4"]
+OPTIONS = ["--solver", "em", "--steps", "5", "--seed", "3", "--batch-size", "4"]
 
 
 class Recorder(ggf_cli.RunObserver):
@@ -26,7 +26,7 @@ class Recorder(ggf_cli.RunObserver):
 
 
 class Interrupt(ggf_cli.RunObserver):
-    """Interrupts the run once some samples have finished."""
+    """Interrupt the run after some samples have finished."""
 
     def __init__(self, after):
         self.after = after
@@ -46,11 +46,11 @@ def arrays(folder):
         return {name: file[name] for name in file}
 
 
-def test_run_writes_what_ggf_sample_writes(tmp_path, fashion):
+def test_run_writes_the_same_files_as_ggf_sample(tmp_path, fashion):
     result = ggf_cli.run(fashion, 6, out=tmp_path / "python", **SETTINGS)
-    words = ["sample", "--model", "fashion-vp", "--n", "6", *WORDS, "--device", "cpu"]
-    words += ["--precision", "fp32", "--quiet", "--out", str(tmp_path / "command")]
-    done = CliRunner().invoke(app, words)
+    command = ["sample", "--model", "fashion-vp", "--n", "6", *OPTIONS, "--device", "cpu"]
+    command += ["--precision", "fp32", "--quiet", "--out", str(tmp_path / "command")]
+    done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     log = json.loads((tmp_path / "command/run.json").read_text())
     assert result.folder == tmp_path / "python"
@@ -81,7 +81,7 @@ def test_an_interrupted_run_resumes_to_the_same_samples(tmp_path, mixture):
         assert np.array_equal(array, arrays(whole.folder)[name])
 
 
-def test_a_run_that_has_ended_is_returned_by_resume(tmp_path, mixture):
+def test_resume_of_a_completed_run_returns_it(tmp_path, mixture):
     first = ggf_cli.run(mixture, 3, out=tmp_path / "run", format="npz", **SETTINGS)
     recorder = Recorder()
     again = ggf_cli.run(
@@ -93,7 +93,7 @@ def test_a_run_that_has_ended_is_returned_by_resume(tmp_path, mixture):
     ]
 
 
-def test_resume_takes_the_batch_size_of_the_run(tmp_path, mixture):
+def test_resume_without_a_batch_size_takes_that_of_the_run(tmp_path, mixture):
     settings = {**SETTINGS, "batch_size": 5}
     with pytest.raises(KeyboardInterrupt):
         ggf_cli.run(mixture, 20, out=tmp_path, format="npz", observer=Interrupt(5), **settings)
@@ -112,7 +112,7 @@ def test_another_run_in_the_folder_is_refused(tmp_path, mixture):
     ggf_cli.run(mixture, 3, out=tmp_path, format="npz", force=True, **{**SETTINGS, "seed": 4})
 
 
-def test_lost_samples_are_an_error_after_the_log_is_written(tmp_path, mixture):
+def test_lost_samples_raise_an_error_after_the_log_is_written(tmp_path, mixture):
     model = replace(mixture, score=lambda x, t: x * float("nan"))
     with pytest.raises(SolveError, match="3 of 3 samples met a score"):
         ggf_cli.run(model, 3, out=tmp_path, format="npz", **SETTINGS)
@@ -128,14 +128,16 @@ def test_lost_samples_are_an_error_after_the_log_is_written(tmp_path, mixture):
         ({"solver": ggf_cli.solvers.Adaptive()}, "go with a solver's name"),
     ],
 )
-def test_arguments_that_are_wrong_touch_nothing(tmp_path, mixture, arguments, message):
-    wanted = {"indices": 3, "format": "npz", "out": tmp_path / "run", **SETTINGS, **arguments}
+def test_invalid_arguments_are_refused_before_anything_is_written(
+    tmp_path, mixture, arguments, message
+):
+    settings = {"indices": 3, "format": "npz", "out": tmp_path / "run", **SETTINGS, **arguments}
     with pytest.raises(UsageError, match=message):
-        ggf_cli.run(mixture, wanted.pop("indices"), **wanted)
+        ggf_cli.run(mixture, settings.pop("indices"), **settings)
     assert not (tmp_path / "run").exists()
 
 
-def test_samples_that_are_no_images_need_npz(tmp_path):
+def test_samples_that_are_not_images_need_npz(tmp_path):
     model = gaussian_model(VP, (5,))
     with pytest.raises(UsageError, match="are not images"):
         ggf_cli.run(model, 3, out=tmp_path / "run", **SETTINGS)
@@ -143,7 +145,7 @@ def test_samples_that_are_no_images_need_npz(tmp_path):
     assert arrays(result.folder)["images"].shape == (3, *model.shape)
 
 
-def test_a_run_may_be_drawn_outside_of_the_main_thread(tmp_path, mixture):
+def test_a_run_works_outside_of_the_main_thread(tmp_path, mixture):
     results = []
     thread = Thread(
         target=lambda: results.append(

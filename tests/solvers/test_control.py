@@ -1,3 +1,5 @@
+"""Error norm and step-size control of adaptive solvers."""
+
 import math
 
 import pytest
@@ -40,13 +42,16 @@ def test_proposals_that_are_not_finite_have_no_acceptable_error():
 @pytest.mark.parametrize(
     ("h", "error", "remaining", "expected"),
     [
-        (0.1, 1.0, 1.0, 0.09),  # safety
+        # An error of 1: only the safety factor.
+        (0.1, 1.0, 1.0, 0.09),
         (0.1, 0.5, 1.0, 0.09 * 2**0.9),
         (0.1, 4.0, 1.0, 0.09 / 4**0.9),
-        (0.1, 0.0, 0.7, 0.7),  # no error at all: everything that remains
+        # No error: the whole remaining time.
+        (0.1, 0.0, 0.7, 0.7),
         (0.1, 1e-9, 0.05, 0.05),
         (0.1, math.inf, 0.5, 0.0),
-        (0.5, 1.0, 0.0, 0.0),  # arrived
+        # At the end time.
+        (0.5, 1.0, 0.0, 0.0),
     ],
 )
 def test_next_step_size(h, error, remaining, expected):

@@ -1,4 +1,4 @@
-"""Every solver converges to the right thing, at the order it says it has."""
+"""Every solver converges to the exact solution, at its declared order."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_order(name, sde):
     if sde.name not in cls.sdes:
         pytest.skip("not solved")
     found = errors(name, sde)
-    # a higher order than promised is no fault: on this problem, whose drift is linear, some terms vanish
+    # The order may be higher than declared: the drift of this problem is linear, so terms vanish.
     assert slope(found) > cls.order - 0.2
     assert found[max(found)] < 0.03 * rms(solution(cls.kind, sde))
 
@@ -43,8 +43,8 @@ def test_improved_euler_has_a_smaller_constant_than_eulers_method(sde):
 
 
 @every_sde
-def test_methods_of_different_kind_have_the_same_limit(sde):
-    """Converging to the wrong thing has an order too: Euler–Maruyama knows nothing of tableaus."""
+def test_em_and_ddim_converge_to_the_reference_solutions(sde):
+    """A wrong limit has an order too. `em` is compared with `sra3`, `ddim` with the exact flow."""
     expected = solution("sde", sde)
     assert rms(solve("em", sde, FINEST) - expected) < 5e-3 * rms(expected)
     assert rms(solve("ddim", sde, FINEST) - flow(sde, prior(sde))) < 5e-3 * rms(expected)

@@ -1,10 +1,11 @@
 """DDIM and ancestral sampling against diffusers, and DDIM against exact flow maps.
 
-diffusers knows 1000 noise levels of a VP process, given by alphas_cumprod. Level k stands for t = (k + 1) / 1000, and
-its alphas_cumprod is put at alpha^2 / (alpha^2 + sigma^2) of the SDE at hand, so VE and sub-VP are compared too:
-their states, divided by sqrt(alpha^2 + sigma^2), are those of a VP process, and the predicted noise is the same. With
-"trailing" spacing n of its steps run t = 1, 1 - 1/n, ..., 1/n, and its last step, to alphas_cumprod 1, is our denoising
-at t_eps = 1/n.
+diffusers has 1000 noise levels of a VP process, given by `alphas_cumprod`. Level k is at
+t = (k + 1) / 1000. Its `alphas_cumprod` is set to alpha^2 / (alpha^2 + sigma^2) of the SDE under
+test, so VE and sub-VP are compared too: their states, divided by sqrt(alpha^2 + sigma^2), are those
+of a VP process, and the predicted noise is the same. With "trailing" spacing, n steps of diffusers
+are at t = 1, 1 - 1/n, ..., 1/n, and its last step, to an `alphas_cumprod` of 1, is our denoising at
+t_eps = 1/n.
 """
 
 from dataclasses import replace
@@ -49,7 +50,7 @@ def to_vp(sde, t):
 
 
 def noise_prediction(x, t):
-    """Any function of the VP state serves for a network."""
+    """A function of the VP state, in place of a network; any will do."""
     return torch.tanh(x * expand_as_batch(1 + t, x)) + expand_as_batch(0.3 * torch.cos(5 * t), x)
 
 
@@ -62,7 +63,7 @@ def score_of_prediction(sde):
 
 
 def diffusers_states(scheduler, sde, n, x, **step):
-    """The states of diffusers after each of its n steps, in the scale of the SDE."""
+    """The states of diffusers after each of n steps, in the scale of the SDE."""
     t = torch.arange(1, LEVELS + 1, dtype=torch.float64) / LEVELS
     # In float64, where the scheduler has float32.
     scheduler.alphas_cumprod = torch.sigmoid(2 * sde.half_log_snr(t))
@@ -91,7 +92,7 @@ def test_ddim_takes_the_steps_of_diffusers(sde, n):
         torch.testing.assert_close(state, reference, rtol=1e-10, atol=1e-10)
 
 
-# The forward variance is another one in another scale, so it is compared for VP alone.
+# The forward variance depends on the scale of the state, so it is compared for VP only.
 @pytest.mark.parametrize(
     ("sde", "variance"),
     [(VE, "posterior"), (VP, "posterior"), (SUBVP, "posterior"), (VP, "forward")],
@@ -113,7 +114,7 @@ def test_ancestral_takes_the_steps_of_diffusers_ddpm(sde, n, variance, monkeypat
     expected = diffusers_states(scheduler, sde, n, x)
     solver = Ancestral(steps=n - 1, variance=variance)
     states = run(solver, sde, x, score_of_prediction(sde), lambda _, draw: z[draw[0] - 1])
-    # To sigma = 0 the posterior has no noise left (diffusers: 1e-10), but the forward kernel has.
+    # At sigma = 0 the posterior has no noise (diffusers: 1e-10), but the forward kernel has.
     last = n if variance == "posterior" else n - 1
     for state, reference in zip(states[:last], expected[:last], strict=True):
         torch.testing.assert_close(state, reference, rtol=1e-9, atol=1e-9)
@@ -130,7 +131,7 @@ def flow_map(sde, x, t, s):
 
 @SDES
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_order_one_to_the_exact_flow_map(sde, schedule):
+def test_ddim_converges_to_the_exact_flow_map_at_order_1(sde, schedule):
     x = sde.prior_sampling(normals(0, 1, 64))
     exact = flow_map(sde, x, *torch.tensor([sde.T, sde.t_eps], dtype=torch.float64))
     exponents = range(6, 9)
@@ -144,7 +145,7 @@ def test_order_one_to_the_exact_flow_map(sde, schedule):
 
 @SDES
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_exact_in_any_number_of_steps_where_the_data_is_one_point(sde, schedule):
+def test_ddim_is_exact_in_any_number_of_steps_for_data_of_one_point(sde, schedule):
     """The predicted noise is then constant along the flow."""
     x = sde.prior_sampling(normals(0, 2, 64))
 

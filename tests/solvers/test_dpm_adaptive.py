@@ -1,3 +1,5 @@
+"""dpm-adaptive: parity with k-diffusion, errors, evaluations and noise."""
+
 import json
 
 import pytest
@@ -29,7 +31,10 @@ def solve(solver, sde, noise=None):
     ids=lambda r: f"{r['sde']}-{r['solver_order']}-eta{r['eta']:g}{'-pid' * ('pcoeff' in r)}",
 )
 def test_follows_k_diffusion_step_by_step(trace):
-    """Same noise, float64: same log(sigma / alpha) and same counts after every attempt; same state at t_eps."""
+    """With the same noise, in float64.
+
+    After every attempt log(alpha / sigma) and the counts are equal, and at t_eps the state.
+    """
     trace = dict(trace)
     attempts, expected = trace.pop("attempts"), torch.tensor(trace.pop("x"), dtype=torch.float64)
     sde = {"vp": VP, "ve": VE, "subvp": SUBVP}[trace.pop("sde")]
@@ -45,7 +50,8 @@ def test_follows_k_diffusion_step_by_step(trace):
         if sum(counts) > len(mine):
             mine.append([float(sde.half_log_snr(rows.t)), *counts])
     assert [m[1:] for m in mine] == [a[1:] for a in attempts]
-    assert int(rows.rejected) > 0  # there is a rejection to follow
+    # The trace must contain a rejection.
+    assert int(rows.rejected) > 0
     assert [m[0] for m in mine] == pytest.approx([a[0] for a in attempts], rel=0, abs=1e-6)
     torch.testing.assert_close(rows.x[0], expected, rtol=0, atol=1e-7)
 
@@ -67,8 +73,8 @@ def test_error_falls_with_the_tolerance(sde, order):
 @every_order
 @pytest.mark.parametrize("denoise", [True, False])
 def test_a_rejection_keeps_the_first_evaluation(sde, order, denoise):
-    """The orders share their stages: as many evaluations a step as the order, one fewer for a rejection."""
-    # long first steps, so that there are rejections
+    """A step costs as many evaluations as its order, a rejection one fewer."""
+    # Long first steps, so that there are rejections.
     solver = DPMAdaptive(solver_order=order, h_init=3.0, eps_rel=0.005, denoise=denoise)
     engine = Engine(gaussian_model(sde), solver, batch_size=4)
     finished = list(engine.run(range(8)))
@@ -78,7 +84,7 @@ def test_a_rejection_keeps_the_first_evaluation(sde, order, denoise):
         assert f.t == sde.t_eps
 
 
-def test_denoising_is_tweedies_at_t_eps():
+def test_denoising_is_the_tweedie_step_at_t_eps():
     raw, denoised = solve(DPMAdaptive(denoise=False), VP), solve(DPMAdaptive(), VP)
     expected = VP.tweedie_denoise(raw.x, raw.t, gaussian_score(VP)(raw.x, raw.t))
     torch.testing.assert_close(denoised.x, expected, rtol=0, atol=1e-12)
@@ -86,7 +92,10 @@ def test_denoising_is_tweedies_at_t_eps():
 
 @each_sde()
 def test_ancestral_noise_keeps_the_moments(sde):
-    """64 x 64 values: the noise put back is what the longer step took away, and s_noise scales it."""
+    """64 x 64 values: the added noise replaces the noise that the longer step removed.
+
+    s_noise scales it.
+    """
     stds = []
     for s_noise in (1.0, 1.05):
         solver = DPMAdaptive(eta=1.0, eps_rel=0.01, s_noise=s_noise)
@@ -97,8 +106,9 @@ def test_ancestral_noise_keeps_the_moments(sde):
     assert stds[1] > 1.02 * stds[0]
 
 
-def test_only_eta_draws_noise():
-    assert int(solve(DPMAdaptive(), VP).draws) == 1  # the prior's
+def test_noise_is_drawn_only_with_eta():
+    # One draw, for the prior.
+    assert int(solve(DPMAdaptive(), VP).draws) == 1
     noise = Noise(seed=0, shape=(16,), dtype=torch.float64)
     rows = solve(DPMAdaptive(eta=0.5), VP, noise)
     assert int(rows.draws) == 1 + int(rows.accepted)

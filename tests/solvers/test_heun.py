@@ -1,4 +1,4 @@
-"""Heun as in EDM and in diffusers; restarts on its path."""
+"""The heun solver against EDM and diffusers, and the intervals of restart."""
 
 import math
 import warnings
@@ -29,14 +29,15 @@ def end(solver, sde, x, noise=None):
 
 
 @pytest.mark.parametrize("steps", [5, 17])
-def test_is_diffusers_heun_on_karras_levels(steps):
-    """Their levels overridden by ours at k / 1000; their last step, to sigma = 0, is our denoising."""
+def test_heun_takes_the_steps_of_diffusers_on_karras_levels(steps):
+    """diffusers gets our levels at k / 1000; its last step, to sigma = 0, is our denoising."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from diffusers import HeunDiscreteScheduler
 
         sde = VP
-        levels = torch.arange(1, 1001, dtype=torch.float64) / 1000  # the last is T, the first t_eps
+        # The last is T, the first t_eps.
+        levels = torch.arange(1, 1001, dtype=torch.float64) / 1000
         scheduler = HeunDiscreteScheduler(use_karras_sigmas=True)
         scheduler.alphas_cumprod = sde.alpha(levels).square()
         scheduler.set_timesteps(steps + 1)
@@ -54,7 +55,7 @@ def test_is_diffusers_heun_on_karras_levels(steps):
 
 @every_sde
 def test_churn_is_edms_algorithm_2(sde):
-    """Written out as in the paper, in y = x / alpha and sigma / alpha, with the same noise."""
+    """The algorithm written as in the paper, in y = x / alpha and sigma / alpha; same noise."""
     steps, s_min, s_max, s_noise = 8, 0.05, 5.0, 1.003
     gamma = min(3.0 / (steps + 1), math.sqrt(2) - 1)
     noise = Noise(seed=1, shape=(5,), dtype=torch.float64)
@@ -88,7 +89,7 @@ def test_noise_never_exceeds_that_at_T():
 
 
 @every_sde
-def test_restarts_go_up_and_come_back(sde):
+def test_restarts_return_to_a_higher_noise_level_and_repeat_the_steps(sde):
     sde = replace(sde, data_range=(-1.0, 1.0))
     solver = Restart(steps=20, intervals="1.00-2.00:3x2,0.10-0.40:2x1")
     grid = time_grid(sde, 20, "karras", torch.device("cpu"))
@@ -103,7 +104,7 @@ def test_restarts_go_up_and_come_back(sde):
     )
     low = ratio(sde, ends[up])
     assert low[0] == low[1] == ratio(sde, grid)[(ratio(sde, grid) - 1.0).abs().argmin()]
-    # everywhere else a step starts where the last one ended, and the grid is walked to its end
+    # All other steps start where the previous step ended, and all times of the grid are visited.
     kept = torch.ones(len(starts) - 1, dtype=torch.bool)
     kept[up] = False
     assert torch.equal(starts[1:][kept], ends[:-1][kept])
@@ -112,7 +113,8 @@ def test_restarts_go_up_and_come_back(sde):
 
 
 def test_intervals_are_scaled_to_the_range_of_the_data():
-    grid = time_grid(VE, 30, "karras", torch.device("cpu"))  # data in [0, 1]
+    # The data of VE are in [0, 1].
+    grid = time_grid(VE, 30, "karras", torch.device("cpu"))
     starts, ends = Restart(steps=30, intervals="1.00-2.00:2x1").path(VE, grid)
     jump = int((starts[1:] > ends[:-1]).nonzero()[0, 0])
     assert float(ratio(VE, starts[jump + 1])) == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""Lamba's adaptive Euler–Maruyama, and the ablations of `adaptive` that share its code."""
+"""Lamba's adaptive Euler–Maruyama, and the equal ablation of `adaptive`."""
 
 import json
 from dataclasses import fields
@@ -21,7 +21,10 @@ TRACE = json.loads((DATA / "lamba.json").read_text())
     "trace", TRACE["runs"], ids=lambda run: f"{run['sde']}-{run['norm']}-{run['reference']}"
 )
 def test_follows_the_authors_code_step_by_step(trace):
-    """Same noise, float64: the same time after every attempt, so the same accepts and rejects; same state at t_eps."""
+    """Same noise, float64: the same time after every attempt, and the same state at t_eps.
+
+    Equal times mean equal decisions to accept or reject.
+    """
     sde = {"vp": VP, "ve": VE}[trace["sde"]]
     noise = Noise(seed=TRACE["seed"], shape=tuple(TRACE["shape"]), dtype=torch.float64)
     solver = Lamba(
@@ -40,7 +43,7 @@ def test_follows_the_authors_code_step_by_step(trace):
     torch.testing.assert_close(rows.x[0], expected, rtol=0, atol=1e-8)
 
 
-def test_the_traces_hold_rejections():
+def test_the_traces_contain_rejections():
     assert all(
         any(a == b for a, b in zip(run["t"], run["t"][1:], strict=False))
         for run in TRACE["runs"]
@@ -49,7 +52,7 @@ def test_the_traces_hold_rejections():
 
 
 @every_sde
-def test_two_evaluations_a_step_one_a_rejection(sde):
+def test_a_step_costs_two_evaluations_and_a_rejection_one(sde):
     engine = Engine(gaussian_model(sde), Lamba(eps_rel=0.02, norm="linf"), batch_size=4)
     finished = list(engine.run(range(8)))
     assert sum(f.rejected for f in finished) > 0
@@ -58,7 +61,7 @@ def test_two_evaluations_a_step_one_a_rejection(sde):
 
 @every_sde
 def test_error_falls_with_the_tolerance(sde):
-    """Moments of 64 x 64 values: Euler–Maruyama's bias, which smaller steps take away."""
+    """Moments of 64 x 64 values: smaller steps remove the bias of Euler–Maruyama."""
     model, biases = gaussian_model(sde, (64,)), []
     for eps in (0.1, 0.001):
         engine = Engine(model, Lamba(eps_rel=eps, eps_abs=eps / 4), batch_size=64)
@@ -68,7 +71,7 @@ def test_error_falls_with_the_tolerance(sde):
 
 
 def test_acceptance_does_not_depend_on_the_noise():
-    """Noise enters after the attempt is judged: whatever it is, the first step is taken or not."""
+    """The noise is added after an attempt is accepted: any noise gives the same decision."""
     x = torch.randn(64, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     outcomes = []
     for seed in (1, 2):
@@ -82,7 +85,7 @@ def test_acceptance_does_not_depend_on_the_noise():
     assert torch.equal(*outcomes)
 
 
-def test_is_the_ablation_of_adaptive():
+def test_lamba_equals_an_ablation_of_adaptive():
     ablation = {"improved_euler": False, "extrapolation": False, "exponent": 0.5}
     lamba = ggf_cli.sample(gaussian_model(VP), 5, solver="lamba")
     adaptive = ggf_cli.sample(gaussian_model(VP), 5, solver="adaptive", **ablation)
@@ -91,8 +94,9 @@ def test_is_the_ablation_of_adaptive():
 
 
 def test_every_ablation_of_the_paper_is_an_option_with_one_line_of_help():
-    ablations = {"norm", "extrapolation", "reference", "exponent", "safety", "eps_abs", "h_init",
-                 "improved_euler"}  # fmt: skip
+    of_the_error = {"norm", "reference", "eps_abs"}
+    of_the_step = {"safety", "exponent", "h_init", "extrapolation", "improved_euler"}
+    ablations = of_the_error | of_the_step
     options = {f.name: f.metadata["help"] for f in fields(Adaptive)}
     assert ablations <= options.keys()
     assert all(options[name] and "\n" not in options[name] for name in ablations)

@@ -1,4 +1,4 @@
-"""dpmpp-2m, dpmpp-2m-sde, unipc, er-sde-3: parity with public code, orders, laws, and rows at different steps."""
+"""dpmpp-2m, dpmpp-2m-sde, unipc, er-sde-3: parity with public code, orders and moments."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ every_solver = pytest.mark.parametrize("cls", [DPMpp2M, DPMpp2MSDE, UniPC, ERSDE
 
 
 def states(solver, sde, score, x, noise):
-    """x after every step."""
+    """The x after every step."""
     rows = solver.start(x, torch.arange(len(x)), sde)
     result = []
     while not rows.done.all():
@@ -40,10 +40,10 @@ def states(solver, sde, score, x, noise):
 
 def solve(solver, sde, x, noise=None):
     """The last x of Gaussian data with the exact score."""
-    return states(solver, sde, gaussian_score(sde), x, noise or silent(x))[-1]
+    return states(solver, sde, gaussian_score(sde), x, noise or zero_noise(x))[-1]
 
 
-def silent(x):
+def zero_noise(x):
     return lambda index, draw: torch.zeros_like(x)
 
 
@@ -52,7 +52,7 @@ def order(steps: list[int], errors: list[float]) -> float:
     return float(scipy.stats.linregress(-n, e).slope)
 
 
-# Parity with diffusers: its schedulers at their own noise levels, and ours at the same.
+# Parity with diffusers: our solvers run at the noise levels of its schedulers.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def two_clusters_score(x, alpha, sigma):
 
 
 def run_diffusers(scheduler, evaluations, steps, x, z, monkeypatch):
-    """The scheduler's own noise levels for so many evaluations, and its x after the first steps, VP."""
+    """The noise levels of a VP scheduler for `evaluations`, and its x after each of `steps`."""
     scheduler.set_timesteps(evaluations)
     assert scheduler.sigmas[-1] == 0
     scheduler.sigmas = scheduler.sigmas.double()
@@ -102,7 +102,7 @@ def run_diffusers(scheduler, evaluations, steps, x, z, monkeypatch):
         noise_hat = -sigma * two_clusters_score(x, alpha, sigma)
         given = {} if z is None else {"variance_noise": z[k]}
         with monkeypatch.context() as patch:
-            # DPMSolverMultistepScheduler computes in torch.float32 whatever it is given
+            # DPMSolverMultistepScheduler computes in torch.float32, whatever the input.
             patch.setattr(torch, "float32", torch.float64)
             x = scheduler.step(noise_hat, t, x, **given, return_dict=False)[0]
         result.append(x)
@@ -140,7 +140,10 @@ PAIRS = {
 @pytest.mark.parametrize("evaluations", [2, 3, 4, 20])
 @pytest.mark.parametrize("pair", PAIRS)
 def test_follows_diffusers_step_by_step(pair, evaluations, sde, monkeypatch):
-    """Their last step, to sigma = 0, is our denoising. With bh1 or at full order theirs is NaN, and left out."""
+    """The last step of diffusers, to sigma = 0, is our denoising.
+
+    With bh1 or at full order that step is NaN in diffusers, and is not compared.
+    """
     solver, scheduler = PAIRS[pair]
     steps = evaluations - ("full" in pair or "bh1" in pair)
     generator = torch.Generator().manual_seed(0)
@@ -158,7 +161,8 @@ def test_follows_diffusers_step_by_step(pair, evaluations, sde, monkeypatch):
             x, expand_as_batch(sde.alpha(t), x), expand_as_batch(sde.sigma(t), x)
         )
 
-    # For VE the state is x / alpha: of it and of sigma / alpha, the data prediction is the same function.
+    # For VE the state is x / alpha. As a function of the state and of sigma / alpha, the data
+    # prediction is the same.
     t = time_grid(sde, evaluations - 1, "time", CPU)
     unit = sde.alpha(t) * torch.sqrt(1 + sde.level(t) ** 2)
     ours = states(solver, sde, score, unit[0] * x, lambda index, draw: z[draw - 1, index])
@@ -191,12 +195,13 @@ def test_follows_the_authors_er_sde_step_by_step(sde, noise_scale):
         (UniPC(solver_order=2, variant="bh1", lower_order_final=False), 3),
         (UniPC(solver_order=2, variant="bh2", lower_order_final=False), 3),
         (UniPC(solver_order=3, lower_order_final=False), 4),
-        (UniPC(), 2),  # its last step is of first order
+        # The last step is of first order.
+        (UniPC(), 2),
         (DPMpp2MSDE(eta=0.0), 2),
     ],
     ids=str,
 )
-def test_order_of_the_deterministic_ones(solver, expected, sde):
+def test_order_of_deterministic_solvers(solver, expected, sde):
     steps = [64, 128, 256]
     exact = flow(sde, prior(sde))
     errors = [
@@ -207,7 +212,7 @@ def test_order_of_the_deterministic_ones(solver, expected, sde):
 
 
 @every_sde
-def test_er_sde_without_noise_has_order_2_down_to_the_error_of_its_sums(sde):
+def test_er_sde_without_noise_has_order_2_until_the_error_of_its_quadrature(sde):
     exact = flow(sde, prior(sde))
     errors = [
         rms(solve(ERSDE3(steps=n, noise_scale="ode", denoise=False), sde, prior(sde)) - exact)
@@ -217,8 +222,8 @@ def test_er_sde_without_noise_has_order_2_down_to_the_error_of_its_sums(sde):
     assert order([256, 512], errors[3:]) == pytest.approx(1.3, abs=0.2)
 
 
-# The law of the stochastic ones. With Gaussian data x at t_eps is an affine function of x at T and of every z, so its
-# law is computed without sampling.
+# The distribution of stochastic solvers. With Gaussian data, x at t_eps is an affine function of x
+# at T and of every z, so its mean and variance are computed without sampling.
 
 
 def affine_map(solver, sde):
@@ -226,14 +231,14 @@ def affine_map(solver, sde):
     n = solver.steps
     x = torch.zeros(n + 2, 1, dtype=torch.float64)
     x[1] = 1
-    # row 0: nothing, row 1: x(T) = 1, row 1 + k: z_k = 1
+    # Row 0: all zero. Row 1: x(T) = 1. Row 1 + k: z_k = 1.
     response = solve(solver, sde, x, lambda index, draw: (index - 1 == draw).double()[:, None])
     c, r, s = response[0], response[1] - response[0], response[2:] - response[0]
     return c.squeeze(), r.squeeze(), s.squeeze()
 
 
-def law(sde):
-    """alpha and variance at T and t_eps, and the propagator of the flow and of the reverse SDE between them."""
+def exact_law(sde):
+    """alpha and variance at T and t_eps, and the propagators of the flow and of the reverse SDE."""
     t = torch.tensor([sde.T, sde.t_eps], dtype=torch.float64)
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     v = (alpha * STD) ** 2 + sigma**2
@@ -243,27 +248,31 @@ def law(sde):
 @every_sde
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_dpmpp_2m_sde_has_the_mean_and_variance_of_its_sde_at_order_2(eta, sde):
-    """Given x(T): the propagator is linear in eta, in logarithms; eta = 1 is the posterior of the forward process."""
-    alpha, v, by_flow, by_sde = law(sde)
+    """Given x(T). The logarithm of the propagator is linear in eta.
+
+    eta = 1 is the posterior of the forward process.
+    """
+    alpha, v, by_flow, by_sde = exact_law(sde)
     propagator = by_flow ** (1 - eta) * by_sde**eta
     start = alpha[0] * MEAN + torch.sqrt(v[0])
     steps = [64, 128, 256]
-    of_mean, of_variance = [], []
+    mean_errors, variance_errors = [], []
     for n in steps:
         c, r, s = affine_map(DPMpp2MSDE(steps=n, eta=eta, denoise=False), sde)
         mean = alpha[1] * MEAN + propagator * torch.sqrt(v[0])
-        of_mean.append(float((c + r * start - mean).abs()))
-        of_variance.append(float((s.square().sum() - (v[1] - propagator**2 * v[0])).abs() / v[1]))
-    assert order(steps, of_variance) == pytest.approx(2, abs=0.2)
-    assert of_variance[-1] < 5e-4
-    assert max(of_mean) < 1e-4 if eta < 1 else max(of_mean) < 1e-13
+        mean_errors.append(float((c + r * start - mean).abs()))
+        variance = v[1] - propagator**2 * v[0]
+        variance_errors.append(float((s.square().sum() - variance).abs() / v[1]))
+    assert order(steps, variance_errors) == pytest.approx(2, abs=0.2)
+    assert variance_errors[-1] < 5e-4
+    assert max(mean_errors) < 1e-4 if eta < 1 else max(mean_errors) < 1e-13
 
 
 @every_sde
 @pytest.mark.parametrize("noise_scale", ["er-5", "sde"])
 def test_er_sde_keeps_the_marginal(noise_scale, sde):
-    """Whatever the noise scale, x(T) of the right mean and variance leads to x(t_eps) of the right ones."""
-    alpha, v, _, _ = law(sde)
+    """For any noise scale: if x(T) has the right mean and variance, so has x(t_eps)."""
+    alpha, v, _, _ = exact_law(sde)
     errors = []
     steps = [16, 32, 64]
     for n in steps:
@@ -274,15 +283,17 @@ def test_er_sde_keeps_the_marginal(noise_scale, sde):
     assert errors[-1] < 1e-2
 
 
-# Strong order. The noise of a step from s to u is n(s -> u) = integral of Phi(u, .) dw; for t between,
-# n(s -> u) = Phi(u, t) n(s -> t) + n(t -> u), so runs of different lengths can share one path.
+# Strong order. The noise of a step from s to u is n(s -> u) = integral of Phi(u, .) dw. For t
+# between, n(s -> u) = Phi(u, t) n(s -> t) + n(t -> u), so that solves with different numbers of
+# steps can share one path.
 
 
 class Path:
     """Standard normals for the steps of coarser grids along one path.
 
-    With l = sigma / alpha: Phi(u, s) = alpha_u phi(l_u) / (alpha_s phi(l_s)), and the standard deviation of n(s -> u) is
-    alpha_u sqrt(l_u^2 - (phi(l_u) / phi(l_s) l_s)^2). phi(l) = l^2 for SDE-DPM-Solver++.
+    With l = sigma / alpha: Phi(u, s) = alpha_u phi(l_u) / (alpha_s phi(l_s)), and the standard
+    deviation of n(s -> u) is alpha_u sqrt(l_u^2 - (phi(l_u) / phi(l_s) l_s)^2).
+    phi(l) = l^2 for SDE-DPM-Solver++.
     """
 
     finest = 1024
@@ -307,7 +318,7 @@ class Path:
             u = s + self.finest // steps
             fine = torch.arange(s, u)
             weights = self.propagator(fine + 1, u) * self.std(fine, fine + 1)
-            # the variance of the merged noise is that of one step
+            # The variance of the merged noise is that of one step.
             torch.testing.assert_close(weights.square().sum().sqrt(), self.std(s, u))
             result.append(torch.tensordot(weights, self.z[s:u], 1) / self.std(s, u))
         return torch.stack(result)
@@ -342,11 +353,11 @@ def test_strong_order_on_a_shared_path(solver, phi, sde):
     assert errors[-1] < 0.05
 
 
-# Limits and rows.
+# Special cases, rows at different steps, and evaluations.
 
 
 @every_sde
-def test_no_eta_is_dpmpp_2m(sde):
+def test_dpmpp_2m_sde_with_eta_zero_is_dpmpp_2m(sde):
     x = prior(sde)
     assert torch.equal(solve(DPMpp2MSDE(steps=9, eta=0.0), sde, x), solve(DPMpp2M(steps=9), sde, x))
 
@@ -365,8 +376,8 @@ def test_a_single_step_is_ddim(solver, sde):
 
 
 @every_solver
-def test_rows_may_join_at_any_step(cls):
-    """A row of lower order, for want of a past, beside rows in the middle: to the bit as on its own."""
+def test_a_sample_does_not_depend_on_the_steps_of_other_rows(cls):
+    """A new row, whose first steps have lower order, beside rows in mid-solve: equal to the bit."""
     solver, score = cls(steps=8), gaussian_score(VP)
     noise = Noise(seed=1, shape=(1, 4, 4), dtype=torch.float64)
 
@@ -396,16 +407,14 @@ def test_rows_may_join_at_any_step(cls):
 
 
 @every_solver
-def test_one_evaluation_a_step(cls):
+def test_a_step_costs_one_evaluation(cls):
     for steps in (1, 2, 3, 7):
         for denoise in (True, False):
-            solver, score = (
-                cls(steps=steps, denoise=denoise),
-                CountedScore(gaussian_score(VE), torch.float64),
-            )
+            solver = cls(steps=steps, denoise=denoise)
+            score = CountedScore(gaussian_score(VE), torch.float64)
             score.open_slots(2, CPU)
             x = VE.prior_std * torch.ones(2, 3)
-            (*_, end) = states(solver, VE, score, x, silent(x))
+            (*_, end) = states(solver, VE, score, x, zero_noise(x))
             assert score.nfe.tolist() == [steps + denoise] * 2
             assert end.dtype == torch.float32
             assert end.isfinite().all()
@@ -414,7 +423,7 @@ def test_one_evaluation_a_step(cls):
 @every_solver
 @pytest.mark.parametrize("sde", [VP, VE], ids=["vp", "ve"])
 def test_defaults_reproduce_mean_and_deviation(cls, sde):
-    """Of what the denoising at t_eps makes of an exact prior."""
+    """Of the samples, denoised at t_eps, from an exact prior."""
     c, r, s = affine_map(cls(), sde)
     deviation = torch.sqrt((r * sde.prior_std).square() + s.square().sum())
     assert float(c) == pytest.approx(MEAN, abs=0.005)

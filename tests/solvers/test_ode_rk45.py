@@ -1,3 +1,5 @@
+"""ode-rk45: parity with scipy, errors, evaluations and denoising."""
+
 import pytest
 import torch
 from scipy.integrate import solve_ivp
@@ -11,7 +13,7 @@ from problems import VE, VP, every_sde, gaussian_model, gaussian_score, prior
 
 @every_sde
 def test_takes_the_steps_of_scipy(sde):
-    """Same accepted times, same states, as many evaluations; the tolerances are those of the defaults."""
+    """Same accepted times, states and number of evaluations, at the default tolerances."""
     score, x = gaussian_score(sde), prior(sde)
 
     def slope(t, y):
@@ -41,7 +43,8 @@ def test_takes_the_steps_of_scipy(sde):
     attempts = (expected.nfev - 2) / 6
     assert int(rows.rejected) == attempts - (len(expected.t) - 1)
     if sde is not VE:
-        assert int(rows.rejected) > 0  # there is a rejection to follow
+        # The solve must contain a rejection.
+        assert int(rows.rejected) > 0
 
 
 @every_sde
@@ -59,7 +62,7 @@ def test_error_falls_with_the_tolerance(sde):
 
 @every_sde
 @pytest.mark.parametrize("denoise", [True, False])
-def test_costs_six_evaluations_an_attempt_and_denoises_for_free(sde, denoise):
+def test_an_attempt_costs_six_evaluations_and_the_denoising_none(sde, denoise):
     engine = Engine(gaussian_model(sde), OdeRK45(denoise=denoise), batch_size=3)
     finished = list(engine.run(range(5)))
     for f in finished:
@@ -68,7 +71,7 @@ def test_costs_six_evaluations_an_attempt_and_denoises_for_free(sde, denoise):
     assert sum(f.nfe for f in finished) <= engine.progress.rows_evaluated
 
 
-def test_denoising_is_tweedies_at_t_eps():
+def test_denoising_is_the_tweedie_step_at_t_eps():
     rows = {}
     for denoise in (True, False):
         solver = OdeRK45(denoise=denoise)
@@ -83,7 +86,7 @@ def test_denoising_is_tweedies_at_t_eps():
 
 @every_sde
 def test_a_sample_is_the_same_in_any_batch(sde):
-    """Rows differ in their steps: none waits for, or is judged with, another."""
+    """Each row has its own step size and error; no row waits for another."""
     model = gaussian_model(sde)
     few = ggf_cli.sample(model, [3, 1], solver="ode-rk45", batch_size=2, eps_rel=1e-6)
     many = ggf_cli.sample(model, 9, solver="ode-rk45", batch_size=4, eps_rel=1e-6)

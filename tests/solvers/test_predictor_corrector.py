@@ -1,9 +1,10 @@
-"""Reverse diffusion, ancestral sampling and the Langevin corrector: against Song's code and against exact solutions.
+"""reverse-diffusion, ancestral and pc: parity with Song's code, and exact solutions.
 
-Song's samplers think in N noise levels: level k = floor(t (N - 1)) has sigma_k (VE) or beta_k (VP). `SongVE` and
-`SongVP` are ggf's SDEs with the alpha and sigma of those levels on the grid that Song's code and ggf share,
-N - 1 equal steps from T to t_eps; nothing else of them differs, and both codes get the same score. The solvers are
-written in alpha and sigma, so they then take Song's very steps. What the continuous SDEs change is shown apart.
+Song's samplers use N noise levels: level k = floor(t (N - 1)) has sigma_k (VE) or beta_k (VP).
+`SongVE` and `SongVP` are the SDEs of ggf with the alpha and sigma of those levels, on the grid of
+Song's code: N - 1 equal steps from T to t_eps. Nothing else differs, and both codes get the same
+score. The solvers use only alpha and sigma, so they then take exactly the steps of Song's code. A
+separate test compares the continuous SDEs with Song's levels.
 """
 
 import json
@@ -90,8 +91,9 @@ def test_takes_the_steps_of_songs_code(sde, levels, name, solver):
     torch.testing.assert_close(
         states[LEVELS - 2], recorded(run, "at_t_eps"), rtol=1e-11, atol=1e-11
     )
-    if "pc" not in name:  # Song's code corrects once more at t_eps
-        # Its last step without noise is Tweedie's, in VP's reverse diffusion up to order (1 - a)^2.
+    # In pc, Song's code corrects once more at t_eps.
+    if "pc" not in name:
+        # Its last step without noise is the Tweedie step, for VP up to terms of (1 - a)^2.
         atol = 2e-5 if run == "vp reverse-diffusion" else 1e-11
         torch.testing.assert_close(states[-1], recorded(run, "denoised"), rtol=1e-11, atol=atol)
 
@@ -99,8 +101,11 @@ def test_takes_the_steps_of_songs_code(sde, levels, name, solver):
 @pytest.mark.parametrize(
     ("sde", "difference"), [(VE, 3e-4), (VP, 5e-3), (SUBVP, 2e-2)], ids=["ve", "vp", "subvp"]
 )
-def test_continuous_levels_differ_little_from_songs_thousand(sde, difference):
-    """beta integrated over a step, not beta(t) / N; the kernel of sub-VP, not Euler–Maruyama."""
+def test_the_continuous_sdes_differ_little_from_songs_1000_levels(sde, difference):
+    """ggf integrates beta over a step, where Song's code has beta(t) / N.
+
+    For sub-VP ggf uses the forward kernel, where Song's code uses Euler–Maruyama.
+    """
     levels = SONG["configured"]
     states = follow(ReverseDiffusion(steps=levels - 1), sde, gaussian_score(sde))
     expected = recorded(f"{sde.name} reverse-diffusion {levels}", "denoised")
@@ -109,7 +114,7 @@ def test_continuous_levels_differ_little_from_songs_thousand(sde, difference):
 
 
 @ALL
-def test_forward_kernel_carries_the_marginals(sde):
+def test_forward_kernel_reproduces_the_marginals(sde):
     t = torch.linspace(sde.T, sde.t_eps, 50, dtype=torch.float64)
     for s in (t[1:], (t[1:] + 9 * t[:-1]) / 10, torch.full_like(t[1:], sde.t_eps)):
         a, v = forward_kernel(sde, t[:-1], s)
@@ -122,7 +127,7 @@ def test_forward_kernel_carries_the_marginals(sde):
 
 
 @ALL
-def test_forward_kernel_tends_to_the_sde(sde):
+def test_forward_kernel_converges_to_the_sde(sde):
     """(1 - a) / h and v / h tend to the drift and g^2, at first order in h."""
     t = torch.linspace(0.1, 1, 10, dtype=torch.float64)
     drift = -sde.drift(torch.ones(10, 1, dtype=torch.float64), t)[:, 0]
@@ -134,7 +139,8 @@ def test_forward_kernel_tends_to_the_sde(sde):
         assert torch.allclose(coarse, 2 * fine, rtol=0.03, atol=1e-12)
 
 
-# Order of convergence on one Brownian path. Ends early: near t = 0 the order shows at finer steps only.
+# Order of convergence on one Brownian path. The solves end at t = 0.1: nearer to 0, the order shows
+# at finer steps only.
 FINEST, STEPS, SIZE = 2**11, [32, 64, 128, 256], 64
 STRONG = [ReverseDiffusion(), Ancestral(), Ancestral(variance="forward")]
 
@@ -162,7 +168,7 @@ def at_t_eps(solver, sde, steps, noise):
 
 
 def linear_solution(sde, path):
-    """The reverse SDE on the finest path, improved Euler: the score is linear in x."""
+    """Solve the reverse SDE on the finest path by improved Euler: the score is linear in x."""
     score = gaussian_score(sde)
     generator = torch.Generator().manual_seed(1)
     x = sde.prior_sampling(torch.randn(1, SIZE, generator=generator, dtype=torch.float64))
@@ -184,7 +190,7 @@ def solutions():
 
 @ALL
 @pytest.mark.parametrize("solver", STRONG, ids=["reverse-diffusion", "ancestral", "forward"])
-def test_strong_order_one_to_the_solution_of_the_reverse_sde(solver, sde, solutions):
+def test_strong_order_1_to_the_solution_of_the_reverse_sde(solver, sde, solutions):
     sde, exact = solutions[sde.name]
     errors = [rms(at_t_eps(solver, sde, n, Path(n)) - exact) for n in STEPS]
     slope = scipy.stats.linregress(
@@ -195,8 +201,8 @@ def test_strong_order_one_to_the_solution_of_the_reverse_sde(solver, sde, soluti
 
 
 @ALL
-def test_a_vanishing_corrector_leaves_reverse_diffusion(sde):
-    """Between the predictor's draws lie the corrector's."""
+def test_pc_with_a_corrector_of_size_zero_is_reverse_diffusion(sde):
+    """Draws of the predictor and of the corrector alternate."""
     path = Path(64)
 
     def noise(index, draw):
@@ -207,7 +213,7 @@ def test_a_vanishing_corrector_leaves_reverse_diffusion(sde):
 
 
 def draw(solver, sde, rows=64, size=256):
-    """rows x size numbers at t_eps, whose exact distribution is that of the marginal."""
+    """rows x size numbers at t_eps, whose exact distribution is the marginal."""
     generator = torch.Generator().manual_seed(1)
 
     def noise(index, draw):
@@ -223,12 +229,14 @@ def draw(solver, sde, rows=64, size=256):
 @pytest.mark.parametrize("solver", STRONG, ids=["reverse-diffusion", "ancestral", "forward"])
 def test_moments_of_a_full_solve(solver, sde):
     x = draw(replace(solver, steps=500, denoise=False), sde)
-    assert float(x.mean()) == pytest.approx(MEAN, abs=0.016)  # four standard errors
-    assert float(x.std()) == pytest.approx(STD, rel=0.03)  # as much is bias, two standard errors
+    # Four standard errors.
+    assert float(x.mean()) == pytest.approx(MEAN, abs=0.016)
+    # Two standard errors, and as much again for the bias.
+    assert float(x.std()) == pytest.approx(STD, rel=0.03)
 
 
 @ALL
-def test_the_corrector_mends_what_the_predictor_does_wrong(sde):
+def test_more_corrector_steps_reduce_the_error_of_the_predictor(sde):
     solvers = [
         ReverseDiffusion(steps=20, denoise=False),
         PredictorCorrector(steps=20, denoise=False),
@@ -239,15 +247,15 @@ def test_the_corrector_mends_what_the_predictor_does_wrong(sde):
     assert errors[2] < 0.8 * errors[1]
 
 
-def test_the_corrector_has_its_own_stationary_variance():
-    """Langevin steps of finite size: larger by 1 / (1 - snr^2), where a is near 1 and the data Gaussian."""
+def test_the_stationary_variance_of_the_corrector_is_too_large():
+    """By 1 / (1 - snr^2) for Gaussian data where a is near 1: Langevin steps have a finite size."""
     solver = PredictorCorrector(steps=100, denoise=False, snr=0.4, corrector_steps=10)
     std = float(draw(solver, VE).std())
     assert std == pytest.approx(STD / (1 - 0.4**2) ** 0.5, rel=0.02)
 
 
-def test_the_step_of_a_row_follows_its_own_norms():
-    """The mean over the batch of Song's code would let the far row shorten the steps of the other."""
+def test_the_corrector_step_of_a_row_depends_on_its_own_norms():
+    """With the batch means of Song's code, the distant row would shorten the steps of the other."""
     noise = Noise(seed=3, shape=(16,), dtype=torch.float64)
     solver, score = PredictorCorrector(steps=10), gaussian_score(VP)
     x = torch.stack([torch.ones(16), 1e4 * torch.ones(16)]).double()
@@ -286,11 +294,12 @@ def test_evaluations_and_noise_of_a_sample(corrector_steps, denoise):
 
 def test_a_budget_of_evaluations_counts_the_corrector():
     solver = PredictorCorrector(nfe=20, corrector_steps=2)
-    assert solver.expected_nfe() == 19  # 6 steps of 3, and the denoising
+    # 6 steps of 3 evaluations, and the denoising.
+    assert solver.expected_nfe() == 19
     assert solver.resolved(VE).steps == 6
 
 
-def test_snr_is_filled_in_where_no_one_says_it():
+def test_snr_has_a_default_unless_it_is_given():
     assert PredictorCorrector().resolved(VE).snr == 0.16
     assert PredictorCorrector(snr=0.075).resolved(VE).snr == 0.075
 

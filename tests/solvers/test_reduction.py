@@ -1,4 +1,4 @@
-"""Sums over a row have one order: a row alone, in any batch and with any number of threads has the same sum to the bit."""
+"""Sums over a row are equal to the bit in any batch and with any number of threads."""
 
 import ast
 import math
@@ -14,12 +14,13 @@ from ggf_cli.solvers.reduction import mean_square, root_mean_square, row_mean
 from problems import VE, VP, gaussian_model, quick_options
 
 WIDTHS = (1, 2, 3, 5, 16, 784, 3072, 40_001)
-LARGE = 40_001  # numbers of a row that torch's own sum divides among two threads
+# A row so long that the sum of torch divides it among two threads.
+LARGE = 40_001
 
 
 @pytest.fixture
 def threads():
-    """Sets the number of threads; as before in the end."""
+    """Set the number of threads; restored after the test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -49,7 +50,7 @@ def test_a_mean_is_the_same_alone_in_a_batch_and_with_any_threads(width, dtype, 
         assert torch.equal(mean_square(strided), reference)
 
 
-def test_means_are_at_least_float32_and_do_not_overflow_before():
+def test_means_are_at_least_float32_and_do_not_overflow():
     x = torch.full((2, 1000), 6e4, dtype=torch.float16)
     for function, expected in ((row_mean, 6e4), (mean_square, 3.6e9), (root_mean_square, 6e4)):
         assert function(x).dtype == torch.float32
@@ -57,7 +58,7 @@ def test_means_are_at_least_float32_and_do_not_overflow_before():
     assert mean_square(x.double()).dtype == torch.float64
 
 
-def test_what_is_not_finite_shows():
+def test_rows_that_are_not_finite_have_a_mean_that_is_not_finite():
     x = torch.ones(3, 10)
     x[1, 7], x[2, 4] = torch.nan, torch.inf
     mean = row_mean(x)
@@ -95,10 +96,11 @@ def test_half_precision_scores_are_solved_without_overflow(name, dtype):
     assert float(half.images.std()) == pytest.approx(float(single.images.std()), rel=0.1)
 
 
-def test_no_solver_sums_over_rows_by_other_means():
-    """Only tables of coefficients, which belong to no row, are added up by torch."""
+def test_no_solver_uses_a_sum_of_torch():
+    """Except for tables of coefficients, which are not sums over a row."""
     allowed = {"er_sde.py", "unipc.py", "reduction.py"}
-    sums = {"sum", "mean", "norm", "var", "std", "vector_norm", "dot", "einsum", "matmul", "cumsum", "logsumexp"}  # fmt: skip
+    reductions = {"sum", "mean", "norm", "var", "std", "vector_norm", "cumsum", "logsumexp"}
+    sums = {"dot", "einsum", "matmul", *reductions}
     for file in sorted((Path(ggf_cli.__file__).parent / "solvers").glob("*.py")):
         calls = [n.func for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)]
         names = {c.attr for c in calls if isinstance(c, ast.Attribute)}

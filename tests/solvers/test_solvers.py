@@ -1,4 +1,4 @@
-"""The table of solvers: what it says of each, its options, and the grids of the fixed-step ones."""
+"""The table of solvers, their options, and the time grids of fixed-step solvers."""
 
 from dataclasses import fields, replace
 
@@ -21,13 +21,13 @@ every_solver = pytest.mark.parametrize("name", SOLVERS)
 every_fixed = pytest.mark.parametrize("name", FIXED)
 
 
-def test_the_catalog_is_what_the_classes_say():
+def test_the_catalog_file_equals_the_solver_classes():
     assert FILE.read_text() == catalog_text(), "stale: run python -m ggf_cli.solvers.catalog"
     assert list(read_catalog()) == list(SOLVERS)
 
 
 @every_solver
-def test_a_solver_says_what_it_can_do(name):
+def test_a_solver_declares_its_name_kind_sdes_and_help(name):
     cls = SOLVERS[name].load()
     assert cls.name == name
     assert cls.kind in ("sde", "ode")
@@ -36,7 +36,7 @@ def test_a_solver_says_what_it_can_do(name):
         assert field.metadata["help"], field.name
 
 
-def test_an_option_that_solvers_share_is_of_one_type():
+def test_an_option_of_several_solvers_has_one_type():
     kinds = {}
     for solver in read_catalog().values():
         for name, option in solver["options"].items():
@@ -45,7 +45,7 @@ def test_an_option_that_solvers_share_is_of_one_type():
 
 
 @every_solver
-def test_every_option_refuses_what_is_out_of_range(name):
+def test_every_option_refuses_an_invalid_value(name):
     for option, about in read_catalog()[name]["options"].items():
         bad = {"text": "?!", "bool": 1, "int": 1.5, "float": float("nan")}[about["type"]]
         with pytest.raises(UsageError, match=f"^{option} of solver"):
@@ -64,7 +64,7 @@ def test_grids_fall_from_T_to_t_eps(sde, schedule, steps):
 
 
 @every_sde
-def test_grids_are_equal_in_their_own_variable(sde):
+def test_the_steps_of_a_grid_are_equal_in_its_variable(sde):
     variables = {
         "time": lambda t: t,
         "logsnr": sde.half_log_snr,
@@ -77,7 +77,7 @@ def test_grids_are_equal_in_their_own_variable(sde):
 
 @every_fixed
 @pytest.mark.parametrize("budget", [20, 41, 100])
-def test_a_budget_is_used_as_far_as_steps_go(name, budget):
+def test_a_budget_gives_the_largest_possible_number_of_steps(name, budget):
     solver = make_solver(name, {"nfe": budget})
     nfe = int(ggf_cli.sample(gaussian_model(VP), 1, solver=solver).nfe)
     assert nfe == solver.expected_nfe() <= budget
@@ -93,13 +93,13 @@ def test_impossible_budgets_are_refused(name):
         make_solver(name, {"nfe": 50, "steps": 3})
 
 
-def test_a_solver_that_does_not_know_the_sde_says_so(monkeypatch):
+def test_a_solver_refuses_an_sde_that_it_does_not_solve(monkeypatch):
     monkeypatch.setattr(SOLVERS["em"].load(), "sdes", ("ve",))
     with pytest.raises(UsageError, match="does not solve the SDE"):
         ggf_cli.sample(gaussian_model(VP), 1, solver="em")
 
 
-def test_what_a_model_recommends_fills_options_left_open():
+def test_options_that_are_not_given_take_the_recommended_values_of_the_model():
     model = replace(gaussian_model(VP), recommended={"snr": 0.075, "steps": 3})
     assert Engine(model, make_solver("pc")).solver.snr == 0.075
     assert Engine(model, make_solver("pc", {"snr": 0.2})).solver.snr == 0.2

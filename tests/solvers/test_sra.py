@@ -1,3 +1,5 @@
+"""SRA1 and SRA3: parity with torchsde, order conditions, and Brownian paths after rejections."""
+
 import math
 from dataclasses import replace
 
@@ -19,7 +21,7 @@ every_scheme = pytest.mark.parametrize("scheme", [SRA1, SRA3])
 
 
 class Reverse(torchsde.SDEIto):
-    """The reverse SDE as torchsde has it, in the time s = T - t."""
+    """The reverse SDE in the form of torchsde, in the time s = T - t."""
 
     def __init__(self, sde):
         super().__init__(noise_type="additive")
@@ -35,7 +37,7 @@ class Reverse(torchsde.SDEIto):
 
 
 class Brownian(torchsde.BaseBrownian):
-    """A `Path` as torchsde asks for it: increment and integral."""
+    """A `Path` in the form of torchsde: increment and integral."""
 
     dtype, device, shape = torch.float64, torch.device("cpu"), (ROWS, SIZE)
     levy_area_approximation = "space-time"
@@ -52,7 +54,7 @@ class Brownian(torchsde.BaseBrownian):
 
 
 @every_sde
-def test_sra1_is_torchsdes_srk(sde):
+def test_sra1_takes_the_steps_of_torchsdes_srk(sde):
     """The same scheme on the same path, in 32 steps."""
     sde = replace(sde, t_eps=0.1)
     path = Path(32, sde.T - sde.t_eps)
@@ -88,7 +90,10 @@ def test_the_coefficients_satisfy_roesslers_order_conditions(scheme):
 
 
 def test_the_tableaus_are_those_of_torchsde():
-    """But for the sign of SRA3's beta2, which torchsde holds against the order conditions (and does not use)."""
+    """Except for the sign of beta2 of SRA3.
+
+    That of torchsde, which does not use it, violates the order conditions.
+    """
     for scheme, module in ((SRA1, sra1), (SRA3, sra3)):
         ours, theirs = scheme.tableau, module
         for mine, published in ((ours.a, theirs.A0), (ours.b, theirs.B0)):
@@ -103,7 +108,7 @@ def test_the_tableaus_are_those_of_torchsde():
 @every_sde
 @every_scheme
 @pytest.mark.parametrize("denoise", [True, False])
-def test_a_rejection_keeps_the_first_stage(sde, scheme, denoise):
+def test_a_rejection_keeps_the_evaluation_of_the_first_stage(sde, scheme, denoise):
     solver = scheme(eps_rel=0.5, h_init=0.5, denoise=denoise)
     stages = len(scheme.tableau.alpha)
     finished = list(Engine(gaussian_model(sde), solver, batch_size=4).run(range(6)))
@@ -114,7 +119,7 @@ def test_a_rejection_keeps_the_first_stage(sde, scheme, denoise):
 
 
 def walk(solver, rows, sde, noise):
-    """Solve, and yield the rows and the stretch of path of every accepted step."""
+    """Solve; yield the rows and the part of the path of every accepted step."""
     while not rows.done.all():
         before = rows
         rows = solver.step(rows, gaussian_score(sde), noise, sde)
@@ -125,7 +130,7 @@ def walk(solver, rows, sde, noise):
 
 
 def refine(span, pieces, noise, index):
-    """The same stretch of path as so many equal pieces, what is not known of it drawn from other noise."""
+    """Divide a part of a path into equal pieces. Unknown values are drawn from `noise`."""
     h = span.h / pieces
     for left in range(pieces, 1, -1):
         z = noise(index, index * 0 + 2 * left), noise(index, index * 0 + 2 * left + 1)
@@ -137,7 +142,7 @@ def refine(span, pieces, noise, index):
 @each_sde()
 @every_scheme
 def test_error_falls_with_the_tolerance(sde, scheme):
-    """Against the same path in steps of a quarter the length, for one sample of 64 pixels."""
+    """Against a solve on the same path with steps four times as short; one sample of 64 pixels."""
     noise = Noise(seed=0, shape=(64,), dtype=torch.float64)
     index = torch.tensor([0])
     x = sde.prior_sampling(noise(index, index))
@@ -159,8 +164,8 @@ def test_error_falls_with_the_tolerance(sde, scheme):
     assert errors[0] > 1.5 * errors[1] > 3 * errors[2]
 
 
-def test_the_published_estimate_is_of_the_size_of_the_drift():
-    """What the paper ran: steps of the size of the tolerance, and so many times as many."""
+def test_the_published_error_estimate_takes_many_more_steps():
+    """The estimate "sum" is as large as the drift, so steps are as small as the tolerance."""
     model = gaussian_model(replace(VP, t_eps=0.5))
     euler, everything = (
         ggf_cli.sample(model, 2, solver=SRA3(estimate=estimate, eps_rel=0.05)).nfe.sum()
@@ -170,7 +175,7 @@ def test_the_published_estimate_is_of_the_size_of_the_drift():
 
 
 def brownian(seen_h, seen_w, seen_j, h, seed):
-    """`extend` for a million rows at once, the noise apart."""
+    """`extend` for many rows, with noise from `seed`."""
     rows = len(seen_w)
     seen = Span(torch.full((rows,), seen_h, dtype=torch.float64), seen_w, seen_j)
     target = torch.full((rows,), h, dtype=torch.float64)
@@ -188,7 +193,7 @@ def law(h):
 
 @pytest.mark.parametrize("h", [0.05, 0.3, 0.69, 1.1])
 def test_the_path_stays_brownian_after_rejections(h):
-    """Seen 0.7, asked for h: the part, the rest and the whole have the law of a Brownian path."""
+    """After a step of 0.7 is rejected, a step of h: all parts have the law of a Brownian path."""
     rows = 200_000
     zero = torch.zeros(rows, 1, dtype=torch.float64)
     first, _, _ = brownian(0.0, zero, zero, 0.7, seed=0)
@@ -199,7 +204,7 @@ def test_the_path_stays_brownian_after_rejections(h):
     if h < 0.7:
         assert torch.equal(stay.w, first.w)
         torch.testing.assert_close(moments(go), law(0.7 - h), **tolerance)
-        # independent of the part, and together with it what was seen
+        # The rest is independent of the part; together they are the path seen before.
         joint = torch.cov(torch.cat([path.w, path.j, go.w, go.j], 1).T)[:2, 2:]
         assert joint.abs().max() < 2e-3
         torch.testing.assert_close(path.w + go.w, first.w)
@@ -212,9 +217,10 @@ def test_the_path_stays_brownian_after_rejections(h):
 
 
 def accepted_noise(forget):
-    """Variance of the accepted increments of a solve with many rejections, per unit of time, and its standard error.
+    """Variance per unit of time of the accepted increments, and its standard error.
 
-    A drift of 0 and a single pixel: the error is the noise's alone, so acceptance depends on nothing else.
+    The solve has many rejections. With a drift of 0 and one pixel, acceptance depends on the noise
+    only.
     """
     sde, rows_n = VESDE(t_eps=0.1), 20_000
     noise = Noise(seed=1, shape=(1,), dtype=torch.float64)
@@ -236,7 +242,10 @@ def accepted_noise(forget):
 
 
 def test_noise_is_not_selected_by_acceptance():
-    """With fresh noise after a rejection (as in the paper) the accepted noise is too small; with the path kept it is not."""
+    """The variance is right if the path is kept after a rejection.
+
+    With fresh noise, as in the paper, it is too small.
+    """
     variance, error = accepted_noise(forget=False)
     assert variance == pytest.approx(1, abs=4 * error)
     variance, error = accepted_noise(forget=True)

@@ -373,7 +373,9 @@ def test_samples_with_damaged_or_missing_files_are_drawn_again(whole, tmp_path, 
     (folder / where / f"{second:06d}.{suffix}").unlink()
     done = ggf(*RUN, "--format", kind, "--resume", "--out", folder)
     assert done.exit_code == 0
-    assert "2 more were finished, but their files are missing or changed: drawn again" in done.stderr
+    assert (
+        "2 more were finished, but their files are missing or changed: drawn again" in done.stderr
+    )
     assert content(folder) == content(whole / kind)
 
 

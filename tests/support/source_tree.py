@@ -1,6 +1,6 @@
 """The source tree of docs/architecture.md, from the first docstring line of each file.
 
-    python tests/support/source_tree.py     # writes it into docs/architecture.md
+python tests/support/source_tree.py     # writes it into docs/architecture.md
 """
 
 import ast

@@ -63,12 +63,6 @@ def test_the_model_table_is_the_registry():
     ]
 
 
-def test_the_files_it_links_to_exist():
-    root = ROOT
-    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (root / link).exists(), link
-
-
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)(?:  |`)", README):

@@ -9,7 +9,8 @@ import hypothesis
 import pytest
 import torch
 
-hypothesis.settings.register_profile("any machine", deadline=None)  # a slow one is no fault
+# A slow one is no fault.
+hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 # one thread for each of the processes that share the tests

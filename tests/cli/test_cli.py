@@ -81,9 +81,11 @@ def test_the_grid_says_how_it_was_made_and_the_command_repeats_it(tmp_path):
 def test_grid_geometry(tmp_path):
     ggf("sample", *FAST, "--out", tmp_path, "--grid", "2x3")
     grid = np.asarray(Image.open(tmp_path / "grid.png"))
-    side = 64 + 2  # 16 pixels enlarged fourfold, and a gap
+    # 16 pixels enlarged fourfold, and a gap.
+    side = 64 + 2
     assert grid.shape == (2 * side + 2, 3 * side + 2, 3)
-    assert (grid[side + 2 :, side + 2 :] == 255).all()  # two of six places are empty
+    # Two of six places are empty.
+    assert (grid[side + 2 :, side + 2 :] == 255).all()
     tile = grid[2:66, 2:66]
     sample = np.asarray(Image.open(tmp_path / "samples/000000.png"))
     assert (tile[::4, ::4] == sample).all()
@@ -182,7 +184,7 @@ def test_convert_round_trip(tmp_path):
     assert a.read_bytes() == b.read_bytes()
 
 
-# --- bad input -------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -453,7 +455,7 @@ def test_debug_shows_the_traceback(monkeypatch):
     assert type(done.exception).__name__ == "UsageError"
 
 
-# --- help ------------------------------------------------------------------------------------------------
+# --- help -----------------------------------------------------------------------------------------
 
 
 def test_every_command_and_option_has_help():
@@ -476,7 +478,8 @@ def test_every_solver_option_has_a_flag_with_its_default_in_the_help():
             assert flag(option) in flags
             if about["type"] in ("int", "float") and about["default"] is not None:
                 value = re.escape(str(about["default"]))
-                shown = rf"default: \({value}|{name}[a-z0-9, -]* {value}[;)]"  # or "1000; heun, restart 17"
+                # Or "1000; heun, restart 17".
+                shown = rf"default: \({value}|{name}[a-z0-9, -]* {value}[;)]"
                 assert re.search(shown, text), (name, option)
 
 

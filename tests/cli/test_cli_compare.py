@@ -41,9 +41,20 @@ def test_compare_writes_table_figures_and_report(tmp_path):
     assert done.exit_code == 0, done.output
     document = read_comparison(tmp_path / "a")
     assert document["status"] == "completed"
-    assert [cell["id"] for cell in document["cells"]] == ["adaptive-eps_rel=0.5", "em-nfe=10", "em-nfe=20"]  # fmt: skip
+    assert [cell["id"] for cell in document["cells"]] == [
+        "adaptive-eps_rel=0.5",
+        "em-nfe=10",
+        "em-nfe=20",
+    ]
     assert [m["name"] for m in document["metrics"]] == ["frechet", "swd"]
-    for name in ("compare.csv", "report.html", "quality-vs-nfe.png", "nfe-histogram.png", "step-sizes.png", "grids.png"):  # fmt: skip
+    for name in (
+        "compare.csv",
+        "report.html",
+        "quality-vs-nfe.png",
+        "nfe-histogram.png",
+        "step-sizes.png",
+        "grids.png",
+    ):
         assert (tmp_path / "a" / name).stat().st_size > 500
     assert "Recommendation: " in done.stdout
     assert done.stdout.rstrip().endswith("report.html")
@@ -103,11 +114,27 @@ def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
 
     from ggf_cli.comparison import presets
 
-    small = [c if "nfe" not in c.given and "steps" not in c.given else replace(c, given={"nfe": 21}) for c in PRESETS[preset].contenders]  # fmt: skip
+    small = [
+        c if "nfe" not in c.given and "steps" not in c.given else replace(c, given={"nfe": 21})
+        for c in PRESETS[preset].contenders
+    ]
     table = replace(PRESETS[preset], contenders=tuple(small), reference=("em", {"nfe": 30}))
     monkeypatch.setitem(presets.PRESETS, preset, table)
     monkeypatch.setattr("ggf_cli.comparison.lineup.EPS_REL", (0.2, 0.5))
-    done = compare("--preset", preset, "--model", "mixture", "--n", 4, "--repeats", 1, "--metric", "swd", "--out", tmp_path)  # fmt: skip
+    done = compare(
+        "--preset",
+        preset,
+        "--model",
+        "mixture",
+        "--n",
+        4,
+        "--repeats",
+        1,
+        "--metric",
+        "swd",
+        "--out",
+        tmp_path,
+    )
     assert done.exit_code == 0, done.output
     document = read_comparison(tmp_path)
     assert document["preset"] == preset
@@ -139,7 +166,7 @@ def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
         (["em", "adaptive", "--reference", "nowhere"], "nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)  # fmt: skip
+)
 def test_what_makes_no_sense_is_refused(words, says, tmp_path):
     model = [] if "--model" in words else ["--model", "mixture"]
     done = compare(*words, *model, "--out", tmp_path / "out")
@@ -178,7 +205,22 @@ def test_fid_against_a_folder_of_images(tmp_path, monkeypatch):
     for i in range(60):
         pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "real" / f"{i}.png")
-    done = compare("em", *QUICK[:2], "--n", 24, "--repeats", 1, "--nfe", "5,10", "--reference", tmp_path / "real", "--metric", "fid,kid", "--out", tmp_path / "out")  # fmt: skip
+    done = compare(
+        "em",
+        *QUICK[:2],
+        "--n",
+        24,
+        "--repeats",
+        1,
+        "--nfe",
+        "5,10",
+        "--reference",
+        tmp_path / "real",
+        "--metric",
+        "fid,kid",
+        "--out",
+        tmp_path / "out",
+    )
     assert done.exit_code == 0, done.output
     document = read_comparison(tmp_path / "out")
     assert [m["name"] for m in document["metrics"]] == ["fid", "kid"]
@@ -187,14 +229,30 @@ def test_fid_against_a_folder_of_images(tmp_path, monkeypatch):
 
 
 def test_ctrl_c_keeps_what_is_drawn_and_the_same_command_goes_on(tmp_path):
-    words = ["em", "--nfe", "20,4000", "--model", "mixture", "--n", "64", "--repeats", "1", "--out", str(tmp_path)]  # fmt: skip
+    words = [
+        "em",
+        "--nfe",
+        "20,4000",
+        "--model",
+        "mixture",
+        "--n",
+        "64",
+        "--repeats",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "ggf_cli", "compare", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + PATIENCE
     document = tmp_path / "compare.json"
-    while time.monotonic() < deadline and '"done"' not in (document.read_text() if document.exists() else ""):  # fmt: skip
+    while time.monotonic() < deadline and '"done"' not in (
+        document.read_text() if document.exists() else ""
+    ):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=PATIENCE)

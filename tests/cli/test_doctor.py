@@ -130,7 +130,8 @@ def test_torch_that_cannot_be_loaded_is_a_finding(monkeypatch):
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert checks["devices"]["status"] == FAILED
     assert "libcudart" in checks["devices"]["summary"]
-    assert checks["folders"]["status"] in (OK, WARNING)  # the others are done all the same
+    # The others are done all the same.
+    assert checks["folders"]["status"] in (OK, WARNING)
 
 
 def test_without_a_compiler_only_compile_is_missing(monkeypatch):
@@ -163,7 +164,8 @@ def test_a_cache_that_cannot_be_made_is_a_warning(monkeypatch, tmp_path):
     finding = folders.folders()
     assert (finding.status, finding.exit_code) == (WARNING, 0)
     assert "HF_HOME" in finding.hint
-    assert not (tmp_path / "ggf").exists()  # nothing is made on the way
+    # Nothing is made on the way.
+    assert not (tmp_path / "ggf").exists()
 
 
 def test_a_full_disk_is_a_warning(monkeypatch):
@@ -266,8 +268,11 @@ def program(tmp_path):
         client = Client(tmp_path, url)
         return subprocess.run(
             [sys.executable, "-c", HUB_ALONE],
-            env=client.environment | environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env=client.environment | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     return run
 

@@ -48,7 +48,7 @@ def edit(run, **changes):
     (run / "run.json").write_text(json.dumps({**read(run), **changes}))
 
 
-# --- telling ---------------------------------------------------------------------------------------------
+# --- telling --------------------------------------------------------------------------------------
 
 
 def test_a_run_is_told_with_its_histogram_and_command(original):
@@ -56,9 +56,20 @@ def test_a_run_is_told_with_its_histogram_and_command(original):
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
     log, text = read(original), done.stdout
-    for told in ["completed", "mixture", "VP", "adaptive", "seed 0", "batch size 4", "4 of 4",
-                 log["device"], log["versions"]["torch"], f"mean {log['nfe']['mean']:.1f}",
-                 f"{log['steps']['rejected']} rejected", f"utilisation {log['utilisation']:.1%}"]:  # fmt: skip
+    for told in [
+        "completed",
+        "mixture",
+        "VP",
+        "adaptive",
+        "seed 0",
+        "batch size 4",
+        "4 of 4",
+        log["device"],
+        log["versions"]["torch"],
+        f"mean {log['nfe']['mean']:.1f}",
+        f"{log['steps']['rejected']} rejected",
+        f"utilisation {log['utilisation']:.1%}",
+    ]:
         assert told in text, told
     assert "NFE of 4 samples\n" in text
     assert text.splitlines()[-1] == log["command"]
@@ -67,7 +78,8 @@ def test_a_run_is_told_with_its_histogram_and_command(original):
 def test_options_that_were_changed_stand_apart(original):
     facts = dict(run_facts(read(original)))
     assert facts["changed"] == "--eps-rel 0.5 (default 0.02)"
-    assert "--eps-abs 0.0078125" in facts["default"]  # the model's own, so not a change
+    # The model's own, so not a change.
+    assert "--eps-abs 0.0078125" in facts["default"]
     log = read(original)
     log["solver"]["options"] |= {"eps_abs": 0.1, "denoise": False, "eps_rel": 0.02}
     changed = dict(run_facts(log))["changed"]
@@ -156,7 +168,8 @@ def test_an_image_that_was_replaced_is_not_taken_for_the_run(run):
     assert done.exit_code == 2
     assert "is no longer the image that" in done.stderr
     (run / "grid.png").write_bytes((run / "grid.png").read_bytes() + b"more")
-    done = ggf("show", run / "grid.png")  # still has its text
+    # Still has its text.
+    done = ggf("show", run / "grid.png")
     assert done.exit_code == 0
     assert "is no longer the image that" in done.stderr
     assert "sampling" not in done.stdout
@@ -164,7 +177,8 @@ def test_an_image_that_was_replaced_is_not_taken_for_the_run(run):
 
 def test_text_that_another_program_rewrote_is_read(tmp_path):
     text = PngInfo()
-    text.add_text("ggf", "ggf sample --n 2")  # tEXt, where ours is iTXt
+    # TEXt, where ours is iTXt.
+    text.add_text("ggf", "ggf sample --n 2")
     Image.new("L", (4, 4)).save(tmp_path / "a.png", pnginfo=text)
     assert ggf("show", tmp_path / "a.png").stdout.splitlines()[-1] == "ggf sample --n 2"
 
@@ -177,7 +191,7 @@ def test_a_damaged_log_does_not_hide_what_the_grid_says(run):
     assert "ggf sample --model mixture" in done.stdout
 
 
-# --- checking --------------------------------------------------------------------------------------------
+# --- checking -------------------------------------------------------------------------------------
 
 
 def test_an_intact_run_passes_the_check(original):
@@ -218,7 +232,7 @@ def test_a_grid_alone_cannot_be_checked(original, tmp_path):
     assert "--check needs the run's folder" in done.stderr
 
 
-# --- repeating -------------------------------------------------------------------------------------------
+# --- repeating ------------------------------------------------------------------------------------
 
 
 def test_repeat_draws_the_same_files_into_a_new_folder(original, tmp_path, monkeypatch):
@@ -228,7 +242,8 @@ def test_repeat_draws_the_same_files_into_a_new_folder(original, tmp_path, monke
     assert done.exit_code == 0, done.output
     assert "5 of the 5 files of the run came out the same" in done.stderr
     assert "runs/run-again/grid.png" in done.stdout
-    assert "it was" not in done.stderr  # no version has changed
+    # No version has changed.
+    assert "it was" not in done.stderr
     for path, content in before.items():
         again = tmp_path / "runs/run-again" / path.relative_to(original)
         assert path.read_bytes() == content
@@ -264,9 +279,18 @@ def test_repeat_overwrites_nothing_whatever_the_command_says(run, tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    ["rm -rf .", "ggf download church", "ggf sample 'open", "", "ggf", "sample", "/bin/ggf sample",
-     "ggf show run --repeat", "ggf --version sample"],
-)  # fmt: skip
+    [
+        "rm -rf .",
+        "ggf download church",
+        "ggf sample 'open",
+        "",
+        "ggf",
+        "sample",
+        "/bin/ggf sample",
+        "ggf show run --repeat",
+        "ggf --version sample",
+    ],
+)
 def test_only_ggf_sample_is_repeated(run, tmp_path, command):
     edit(run, command=command)
     done = ggf("show", run, "--repeat", "--out", tmp_path / "new")
@@ -290,7 +314,7 @@ def test_options_that_do_not_fit_together_exit_2(original, tmp_path):
     assert ggf("show").exit_code == 2
 
 
-# --- bad input -------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 def test_what_is_no_run_exits_2_with_a_hint(tmp_path, original):
@@ -331,7 +355,9 @@ def test_a_file_that_may_not_be_read_exits_2(run):
     assert "Permission denied" in done.stderr
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}', f'{{"a": {"9" * 5000}}}', "\xff"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}', f'{{"a": {"9" * 5000}}}', "\xff"]
+)
 def test_a_run_json_that_is_not_json_exits_5(run, text):
     (run / "run.json").write_text(text, encoding="latin-1")
     done = ggf("show", run)
@@ -349,7 +375,13 @@ def test_a_run_json_that_is_cut_anywhere_exits_5(run):
 
 def paths_of(value, path=()):
     yield path
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()  # fmt: skip
+    inside = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, item in inside:
         yield from paths_of(item, (*path, key))
 
@@ -411,7 +443,8 @@ def test_an_image_of_any_size_takes_no_memory(tmp_path):
     image, size = tmp_path / "grid.png", 100_000_000
     with image.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n" + size.to_bytes(4) + b"IDAT")
-        file.seek(size + 4, os.SEEK_CUR)  # a hole
+        # A hole.
+        file.seek(size + 4, os.SEEK_CUR)
         file.write(png_chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
     found = []
     assert peak_of(lambda: found.append(find_record(image))) < 5_000_000
@@ -436,7 +469,8 @@ def test_a_log_of_absurd_size_is_not_read(run, place):
         done = ggf("show", run)
         assert done.exit_code == 2
         assert "has more than 536,870,912 bytes" in done.stderr
-    else:  # the grid says its command itself
+    # The grid says its command itself.
+    else:
         done = ggf("show", run / "grid.png")
         assert done.exit_code == 0
         assert "has more than" in done.stderr
@@ -456,7 +490,7 @@ assert not heavy, heavy
     assert done.returncode == 0, done.stderr
 
 
-# --- a comparison ----------------------------------------------------------------------------------------
+# --- a comparison ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -505,7 +539,7 @@ def test_a_damaged_comparison_exits_5(compared):
     assert "damaged" in done.stderr
 
 
-# --- the histogram ---------------------------------------------------------------------------------------
+# --- the histogram --------------------------------------------------------------------------------
 
 
 def test_a_histogram_has_round_bins_and_bars_in_proportion():

@@ -25,7 +25,7 @@ def mantissas():
     return torch.arange(0x3F800000, 0x40800000, dtype=torch.int32).view(torch.float32)
 
 
-# --- what the operations are taken for -------------------------------------------------------------------------------
+# --- what the operations are taken for ------------------------------------------------------------
 # float64 has more than twice the digits of float32, so the float32 nearest to its result is the correctly rounded one.
 
 
@@ -33,7 +33,8 @@ def test_square_roots_round_to_the_nearest_number():
     x = mantissas()
     exact = torch.from_numpy(np.sqrt(x.numpy().astype(np.float64))).float()
     assert torch.equal(box_muller.square_root(x), exact)
-    perturbed = x.double().sqrt() * (1 + 2.0**-52)  # as another library may have it
+    # As another library may have it.
+    perturbed = x.double().sqrt() * (1 + 2.0**-52)
     assert torch.equal(perturbed.float(), exact)
     assert float(box_muller.square_root(torch.zeros(1))) == 0
 
@@ -64,7 +65,7 @@ def test_nothing_is_fused():
     assert torch.equal(x.mul(x).sub(product), torch.zeros_like(x))
 
 
-# --- what is made of them --------------------------------------------------------------------------------------------
+# --- what is made of them -------------------------------------------------------------------------
 
 
 def test_the_radius_is_right_for_small_large_and_other_words():
@@ -105,12 +106,20 @@ def test_the_numbers_are_those_of_the_mathematics():
 @pytest.mark.parametrize(
     ("coefficients", "function", "end"),
     [
-        (LOG, lambda q: -4 * (mpmath.atanh(mpmath.sqrt(q)) / mpmath.sqrt(q)), (mpmath.sqrt(2) - 1) ** 4),
-        (SIN, lambda s: -2 * (mpmath.sin(mpmath.pi * mpmath.sqrt(s)) / mpmath.sqrt(s)), mpmath.mpf(1) / 4),
+        (
+            LOG,
+            lambda q: -4 * (mpmath.atanh(mpmath.sqrt(q)) / mpmath.sqrt(q)),
+            (mpmath.sqrt(2) - 1) ** 4,
+        ),
+        (
+            SIN,
+            lambda s: -2 * (mpmath.sin(mpmath.pi * mpmath.sqrt(s)) / mpmath.sqrt(s)),
+            mpmath.mpf(1) / 4,
+        ),
         (COS, lambda s: mpmath.cos(mpmath.pi * mpmath.sqrt(s)), mpmath.mpf(1) / 4),
     ],
     ids=["log", "sin", "cos"],
-)  # fmt: skip
+)
 def test_coefficients_are_those_of_the_interpolating_polynomial(coefficients, function, end):
     """At the Chebyshev points of [0, end], in 40 digits, rounded to float32."""
     n = len(coefficients)

@@ -46,7 +46,8 @@ def test_a_run_gives_a_compiled_network_two_batch_sizes_only(n):
         assert samples[sample.index].nfe == sample.nfe
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself, while compiling
+# Of torch itself, while compiling.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @needs_compiler
 def test_compiled_code_computes_the_score():
     plain = gaussian_model(VP)
@@ -87,11 +88,26 @@ def test_warm_up_meets_every_size_and_a_missing_compiler(monkeypatch):
         warm_up(model, 12)
 
 
-# --- what torch makes of the networks -----------------------------------------------------------------------
+# --- what torch makes of the networks -------------------------------------------------------------
 
-UNET = {"image_channels": 1, "channels": (8, 8), "groups": 4, "blocks": 1, "attention_down": (False, True), "attention_up": (True, False)}  # fmt: skip
-NCSNPP = {"image_channels": 1, "channels": (8, 8), "attention": (False, True), "blocks": 1, "embedding": "fourier",
-          "progressive": "output_skip", "progressive_input": "input_skip", "scale_by_sigma": True}  # fmt: skip
+UNET = {
+    "image_channels": 1,
+    "channels": (8, 8),
+    "groups": 4,
+    "blocks": 1,
+    "attention_down": (False, True),
+    "attention_up": (True, False),
+}
+NCSNPP = {
+    "image_channels": 1,
+    "channels": (8, 8),
+    "attention": (False, True),
+    "blocks": 1,
+    "embedding": "fourier",
+    "progressive": "output_skip",
+    "progressive_input": "input_skip",
+    "scale_by_sigma": True,
+}
 NETWORKS = {
     "unet": lambda: vp_continuous(UNet(**UNET).eval(), VP),
     "ncsnpp": lambda: ve_continuous(NCSNpp(**NCSNPP).eval(), VE),
@@ -133,21 +149,27 @@ def whole_run(model, sizes, solver):
 )
 def test_nothing_is_compiled_after_the_warm_up_and_no_graph_breaks(name, precision, traced):
     torch.manual_seed(0)
-    plain = replace(gaussian_model(VP if name == "unet" else VE, (1, 8, 8), torch.float32), score=NETWORKS[name]())  # fmt: skip
+    plain = replace(
+        gaussian_model(VP if name == "unet" else VE, (1, 8, 8), torch.float32),
+        score=NETWORKS[name](),
+    )
     model = compiled(in_precision(plain, precision))
     assert model.precision == precision
     rows = {0}
     whole_run(model, rows, make_solver("em", {"steps": 3}))
     rows = sorted(rows)
-    assert {b - a for a, b in itertools.pairwise(rows)} == {2, 8}  # the drain took place
+    # The drain took place.
+    assert {b - a for a, b in itertools.pairwise(rows)} == {2, 8}
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
 
 
 def test_a_size_that_was_not_warmed_up_would_be_noticed(traced):
     model = replace(
-        compiled(gaussian_model(VP)), compiled=False
-    )  # the engine drains by even numbers
+        compiled(gaussian_model(VP)),
+        compiled=False,
+        # The engine drains by even numbers.
+    )
     with pytest.raises(RuntimeError, match="recompile"):
         whole_run(replace(model, score=model.score), set(), make_solver("em", {"steps": 2}))
 
@@ -161,7 +183,8 @@ def test_the_embedded_networks_compile_without_breaks_too(name, traced):
 
 
 @pytest.mark.nightly
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself, while compiling
+# Of torch itself, while compiling.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @needs_compiler
 def test_nothing_is_compiled_after_the_warm_up_by_the_real_compiler():
     torch.compiler.reset()
@@ -173,7 +196,18 @@ def test_nothing_is_compiled_after_the_warm_up_by_the_real_compiler():
 @pytest.mark.parametrize("quiet", [False, True])
 def test_the_program_says_that_it_compiles(tmp_path, monkeypatch, quiet):
     monkeypatch.setattr(compilation.torch, "compile", lambda score, **options: score)
-    words = ["sample", "--compile", "--solver", "em", "--steps", "1", "--n", "2", "--format", "none"]  # fmt: skip
+    words = [
+        "sample",
+        "--compile",
+        "--solver",
+        "em",
+        "--steps",
+        "1",
+        "--n",
+        "2",
+        "--format",
+        "none",
+    ]
     words += ["--out", str(tmp_path), *(["--quiet"] if quiet else [])]
     done = ggf(*words)
     assert done.exit_code == 0, done.stderr

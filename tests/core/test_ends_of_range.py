@@ -22,7 +22,8 @@ WIDE = {
 }
 
 
-FAST = {"vp-80", "ve-1e5"}  # the widest of their kind
+# The widest of their kind.
+FAST = {"vp-80", "ve-1e5"}
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -139,7 +139,8 @@ def test_freed_slots_are_refilled_in_the_same_tick():
     assert engine.progress.utilisation > 0.97
 
 
-@pytest.mark.slow  # the README's figure; on analytic scores it is tested above
+# The README's figure; on analytic scores it is tested above.
+@pytest.mark.slow
 def test_utilisation_on_the_embedded_model_is_at_least_97_percent(fashion):
     """n = 8 x batch size, eps_rel 0.05."""
     result = ggf_cli.sample(fashion, 16, eps_rel=0.05, batch_size=2)

@@ -27,7 +27,8 @@ def test_the_documented_session(fashion):
 def test_bring_your_own_score():
     vp = ggf_cli.VPSDE(beta_min=0.1, beta_max=20.0)
 
-    def my_function(x, t):  # data: a single point at 0
+    # Data: a single point at 0.
+    def my_function(x, t):
         return -x / vp.sigma(t)[:, None, None, None] ** 2
 
     mine = ggf_cli.ScoreModel(score=my_function, sde=vp, shape=(3, 8, 8))
@@ -59,9 +60,15 @@ def test_samples_come_in_the_order_asked_for(mixture):
         ("em", {"steps": 0}, "steps", "steps of solver 'em' is 0", "--steps of solver 'em' is 0"),
         ("em", {"nfe": 9, "steps": 3}, "nfe", "steps and nfe ex", "--steps and --nfe ex"),
         ("em", {"eps_rel": 1}, "eps_rel", "has no option eps_rel", "has no option --eps-rel"),
-        ("em", {"schedule": "schedule"}, "schedule", "schedule of", "--schedule of solver 'em' is 'schedule'"),
+        (
+            "em",
+            {"schedule": "schedule"},
+            "schedule",
+            "schedule of",
+            "--schedule of solver 'em' is 'schedule'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors_name_options_as_python_does_and_the_command_line_adds_dashes(
     solver, options, option, message, flags
 ):

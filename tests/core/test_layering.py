@@ -55,7 +55,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 def test_imports_point_one_way(file):
     part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     if part == "__init__":
-        return  # the public interface names everything, lazily
+        # The public interface names everything, lazily.
+        return
     own = next(i for i, layer in enumerate(LAYERS) if part in layer)
     for module in imports(file):
         if module.startswith("ggf_cli.") and (layer := layer_of(module)) is not None:
@@ -98,10 +99,23 @@ def test_no_file_is_long():
 
 @pytest.mark.parametrize(
     "argv",
-    [["--help"], ["--version"], ["list-models"], ["list-models", "--json"], ["sample", "--help"],
-     ["compare", "--help"], ["convert", "--help"], ["download", "--help"], ["show", "--help"], ["doctor", "--help"], ["list-solvers"], ["--show-completion"], ["sample", "--model", "nope"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["list-models"],
+        ["list-models", "--json"],
+        ["sample", "--help"],
+        ["compare", "--help"],
+        ["convert", "--help"],
+        ["download", "--help"],
+        ["show", "--help"],
+        ["doctor", "--help"],
+        ["list-solvers"],
+        ["--show-completion"],
+        ["sample", "--model", "nope"],
+    ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_light_commands_import_nothing_heavy(argv):
     code = f"""
 import sys

@@ -123,7 +123,9 @@ def test_starting_samples_can_run_out_of_memory(after):
 
     def broken(samples):
         if next(starts) >= after and len(samples) > 2:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")  # fmt: skip
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            )
         return start(samples)
 
     engine._start = broken
@@ -140,7 +142,9 @@ def test_one_row_that_does_not_fit_is_an_error_and_what_is_finished_is_kept():
         for sample in engine.run(range(16)):
             finished.append(sample.index)
 
-    with pytest.raises(SolveError, match=r"size 1\): CUDA out of memory. Tried to allocate 7 GiB$") as error:  # fmt: skip
+    with pytest.raises(
+        SolveError, match=r"size 1\): CUDA out of memory. Tried to allocate 7 GiB$"
+    ) as error:
         drawn()
     assert "device" in error.value.hint
     assert sorted(finished) == list(range(8))
@@ -174,17 +178,32 @@ def test_sizes_stay_even_and_fall():
     ("error", "expected"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes. Error code 12 (Cannot allocate memory)"), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes."), True),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            True,
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes."
+            ),
+            True,
+        ),
         (RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB)"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (
+            RuntimeError(
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+            ),
+            True,
+        ),
         (MemoryError(), True),
         (RuntimeError("an illegal memory access was encountered"), False),
         (RuntimeError("channels_last memory format is not supported"), False),
         (SolveError("out of memory"), False),
     ],
     ids=lambda value: str(value)[:40],
-)  # fmt: skip
+)
 def test_what_counts_as_out_of_memory(error, expected):
     assert out_of_memory(error) is expected
 
@@ -201,8 +220,10 @@ def test_compiled_code_is_made_anew_for_the_smaller_sizes(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     model = compiled(replace(PLAIN, score=score))
     released = []
-    monkeypatch.setattr(engine_module, "release", lambda device, compiled: released.append(compiled))  # fmt: skip
-    engine = Engine(model, quick("adaptive"), seed=5, batch_size=16)  # fmt: skip
+    monkeypatch.setattr(
+        engine_module, "release", lambda device, compiled: released.append(compiled)
+    )
+    engine = Engine(model, quick("adaptive"), seed=5, batch_size=16)
     expected = at(engine.solver, 2)
     assert_same(list(engine.run(range(N))), expected)
     assert (engine.batch_size, released) == (8, [True])
@@ -214,7 +235,7 @@ def test_warming_up_leaves_it_to_the_run_to_take_less(monkeypatch):
     warm_up(compiled(replace(PLAIN, score=Memory(PLAIN.score, 4))), 8)
 
 
-# --- the batch size that `auto` stands for -------------------------------------------------------------------
+# --- the batch size that `auto` stands for --------------------------------------------------------
 
 
 def fastest(monkeypatch, cost, most, memory=10**9):
@@ -233,23 +254,38 @@ def fastest(monkeypatch, cost, most, memory=10**9):
 
 def test_rows_double_while_that_pays(monkeypatch):
     def cost(rows):
-        return 1.0 + max(0, rows - 64)  # a device that is full at 64 rows
+        # A device that is full at 64 rows.
+        return 1.0 + max(0, rows - 64)
 
     assert fastest(monkeypatch, cost, 10_000) == (64, [8, 16, 32, 64, 128])
     assert fastest(monkeypatch, cost, 50) == (50, [8, 16, 32, 50])
     assert fastest(monkeypatch, lambda rows: 1.0, 10_000)[0] == sampling.MOST
     assert fastest(monkeypatch, lambda rows: rows, 10_000) == (8, [8, 16])
-    assert fastest(monkeypatch, cost, 8) == (8, [])  # there is nothing to choose
+    # There is nothing to choose.
+    assert fastest(monkeypatch, cost, 8) == (8, [])
 
 
 def test_the_end_of_memory_ends_the_search(monkeypatch):
     assert fastest(monkeypatch, lambda rows: 1.0, 10_000, memory=40)[0] == 32
-    assert fastest(monkeypatch, lambda rows: 1.0, 10_000, memory=1)[0] == 8  # the run will see
+    # The run will see.
+    assert fastest(monkeypatch, lambda rows: 1.0, 10_000, memory=1)[0] == 8
 
 
 def test_a_resumed_run_keeps_the_batch_size_that_auto_had(tmp_path, monkeypatch):
     """A measurement may come out otherwise the second time."""
-    words = ["sample", "--model", "mixture", "--n", "12", "--eps-rel", "0.5", "--format", "none", "--out", str(tmp_path / "run")]  # fmt: skip
+    words = [
+        "sample",
+        "--model",
+        "mixture",
+        "--n",
+        "12",
+        "--eps-rel",
+        "0.5",
+        "--format",
+        "none",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     monkeypatch.setattr(sampling, "choose_batch_size", lambda model, n: 6)
     assert ggf(*words).exit_code == 0
     assert batch_size_of(tmp_path / "run") == 6
@@ -263,7 +299,8 @@ def test_a_resumed_run_keeps_the_batch_size_that_auto_had(tmp_path, monkeypatch)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's default")
 @pytest.mark.parametrize("kept", [False, True])
 def test_freed_memory_is_not_fetched_anew_from_the_system(kept):
-    evaluate = "torch.ones(2**24)"  # 64 MB, 16,384 pages
+    # 64 MB, 16,384 pages.
+    evaluate = "torch.ones(2**24)"
     program = f"""
 import resource, torch
 from ggf_cli.runtime.memory import keep_freed

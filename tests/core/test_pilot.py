@@ -35,7 +35,11 @@ def test_a_sample_with_its_own_steps_frozen_is_the_same_sample(sde):
 
 @every_sde
 def test_the_mean_of_equal_schedules_is_that_schedule(sde):
-    times = sde.time_at(torch.linspace(*sde.half_log_snr(torch.tensor([sde.T, sde.t_eps]).double()).tolist(), 9).double())  # fmt: skip
+    times = sde.time_at(
+        torch.linspace(
+            *sde.half_log_snr(torch.tensor([sde.T, sde.t_eps]).double()).tolist(), 9
+        ).double()
+    )
     run = [sde.T, *times[1:-1].tolist(), sde.t_eps]
     assert mean_schedule(sde, [run, run]) == pytest.approx(run, rel=1e-9)
     # of 8 and 4 equal steps: 6 equal steps
@@ -50,7 +54,9 @@ def test_a_frozen_solver_costs_every_sample_the_same(mixture):
     solver = freeze_schedule(
         mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=1
     )
-    free = ggf_cli.sample(mixture, range(FIRST, FIRST + 6), solver="adaptive-multistep", eps_rel=0.05, seed=1)  # fmt: skip
+    free = ggf_cli.sample(
+        mixture, range(FIRST, FIRST + 6), solver="adaptive-multistep", eps_rel=0.05, seed=1
+    )
     bound = ggf_cli.sample(mixture, 12, solver=solver, seed=1)
     assert set(bound.nfe.tolist()) == {round(float(free.nfe.double().mean() - 1)) + 1}
     assert (
@@ -99,7 +105,8 @@ def test_the_command_of_a_pilot_run_names_its_steps(tmp_path):
     again = ggf(*log["command"].split()[1:], "--out", tmp_path / "b", "--quiet")
     assert again.exit_code == 0, again.output
     images = sorted((tmp_path / "a").rglob("*.png"))
-    assert len(images) == 4  # the grid is one of them
+    # The grid is one of them.
+    assert len(images) == 4
     for image in images:
         other = tmp_path / "b" / image.relative_to(tmp_path / "a")
         assert Image.open(image).tobytes() == Image.open(other).tobytes()

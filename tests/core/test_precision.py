@@ -39,7 +39,8 @@ def test_auto_takes_bfloat16_only_where_it_is_fast_and_agrees(monkeypatch):
     weight = torch.eye(16) * 1.001
     plain = gaussian_model(VP, dtype=torch.float32)
 
-    def difference_of_near_numbers(x, t):  # 256 of them are one in bfloat16
+    # 256 of them are one in bfloat16.
+    def difference_of_near_numbers(x, t):
         flat = x.flatten(1)
         return ((flat @ weight - flat @ torch.eye(16)) * 1e3).reshape(x.shape)
 
@@ -60,7 +61,8 @@ def test_auto_is_float32_for_tolerances_that_bfloat16_cannot_resolve(monkeypatch
         assert chosen == ("fp32" if name == "ode-rk45" else "bf16")
     fine = make_solver("adaptive", {"eps_rel": 1e-4}).tolerance
     assert in_precision(plain, "auto", fine).precision == "fp32"
-    assert in_precision(plain, "bf16", fine).precision == "bf16"  # as the user says
+    # As the user says.
+    assert in_precision(plain, "bf16", fine).precision == "bf16"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,8 @@ def test_auto_does_not_take_what_is_not_finite(monkeypatch):
     plain = gaussian_model(VP, dtype=torch.float32)
     large = torch.eye(16) * 1e30
 
-    def overflows(x, t):  # 1e60 is beyond float32; in float32 itself it never comes to that
+    # 1e60 is beyond float32; in float32 itself it never comes to that.
+    def overflows(x, t):
         flat = x.flatten(1)
         if torch.is_autocast_enabled("cpu"):
             flat = flat @ large @ large
@@ -104,7 +107,8 @@ def test_float16_is_taken_only_where_it_agrees(fashion):
     assert 1e-5 < deviation(fashion, model) < deviation(fashion, in_precision(fashion, "bf16"))
 
     plain = gaussian_model(VP, dtype=torch.float32)
-    weight = torch.eye(16) * 1e5  # more than float16 has
+    # More than float16 has.
+    weight = torch.eye(16) * 1e5
 
     def large(x, t):
         return (x.flatten(1) @ weight).reshape(x.shape) / 1e5

@@ -71,7 +71,7 @@ def sound(tmp_path_factory):
     return out
 
 
-# --- the network -----------------------------------------------------------------------------------------
+# --- the network ----------------------------------------------------------------------------------
 
 # A row is at t = 1 once, where it is still its prior draw: which samples are hit depends on themselves alone.
 HIT = "hit = (t > 0.999) & (x.flatten(1)[:, 0] > 0)"
@@ -148,7 +148,7 @@ def test_a_score_of_the_wrong_kind_is_told(tmp_path, fault, message):
     assert read_log(tmp_path / "run")["status"] == "failed"
 
 
-# --- where it writes -------------------------------------------------------------------------------------
+# --- where it writes ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", [["list-models"], [*RUN, "--json"]], ids=lambda words: words[0])
@@ -187,9 +187,16 @@ def test_nothing_of_an_environment_is_needed(tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [[*RUN, "--out", "run"], ["show", "SOUND"], ["sample", "--model", "Müller"], nightly(["list-solvers"]), nightly(["list-models"]), nightly(["sample", "--help"])],
+    [
+        [*RUN, "--out", "run"],
+        ["show", "SOUND"],
+        ["sample", "--model", "Müller"],
+        nightly(["list-solvers"]),
+        nightly(["list-models"]),
+        nightly(["sample", "--help"]),
+    ],
     ids=["sample", "show", "error", "list-solvers", "list-models", "help"],
-)  # fmt: skip
+)
 def test_a_world_of_ascii_is_enough(tmp_path, sound, words):
     """LANG=C as it was before Python made UTF-8 of it, for files as well as for the terminal."""
     ascii_only = {
@@ -219,7 +226,8 @@ def test_a_narrow_terminal_is_enough(tmp_path, columns):
         if select.select([master], [], [], 0.2)[0]:
             try:
                 seen += os.read(master, 65536)
-            except OSError:  # the other side is closed
+            # The other side is closed.
+            except OSError:
                 break
         elif process.poll() is not None:
             break
@@ -229,11 +237,12 @@ def test_a_narrow_terminal_is_enough(tmp_path, columns):
     assert stdout.splitlines()[-1].endswith("grid.png")
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
     assert "Traceback" not in text
-    assert text.strip()  # there was a bar
+    # There was a bar.
+    assert text.strip()
     assert max(len(line) for line in re.split(r"[\r\n]+", text)) <= columns
 
 
-# --- clocks ----------------------------------------------------------------------------------------------
+# --- clocks ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jump", [-86_400 * 400, nightly(86_400 * 400)], ids=["back", "forth"])
@@ -255,7 +264,8 @@ def test_a_wall_clock_that_jumps_does_no_harm(tmp_path, sound, jump):
     assert done.returncode == 0, done.stderr
     log = read_log(tmp_path / "run")
     days = (int(log["finished_at"][:4]) - int(log["started_at"][:4])) * 365
-    assert abs(days) >= 365  # it did jump
+    # It did jump.
+    assert abs(days) >= 365
     assert 0 <= log["timing"]["sample_s"] < 86_400
     assert ggf("show", tmp_path / "run", "--check").exit_code == 0
     assert [f["sha256"] for f in log["files"] if "samples" in f["path"]] == [

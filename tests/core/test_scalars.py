@@ -26,7 +26,16 @@ from ggf_cli.solvers.catalog import read_catalog
 from problems import VP, gaussian_model, gaussian_score
 
 INTS = [np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
-TORCH_INTS = [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64]  # fmt: skip
+TORCH_INTS = [
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+]
 FLOATS = [np.float16, np.float32, np.float64, np.longdouble]
 TORCH_FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -105,7 +114,7 @@ def drawn(indices, **options):
 
 
 def streamed(indices, **options):
-    samples = ggf_cli.stream(MODEL, indices, solver=EM, **options)  # fmt: skip
+    samples = ggf_cli.stream(MODEL, indices, solver=EM, **options)
     found = sorted((sample.index, sample.image.tolist(), sample.nfe) for sample in samples)
     assert all(type(index) is int for index, _, _ in found)
     return found
@@ -197,7 +206,8 @@ def test_what_is_no_whole_number_is_refused_by_name(argument):
     call, name = WHOLE_ARGUMENTS[argument]
     for form, value in NO_INTS.items():
         if argument in COUNTS and isinstance(value, str | bytes | list | dict):
-            continue  # sample indices, right or wrong: below
+            # Sample indices, right or wrong: below.
+            continue
         if argument in COUNTS and np.ndim(value):
             continue
         if value is not None or argument not in OPTIONAL:
@@ -222,7 +232,7 @@ def test_what_is_no_real_number_is_refused_by_name(argument):
         refuses(call, value, form, name)
 
 
-# --- options of solvers ------------------------------------------------------------------------------------
+# --- options of solvers ---------------------------------------------------------------------------
 
 OPTIONS = [
     pytest.param(solver, name, about, id=f"{solver}-{name}")
@@ -271,7 +281,14 @@ def test_options_of_solvers_refuse_what_is_no_such_value(solver, option, about):
         bad = {form: value for form, value in bad.items() if not form.endswith("True")}
         bad |= {"0": 0, "1": 1, "numpy-1": np.int8(1), "word": "yes"}
     elif about["type"] == "text":
-        bad |= {"3": 3, "True": True, "bytes": b"l2", "list": ["l2"], "array": np.array(["l2"]), "None": None}  # fmt: skip
+        bad |= {
+            "3": 3,
+            "True": True,
+            "bytes": b"l2",
+            "list": ["l2"],
+            "array": np.array(["l2"]),
+            "None": None,
+        }
     if about["default"] is None:
         del bad["None"]
     for form, value in bad.items():
@@ -288,7 +305,7 @@ def test_samples_by_an_option_of_another_type_are_the_same_to_the_bit():
     assert Engine(model, make_solver("pc")).solver.snr == float(np.float32(0.1))
 
 
-# --- sample indices ----------------------------------------------------------------------------------------
+# --- sample indices -------------------------------------------------------------------------------
 
 WANTED = [5, 0, 7, 100]
 # a list of indices -> the same ones
@@ -350,7 +367,9 @@ def test_what_is_no_index_is_refused_before_anything_is_drawn(draw):
         refuses(lambda v: draw(NEVER, v), indices, kind, r"sample ind|number of samples")
 
 
-@pytest.mark.parametrize("twice", [[1, 2, 1], np.array([1, 1], np.uint8), [1, np.int8(1)], iter([torch.tensor(4), 4])])  # fmt: skip
+@pytest.mark.parametrize(
+    "twice", [[1, 2, 1], np.array([1, 1], np.uint8), [1, np.int8(1)], iter([torch.tensor(4), 4])]
+)
 def test_an_index_twice_is_refused_whatever_its_type(twice):
     with pytest.raises(UsageError, match=r"sample index \d is asked for twice"):
         ggf_cli.sample(NEVER, twice)
@@ -363,7 +382,9 @@ def test_no_samples_are_none(nothing):
     assert list(ggf_cli.stream(NEVER, nothing)) == []
 
 
-@pytest.mark.parametrize("last", [MAX_INT, np.uint64(MAX_INT), np.int64(MAX_INT), torch.tensor(MAX_INT)])  # fmt: skip
+@pytest.mark.parametrize(
+    "last", [MAX_INT, np.uint64(MAX_INT), np.int64(MAX_INT), torch.tensor(MAX_INT)]
+)
 def test_the_largest_index_and_seed_are_samples_like_others(last):
     assert drawn([last], seed=last) == drawn([MAX_INT], seed=MAX_INT)
     assert drawn([last])[0] == [MAX_INT]
@@ -381,15 +402,21 @@ def test_an_endless_stream_is_checked_as_it_is_drawn_from():
         next(broken)
 
 
-# --- the others --------------------------------------------------------------------------------------------
+# --- the others -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "shape",
-    [[3, 4], torch.Size([3, 4]), torch.tensor([3, 4]), np.zeros((3, 4)).shape, (np.int8(3), torch.tensor(4)),
-     *(np.array([3, 4], dtype) for dtype in INTS)],
+    [
+        [3, 4],
+        torch.Size([3, 4]),
+        torch.tensor([3, 4]),
+        np.zeros((3, 4)).shape,
+        (np.int8(3), torch.tensor(4)),
+        *(np.array([3, 4], dtype) for dtype in INTS),
+    ],
     ids=named,
-)  # fmt: skip
+)
 def test_shapes_of_any_kind_are_tuples_of_ints(shape):
     model = ggf_cli.ScoreModel(score=lambda x, t: x, sde=VP, shape=shape)
     assert type(model.shape) is tuple
@@ -399,9 +426,17 @@ def test_shapes_of_any_kind_are_tuples_of_ints(shape):
 
 @pytest.mark.parametrize(
     "data_range",
-    [[-1.0, 2.0], (-1, 2), np.array([-1, 2]), np.array([-1, 2], np.float16), torch.tensor([-1.0, 2.0]), [np.float32(-1), torch.tensor(2)], range(-1, 3, 3)],
+    [
+        [-1.0, 2.0],
+        (-1, 2),
+        np.array([-1, 2]),
+        np.array([-1, 2], np.float16),
+        torch.tensor([-1.0, 2.0]),
+        [np.float32(-1), torch.tensor(2)],
+        range(-1, 3, 3),
+    ],
     ids=named,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("sde", SDES.values())
 def test_data_ranges_of_any_kind_are_two_floats(sde, data_range):
     made = sde(data_range=data_range)
@@ -412,9 +447,25 @@ def test_data_ranges_of_any_kind_are_two_floats(sde, data_range):
 
 @pytest.mark.parametrize(
     "data_range",
-    [None, 1, (1,), (0, 1, 2), "01", b"01", {0, 1}, [[0, 1]], np.zeros((2, 2)), np.array([0, np.nan]), (0, float("inf")), (1, 1), ("0", "1"), (False, True), iter((0, 1))],
+    [
+        None,
+        1,
+        (1,),
+        (0, 1, 2),
+        "01",
+        b"01",
+        {0, 1},
+        [[0, 1]],
+        np.zeros((2, 2)),
+        np.array([0, np.nan]),
+        (0, float("inf")),
+        (1, 1),
+        ("0", "1"),
+        (False, True),
+        iter((0, 1)),
+    ],
     ids=named,
-)  # fmt: skip
+)
 def test_what_is_no_data_range_is_refused(data_range):
     with pytest.raises(UsageError, match="data_range is"):
         ggf_cli.VPSDE(data_range=data_range)
@@ -482,15 +533,30 @@ def test_floors_take_whole_numbers_of_any_type(argument, monkeypatch):
 @pytest.mark.gpu
 def test_tensors_on_a_gpu_are_the_numbers_that_they_hold():
     wanted = torch.tensor(WANTED, dtype=torch.int32, device="cuda")
-    assert drawn(wanted, seed=wanted[0], batch_size=wanted[2]) == drawn(WANTED, seed=5, batch_size=7)  # fmt: skip
+    assert drawn(wanted, seed=wanted[0], batch_size=wanted[2]) == drawn(
+        WANTED, seed=5, batch_size=7
+    )
     assert ggf_cli.VPSDE(data_range=wanted[1:3]) == ggf_cli.VPSDE(data_range=(0, 7))
 
 
-# --- the command line --------------------------------------------------------------------------------------
+# --- the command line -----------------------------------------------------------------------------
 
 
 def test_the_command_line_takes_the_indices_that_python_takes(tmp_path, mixture):
-    words = ["sample", "-m", "mixture", "--solver", "em", "--steps", "2", "--format", "npz", "--quiet", "--batch-size", "2"]  # fmt: skip
+    words = [
+        "sample",
+        "-m",
+        "mixture",
+        "--solver",
+        "em",
+        "--steps",
+        "2",
+        "--format",
+        "npz",
+        "--quiet",
+        "--batch-size",
+        "2",
+    ]
     words += ["--indices", f"{MAX_INT - 1}-{MAX_INT},3", "--seed", str(MAX_INT)]
     done = ggf(*words, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output

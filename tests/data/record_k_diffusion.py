@@ -72,7 +72,8 @@ def record(solver_class, sde, order, **options):
 
 
 def main():
-    torch.set_default_dtype(torch.float64)  # k-diffusion makes tensors of its tolerances
+    # K-diffusion makes tensors of its tolerances.
+    torch.set_default_dtype(torch.float64)
     solver_class = load(sys.argv[1])
     runs = [
         record(solver_class, sde, order, eta=eta, **pid)

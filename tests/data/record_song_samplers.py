@@ -54,7 +54,8 @@ def record(sde, solver, levels, corrector_steps=1):
             return noise(index, torch.tensor([draws - 1]))
 
         torch.randn = torch.randn_like = block
-        states = []  # after each step
+        # After each step.
+        states = []
 
         class Predictor(PREDICTORS[solver]):
             def update_fn(self, x, t, states=states):

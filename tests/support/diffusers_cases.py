@@ -37,8 +37,10 @@ SIX = {
     "down_block_types": (D, D, D, D, A, D),
     "up_block_types": (U, V, U, U, U, U),
 }
-SCRIPT = {**RGB, **SIX, "layers_per_block": 2, "sample_size": 32}  # train_unconditional.py
-COURSE = {  # the notebooks of the diffusion course
+# train_unconditional.py.
+SCRIPT = {**RGB, **SIX, "layers_per_block": 2, "sample_size": 32}
+# The notebooks of the diffusion course.
+COURSE = {
     **RGB,
     "block_out_channels": (32, 64, 64, 96),
     "down_block_types": (D, D, A, A),
@@ -53,7 +55,8 @@ COURSE_3 = {
     "sample_size": 28,
     "up_block_types": (V, V, U),
 }
-SUITE = {  # diffusers' own tests
+# Diffusers' own tests.
+SUITE = {
     **RGB,
     "block_out_channels": (4, 8),
     "down_block_types": (D, A),
@@ -100,14 +103,31 @@ class Case:
 CASES = {
     "ddpm-cifar10": Case(
         "google/ddpm-cifar10-32",
-        {**HO, "block_out_channels": (32, 64, 64, 64), "down_block_types": (D, A, D, D), "up_block_types": (U, U, V, U)},
+        {
+            **HO,
+            "block_out_channels": (32, 64, 64, 64),
+            "down_block_types": (D, A, D, D),
+            "up_block_types": (U, U, V, U),
+        },
         schedule={"variance_type": "fixed_large"},
     ),
     "ddpm-cat": Case("google/ddpm-cat-256", {**HO, **SIX}),
     "script": Case("train_unconditional.py and the models pushed by it", SCRIPT),
-    "script-cosine": Case("... --ddpm_beta_schedule squaredcos_cap_v2", SCRIPT, schedule=COSINE, refused="beta_schedule"),
-    "script-500": Case("... --ddpm_num_steps 500", SCRIPT, schedule={"num_train_timesteps": 500}, refused="num_train_timesteps"),
-    "course-betas": Case("an exercise of unit 1", COURSE, schedule={"beta_start": 0.001, "beta_end": 0.004}),
+    "script-cosine": Case(
+        "... --ddpm_beta_schedule squaredcos_cap_v2",
+        SCRIPT,
+        schedule=COSINE,
+        refused="beta_schedule",
+    ),
+    "script-500": Case(
+        "... --ddpm_num_steps 500",
+        SCRIPT,
+        schedule={"num_train_timesteps": 500},
+        refused="num_train_timesteps",
+    ),
+    "course-betas": Case(
+        "an exercise of unit 1", COURSE, schedule={"beta_start": 0.001, "beta_end": 0.004}
+    ),
     "course-mnist": Case("unit 1, notebook 2", {**COURSE_3, **GREY}),
     "course-classes": Case(
         "unit 2, notebook 2: the class as channels of the input",
@@ -115,20 +135,35 @@ CASES = {
         schedule=COSINE,
         refused="out_channels",
     ),
-    "tuple-32": Case("scripts for MNIST", {**GREY, "block_out_channels": (32, 64, 96, 96), "sample_size": (32, 32)}),
+    "tuple-32": Case(
+        "scripts for MNIST",
+        {**GREY, "block_out_channels": (32, 64, 96, 96), "sample_size": (32, 32)},
+    ),
     "tuple-28": Case("scripts for MNIST", {**COURSE_3, **GREY, "sample_size": (28, 28)}),
     "suite-ddpm": Case("tests/pipelines/ddpm: heads of 8 beside a level of 4", SUITE),
     "suite-ddim": Case("tests/pipelines/ddim", SUITE, "DDIMScheduler"),
     "suite-pndm": Case(
         "tests/pipelines/pndm",
-        {**SUITE, "block_out_channels": (32, 64), "layers_per_block": 2, "norm_num_groups": 32, "sample_size": 32},
+        {
+            **SUITE,
+            "block_out_channels": (32, 64),
+            "layers_per_block": 2,
+            "norm_num_groups": 32,
+            "sample_size": 32,
+        },
         "PNDMScheduler",
     ),
-    "suite-heads": Case("tests/models: heads of 3 in 8 channels", {**SUITE, "attention_head_dim": 3, "norm_num_groups": 2}),
-    "suite-attention-groups": Case(
-        "tests/models", {**SUITE, "attention_head_dim": 4, "attn_norm_num_groups": 4, "norm_num_groups": 2}
+    "suite-heads": Case(
+        "tests/models: heads of 3 in 8 channels",
+        {**SUITE, "attention_head_dim": 3, "norm_num_groups": 2},
     ),
-    "suite-no-middle": Case("tests/models", {**SUITE, "mid_block_type": None}, refused="mid_block_type"),
+    "suite-attention-groups": Case(
+        "tests/models",
+        {**SUITE, "attention_head_dim": 4, "attn_norm_num_groups": 4, "norm_num_groups": 2},
+    ),
+    "suite-no-middle": Case(
+        "tests/models", {**SUITE, "mid_block_type": None}, refused="mid_block_type"
+    ),
     "suite-ldm": Case(
         "tests/models: no attention outside of the middle",
         {
@@ -168,14 +203,28 @@ CASES = {
     ),
     "two-levels": Case(
         "a public script",
-        {**RGB, "block_out_channels": (32, 32), "down_block_types": (D, A), "sample_size": 32, "up_block_types": (V, V)},
+        {
+            **RGB,
+            "block_out_channels": (32, 32),
+            "down_block_types": (D, A),
+            "sample_size": 32,
+            "up_block_types": (V, V),
+        },
     ),
     "class-timestep": Case(
         "a public script",
-        {"block_out_channels": (32, 64, 96, 96), "class_embed_type": "timestep", "in_channels": 4, "out_channels": 4, "sample_size": 32},
+        {
+            "block_out_channels": (32, 64, 96, 96),
+            "class_embed_type": "timestep",
+            "in_channels": 4,
+            "out_channels": 4,
+            "sample_size": 32,
+        },
         refused="class_embed_type",
     ),
-    "class-embedding": Case("a public script", {**COURSE, "num_class_embeds": 10}, refused="num_class_embeds"),
+    "class-embedding": Case(
+        "a public script", {**COURSE, "num_class_embeds": 10}, refused="num_class_embeds"
+    ),
     "scale-shift": Case(
         "a model of weather",
         {**COURSE, "attention_head_dim": 32, "resnet_time_scale_shift": "scale_shift"},
@@ -215,7 +264,12 @@ CASES = {
         {**COURSE, "num_train_timesteps": 1000, "time_embedding_type": "learned"},
         refused="time_embedding_type",
     ),
-    "velocity": Case("a public script", COURSE, schedule={"prediction_type": "v_prediction"}, refused="prediction_type"),
+    "velocity": Case(
+        "a public script",
+        COURSE,
+        schedule={"prediction_type": "v_prediction"},
+        refused="prediction_type",
+    ),
     "zero-snr": Case(
         "a public script",
         COURSE,
@@ -225,19 +279,33 @@ CASES = {
     "trained-betas": Case(
         "a wrapper of guided-diffusion: a cosine, as a list",
         COURSE,
-        schedule={"trained_betas": [1e-4 + 0.02 * math.sin(math.pi * k / 2000) ** 2 for k in range(1000)]},
+        schedule={
+            "trained_betas": [1e-4 + 0.02 * math.sin(math.pi * k / 2000) ** 2 for k in range(1000)]
+        },
         refused="trained_betas",
     ),
-    "sigmoid": Case("a public script", COURSE, schedule={"beta_schedule": "sigmoid"}, refused="beta_schedule"),
+    "sigmoid": Case(
+        "a public script", COURSE, schedule={"beta_schedule": "sigmoid"}, refused="beta_schedule"
+    ),
     "thresholding": Case(
         "a public script",
         COURSE,
-        schedule={"clip_sample": False, "clip_sample_range": 2.0, "thresholding": True, "variance_type": "fixed_large_log"},
+        schedule={
+            "clip_sample": False,
+            "clip_sample_range": 2.0,
+            "thresholding": True,
+            "variance_type": "fixed_large_log",
+        },
     ),
     "ddim": Case("DDIMPipeline, saved after training", COURSE, "DDIMScheduler"),
     "pndm": Case("PNDMPipeline", COURSE, "PNDMScheduler"),
     "parallel": Case("DDPMParallelScheduler", COURSE, "DDPMParallelScheduler"),
     "karras-ve": Case("KarrasVePipeline", COURSE, "KarrasVeScheduler", refused="KarrasVeScheduler"),
     "sde-vp": Case("ScoreSdeVpScheduler as it starts", COURSE, "ScoreSdeVpScheduler"),
-    "flow-matching": Case("a public script", COURSE, "FlowMatchEulerDiscreteScheduler", refused="FlowMatchEulerDiscreteScheduler"),
-}  # fmt: skip
+    "flow-matching": Case(
+        "a public script",
+        COURSE,
+        "FlowMatchEulerDiscreteScheduler",
+        refused="FlowMatchEulerDiscreteScheduler",
+    ),
+}

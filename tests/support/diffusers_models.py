@@ -83,7 +83,8 @@ def edit(file, **changes):
 def levels(scheduler):
     """(labels, alpha, sigma) of some noise levels, in float64, by what diffusers says."""
     if hasattr(scheduler, "betas"):
-        labels = torch.tensor([0, 1, 40, 500, 998])  # the last, 999, lies beyond the SDE's end
+        # The last, 999, lies beyond the SDE's end.
+        labels = torch.tensor([0, 1, 40, 500, 998])
         alpha_bar = torch.cumprod(1 - scheduler.betas.double(), 0)[labels]
         return labels.double(), alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     t = torch.tensor([1e-3, 0.01, 0.1, 0.5, 1.0], dtype=torch.float64)

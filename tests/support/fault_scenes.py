@@ -43,9 +43,17 @@ def compare(folder):
     """Make a small comparison without metrics in a folder; return its outcome."""
     cells = [Cell(id=f"em-{k}", series="em", solver="em", given={"steps": k}) for k in (1, 2)]
     plan = ComparisonPlan(
-        model=_mixture(), cells=cells, evaluators=[], n=2, repeats=2, seed=0, batch_size=2, folder=folder,
-        command="ggf compare", model_argument="mixture",
-    )  # fmt: skip
+        model=_mixture(),
+        cells=cells,
+        evaluators=[],
+        n=2,
+        repeats=2,
+        seed=0,
+        batch_size=2,
+        folder=folder,
+        command="ggf compare",
+        model_argument="mixture",
+    )
     try:
         comparison = Comparison(plan)
         write_outputs(comparison.run(), comparison.pictures(), folder)

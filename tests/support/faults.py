@@ -30,9 +30,25 @@ ERRNOS = (
     "ESTALE",
 )
 BY_PATH = (
-    "open", "stat", "lstat", "mkdir", "rmdir", "unlink", "remove", "rename", "replace", "listdir", "scandir", "access",
-    "truncate", "readlink", "chmod", "utime", "link", "symlink",
-)  # fmt: skip
+    "open",
+    "stat",
+    "lstat",
+    "mkdir",
+    "rmdir",
+    "unlink",
+    "remove",
+    "rename",
+    "replace",
+    "listdir",
+    "scandir",
+    "access",
+    "truncate",
+    "readlink",
+    "chmod",
+    "utime",
+    "link",
+    "symlink",
+)
 BY_DESCRIPTOR = ("read", "write", "fstat", "fsync", "ftruncate", "close", "fchmod", "lseek")
 
 
@@ -98,7 +114,8 @@ class Faults:
         def call(*arguments, **options):
             inside = where(*arguments, **options)
             if inside is not None:
-                if name == "close":  # a descriptor is gone, whatever the answer
+                # A descriptor is gone, whatever the answer.
+                if name == "close":
                     real(*arguments)
                 try:
                     self.meet(name, inside)

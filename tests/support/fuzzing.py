@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from ggf_cli.errors import GGFError
 
-LONGEST_S = 20  # a machine that is busy with other things takes some
-SLACK = 300 * 2**20  # bytes: what Python, torch and their caches take whatever the file
+# A machine that is busy with other things takes some.
+LONGEST_S = 20
+# Bytes: what Python, torch and their caches take whatever the file.
+SLACK = 300 * 2**20
 
 
 class Hang(BaseException):
@@ -46,7 +48,7 @@ def _peak():
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-# --- bytes -----------------------------------------------------------------------------------------------
+# --- bytes ----------------------------------------------------------------------------------------
 
 _NUMBERS = [
     0,
@@ -107,7 +109,7 @@ def _apply(content, edits):
     return bytes(content)
 
 
-# --- JSON ------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------
 
 TEXT = st.one_of(
     st.text(max_size=20),

@@ -148,7 +148,8 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request, client_address):
-        pass  # clients that go away are part of the tests
+        # Clients that go away are part of the tests.
+        pass
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -233,7 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reset(self):
         """Close such that the other side meets ECONNRESET rather than an orderly end."""
-        time.sleep(0.1)  # a reset overtakes what the other side has not yet read
+        # A reset overtakes what the other side has not yet read.
+        time.sleep(0.1)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         os.close(self.connection.detach())
 

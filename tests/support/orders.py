@@ -18,7 +18,8 @@ from problems import MEAN, STD, SUBVP, VE, VP, gaussian_score, rms
 FINEST = 2**10
 ROWS, SIZE = 8, 16
 STEPS = [32, 64, 256]
-FEW_STEPS = [8, 16, 32, 64]  # from order 4 up: more would be exact but for round-off
+# From order 4 up: more would be exact but for round-off.
+FEW_STEPS = [8, 16, 32, 64]
 
 # End early: near t = 0 the drift is stiff, and the order shows at finer steps only.
 SDES = [replace(sde, t_eps=0.1) for sde in (VP, VE, SUBVP)]

@@ -22,17 +22,63 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 ELEMENTARY = {
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh",
-    "acosh", "atanh", "tanh", "sigmoid", "silu", "gelu", "erf", "erfc", "erfinv", "pow", "sqrt", "rsqrt", "softplus", "logit",
-    "randn", "normal", "normal_functional",
-}  # fmt: skip
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "tanh",
+    "sigmoid",
+    "silu",
+    "gelu",
+    "erf",
+    "erfc",
+    "erfinv",
+    "pow",
+    "sqrt",
+    "rsqrt",
+    "softplus",
+    "logit",
+    "randn",
+    "normal",
+    "normal_functional",
+}
 SUMS = {
-    "mm", "bmm", "addmm", "baddbmm", "convolution", "native_group_norm", "native_layer_norm", "_softmax", "_log_softmax", "logsumexp",
-    "sum", "mean", "var", "std", "linalg_vector_norm", "cumsum", "_scaled_dot_product_flash_attention_for_cpu",
-}  # fmt: skip
+    "mm",
+    "bmm",
+    "addmm",
+    "baddbmm",
+    "convolution",
+    "native_group_norm",
+    "native_layer_norm",
+    "_softmax",
+    "_log_softmax",
+    "logsumexp",
+    "sum",
+    "mean",
+    "var",
+    "std",
+    "linalg_vector_norm",
+    "cumsum",
+    "_scaled_dot_product_flash_attention_for_cpu",
+}
 
 
-SINGLE, DOUBLE = torch.float32, torch.float64  # a test may patch the names in torch
+# A test may patch the names in torch.
+SINGLE, DOUBLE = torch.float32, torch.float64
 
 
 class OtherMaths(TorchDispatchMode):
@@ -74,7 +120,8 @@ def _moved(value: Any) -> Any:
     if not isinstance(value, Tensor) or value.dtype not in kinds or value.device.type == "meta":
         return value
     bits = value.contiguous().view(kinds[value.dtype])
-    choice = ((bits ^ (bits >> 7)) * 40503) % 3 - 1  # -1, 0, 1
+    # -1, 0, 1.
+    choice = ((bits ^ (bits >> 7)) * 40503) % 3 - 1
     moved = (bits + choice).view(value.dtype)
     # What is exact everywhere stays: 0, 1, and what is not finite.
     exact = (value == 0) | (value == 1) | ~value.isfinite()

@@ -10,7 +10,8 @@ from ggf_cli.score import ScoreModel
 from ggf_cli.sde import SDE, VESDE, VPSDE, SubVPSDE, expand_as_batch
 from ggf_cli.solvers.catalog import read_catalog
 
-MEAN, STD = 0.3, 0.5  # of the Gaussian data
+# Of the Gaussian data.
+MEAN, STD = 0.3, 0.5
 
 VP = VPSDE()
 VE = VESDE(sigma_min=0.01, sigma_max=50.0)

@@ -16,7 +16,9 @@ from patience import PATIENCE
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["program_warm"])
 # Python 3.11's server does not take over sys.path.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)  # fmt: skip
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+).rstrip(os.pathsep)
 
 # Six samples at a time that take different numbers of steps: they end in another order than they start.
 RUN = ["sample", "--model", "mixture", "--eps-rel", "0.5", "--n", "36", "--batch-size", "6"]
@@ -55,7 +57,8 @@ def _die_at(number, folder):
         inside = isinstance(args[0], str | Path) and str(args[0]).startswith(folder)
         if event == "open":
             return inside and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-        by_descriptor = event in ("os.remove", "os.rmdir") and args[-1] != -1  # of rmtree
+        # Of rmtree.
+        by_descriptor = event in ("os.remove", "os.rmdir") and args[-1] != -1
         return inside or by_descriptor
 
     def see(event, args):

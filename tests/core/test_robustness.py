@@ -21,7 +21,7 @@ from patience import PATIENCE
 
 
 def nightly(*values):
-    """Mark a case nightly: it starts the program (seconds), and another case tests the same code."""
+    """Mark a case nightly: it starts the program (seconds), and other cases test the same code."""
     return pytest.param(*values, marks=pytest.mark.nightly)
 
 

@@ -1,4 +1,4 @@
-"""Comparisons that were never run: realistic ones, and those at the edges."""
+"""Documents of comparisons that were never run: realistic cases and edge cases."""
 
 import random
 from statistics import mean, stdev
@@ -18,6 +18,7 @@ METRICS = {
 
 
 def summary(values):
+    """The values of a metric with their mean and standard error, as in compare.json."""
     se = stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
     return {"values": values, "groups": values, "mean": mean(values), "se": se}
 
@@ -27,6 +28,7 @@ def _floor(values):
 
 
 def metric(name, *, repeats=3, floor=None, what="300 real test images"):
+    """The entry of a metric in compare.json; `floor` is the mean of its floor."""
     title, about, lower, digits = METRICS[name]
     draws = (
         None
@@ -62,7 +64,7 @@ def cell(
     options=None,
     published=None,
 ):
-    """One cell; `quality` is {metric: mean}, from which repeats are drawn."""
+    """A cell of compare.json; its repeats are drawn around `quality`, {metric: mean}."""
     series = series or label.split()[0]
     options = options or {}
     found = {
@@ -139,7 +141,7 @@ def cell(
 
 
 def comparison(cells, metrics, *, repeats=3, **changes):
-    """The document around cells; best, tied and recommended are found in the plainest way."""
+    """The document of these cells; a simple rule marks the best, tied and recommended cells."""
     first = metrics[0]["name"]
     done = [c for c in cells if c["status"] == "done" and c["role"] != "reference"]
     if done:
@@ -155,7 +157,8 @@ def comparison(cells, metrics, *, repeats=3, **changes):
     return {
         "schema": "ggf-compare/2",
         "status": "completed" if all(c["status"] != "pending" for c in cells) else "interrupted",
-        "command": "ggf compare em adaptive --model fashion-vp --n 300 --repeats 3 --eps-rel 0.01,0.02,0.05,0.1 --seed 0",
+        "command": "ggf compare em adaptive --model fashion-vp --n 300 --repeats 3 "
+        "--eps-rel 0.01,0.02,0.05,0.1 --seed 0",
         "started_at": "2026-11-23T09:00:00+00:00",
         "finished_at": "2026-11-23T09:11:12+00:00",
         "model": {
@@ -191,8 +194,14 @@ def comparison(cells, metrics, *, repeats=3, **changes):
         "metrics": metrics,
         "cells": cells,
         "findings": [
-            "At the same NFE, adaptive eps-rel 0.05 is better than em nfe 139: FFD 6.4 and 9.9, difference -3.5, 95 % confidence interval -4.7 to -2.3.",
-            "adaptive eps-rel 0.02: no significant difference from em 1000 was found (n = 900), with 4.2 times fewer evaluations.",
+            (
+                "At the same NFE, adaptive eps-rel 0.05 is better than em nfe 139: FFD 6.4 and "
+                "9.9, difference -3.5, 95 % confidence interval -4.7 to -2.3."
+            ),
+            (
+                "adaptive eps-rel 0.02: no significant difference from em 1000 was found "
+                "(n = 900), with 4.2 times fewer evaluations."
+            ),
         ]
         if done
         else [],
@@ -218,7 +227,7 @@ ADAPTIVE = {
 
 
 def fashion(*, repeats=3, metrics=("ffd",), published=False):
-    """em and adaptive on the embedded model, one cell failed."""
+    """Compare em and adaptive on the embedded model; one cell has failed."""
     cells, extra = [], {"coverage": 0.82} if "coverage" in metrics else {}
     for eps_rel, (nfe, ours, em) in ADAPTIVE.items():
         id = f"adaptive-eps_rel={eps_rel}"
@@ -264,7 +273,8 @@ def fashion(*, repeats=3, metrics=("ffd",), published=False):
             status="failed",
             adaptive=True,
             options={"rtol": 1e-5},
-            error="3 of 300 samples met a score or a state that is not finite, by ode-rk45; the first is index 7",
+            error="3 of 300 samples met a score or a state that is not finite, by ode-rk45; "
+            "the first is index 7",
         )
     )
     cells.append(
@@ -285,6 +295,7 @@ def fashion(*, repeats=3, metrics=("ffd",), published=False):
 
 
 def pending():
+    """No cell is done."""
     cells = [
         cell("adaptive", "adaptive eps-rel 0.02", status="pending", adaptive=True),
         cell("em-match", "em", status="pending", role="matched", matches="adaptive"),
@@ -293,13 +304,14 @@ def pending():
 
 
 def single():
+    """One cell only."""
     return comparison(
         [cell("em", "em 100 NFE", quality={"ffd": 12.0}, nfe=100)], [metric("ffd", floor=2.1)]
     )
 
 
 def exact():
-    """A model whose distribution is known, two metrics, one solver that is always worst."""
+    """A model with an exact score, two metrics, and one solver that is worst in both."""
     qualities = {"adaptive": 0.011, "em": 0.4, "dpmpp-2m-sde": 0.02}
     cells = [
         cell(s, s, quality={"frechet": q, "swd": q / 3}, nfe=60, adaptive=s == "adaptive", n=500)
@@ -329,13 +341,11 @@ def exact():
 
 
 def many(count=30):
-    """`count` cells of six solvers."""
+    """Many cells, of six solvers."""
     cells = []
     for i in range(count):
-        series, nfe = (
-            ("adaptive", "em", "heun", "ddim", "dpmpp-2m", "ode-rk45")[i % 6],
-            20 + 12 * (i // 6) ** 2 + i,
-        )
+        series = ("adaptive", "em", "heun", "ddim", "dpmpp-2m", "ode-rk45")[i % 6]
+        nfe = 20 + 12 * (i // 6) ** 2 + i
         cells.append(
             cell(
                 f"{series}-{i}",
@@ -350,7 +360,7 @@ def many(count=30):
 
 
 def unjudged():
-    """A model without any reference: costs only; one cell is drawn in part."""
+    """A model without a reference: no metrics, only costs. One cell is partly drawn."""
     document = fashion()
     for c in document["cells"]:
         c.update(quality={}, best=False, tied=False)

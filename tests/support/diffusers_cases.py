@@ -1,7 +1,7 @@
-"""Configurations of diffusers models as people have them: the structure of public ones, narrower and smaller.
+"""Configurations of diffusers models: the structure of public ones, with few channels and pixels.
 
-Each case has where it was met, what `UNet2DModel` is made with, the class of its scheduler and what that is made with, and
-the key that is refused, if it is.
+Each case has its source, the arguments of `UNet2DModel`, the class and the arguments of its
+scheduler, and the key that `ggf` refuses, if any.
 """
 
 import math
@@ -12,7 +12,7 @@ SD, SA, SU, SV = "SkipDownBlock2D", "AttnSkipDownBlock2D", "SkipUpBlock2D", "Att
 
 RGB = {"in_channels": 3, "out_channels": 3}
 GREY = {"in_channels": 1, "out_channels": 1}
-# google/ddpm-*, the weights of Ho et al.
+# As google/ddpm-*, the weights of Ho et al.
 HO = {
     **RGB,
     "attention_head_dim": None,
@@ -22,7 +22,7 @@ HO = {
     "norm_eps": 1e-6,
     "sample_size": 32,
 }
-# google/ncsnpp-*, the weights of Song et al.
+# As google/ncsnpp-*, the weights of Song et al.
 SONG = {
     **RGB,
     "attention_head_dim": None,
@@ -37,9 +37,9 @@ SIX = {
     "down_block_types": (D, D, D, D, A, D),
     "up_block_types": (U, V, U, U, U, U),
 }
-# train_unconditional.py.
+# As train_unconditional.py of diffusers.
 SCRIPT = {**RGB, **SIX, "layers_per_block": 2, "sample_size": 32}
-# The notebooks of the diffusion course.
+# As the notebooks of the diffusion course.
 COURSE = {
     **RGB,
     "block_out_channels": (32, 64, 64, 96),
@@ -55,7 +55,7 @@ COURSE_3 = {
     "sample_size": 28,
     "up_block_types": (V, V, U),
 }
-# Diffusers' own tests.
+# As the tests of diffusers.
 SUITE = {
     **RGB,
     "block_out_channels": (4, 8),
@@ -65,7 +65,7 @@ SUITE = {
     "sample_size": 8,
     "up_block_types": (V, U),
 }
-# a network of each family with few parameters
+# A network of each family with few parameters.
 SMALL_DDPM = {
     "block_out_channels": (8, 16),
     "down_block_types": (D, A),
@@ -91,7 +91,7 @@ DDPM = "DDPMScheduler"
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration; `refused` is the text that the error must have, usually the key."""
+    """One configuration; `refused` is text of the error message, usually the key."""
 
     source: str
     network: dict

@@ -1,15 +1,19 @@
-"""Torch with the maths library of another machine: `pytest --other-maths`.
+"""Change the rounding of torch's functions as on another machine: `pytest --other-maths`.
 
-IEEE 754 defines how sums, products and quotients round, not how exp, log, sin or a matrix product do: their last bits depend on the
-processor. A test that compares with recorded numbers must pass on every machine, and this is how one machine shows that it does:
+IEEE 754 defines how sums, products and quotients round, but not how exp, log, sin or a matrix
+product round: their last bits depend on the processor. A test that compares with recorded numbers
+must pass on every machine. This mode tests that on one machine:
 
-- elementary functions, float32 and float64, are moved by one unit in the last place, up, down or not at all, by their argument;
-- matrix products, convolutions and normalisations in float32 are computed in float64 and rounded, which no order of summation
-  does; in float64 products are moved like elementary functions, sums are not: many are of numbers that add exactly;
-- torch's own square root and normal random numbers are moved, too.
+- elementary functions, in float32 and float64, are moved by one unit in the last place, up, down or
+  not at all, depending on their value;
+- matrix products, convolutions and normalisations in float32 are computed in float64 and rounded,
+  which differs from every order of summation; in float64, products are moved like elementary
+  functions, sums are not, since many add exactly;
+- torch's square root and normal random numbers are moved too.
 
-The result still depends on the arguments alone, so that tests of invariance hold. Only the process of the tests is changed, not those it
-starts. torch.compile does not work under it (tests/core/test_compilation.py). Slow: several times the time of the tests without it.
+The result still depends only on the arguments, so that tests of invariance pass. The mode changes
+the process of the tests, not the processes that it starts. torch.compile does not work in it
+(tests/core/test_compilation.py). The tests take several times as long.
 """
 
 from __future__ import annotations
@@ -77,12 +81,12 @@ SUMS = {
 }
 
 
-# A test may patch the names in torch.
+# A test may patch these names in torch.
 SINGLE, DOUBLE = torch.float32, torch.float64
 
 
 class OtherMaths(TorchDispatchMode):
-    """While it is entered, what IEEE 754 does not define comes out as another machine might have it."""
+    """While active, move the results that IEEE 754 does not define."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -115,14 +119,14 @@ def _single(value: Any) -> Any:
 
 
 def _moved(value: Any) -> Any:
-    """The neighbour above, the neighbour below or the number itself, as its own bits decide."""
+    """Each number, or its neighbour above or below, chosen by the bits of the number."""
     kinds = {SINGLE: torch.int32, DOUBLE: torch.int64}
     if not isinstance(value, Tensor) or value.dtype not in kinds or value.device.type == "meta":
         return value
     bits = value.contiguous().view(kinds[value.dtype])
-    # -1, 0, 1.
+    # One of -1, 0, 1.
     choice = ((bits ^ (bits >> 7)) * 40503) % 3 - 1
     moved = (bits + choice).view(value.dtype)
-    # What is exact everywhere stays: 0, 1, and what is not finite.
+    # 0, 1 and non-finite numbers are exact on every machine.
     exact = (value == 0) | (value == 1) | ~value.isfinite()
     return torch.where(exact, value, moved)

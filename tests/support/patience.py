@@ -1,4 +1,4 @@
-"""How long tests wait for what should happen: it only ends what hangs. No test may fail because a machine is slow or busy."""
+"""The timeout of tests. It ends what hangs; no test may fail because a machine is slow or busy."""
 
-# Seconds.
+# In seconds.
 PATIENCE = 600

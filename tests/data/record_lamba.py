@@ -5,7 +5,8 @@
 FOLDER holds sampling.py of AlexiaJM/score_sde_fast_sampling (5da8f3f). Only its function
 AdaptivePredictor.update_fn is executed, with numpy in place of jax, in float64. One sample of the
 Gaussian data of tests/support/problems.py is drawn, with the noise of ggf. Stored: the time after
-every attempt and the state at t_eps. The authors' loop replaces x'_prev by x before every attempt ("state").
+every attempt and the state at t_eps. The authors' loop replaces x'_prev by x before every attempt
+("state").
 """
 
 import ast

@@ -1,3 +1,5 @@
+"""Environment, options and fixtures of all tests."""
+
 import os
 
 os.environ.update(NO_COLOR="1", TERM="dumb", COLUMNS="100", MPLBACKEND="agg")
@@ -9,10 +11,11 @@ import hypothesis
 import pytest
 import torch
 
-hypothesis.settings.register_profile("any machine", deadline=None)  # a slow one is no fault
+# No deadline: the tests also run on slow machines.
+hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
-# one thread for each of the processes that share the tests
+# One thread in each xdist process: these processes share the cores.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
@@ -34,7 +37,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--other-maths",
         action="store_true",
-        help="run with the maths library of another machine: see tests/support/other_maths.py",
+        help="round elementary functions as on another machine: see tests/support/other_maths.py",
     )
 
 
@@ -50,5 +53,8 @@ def other_maths(request):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """One process more than there are cores: a fifth of the time, tests wait for programs that they have started."""
+    """Start one process more than there are cores.
+
+    For about a fifth of the time, tests wait for programs that they have started.
+    """
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None

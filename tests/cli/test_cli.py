@@ -1,4 +1,4 @@
-"""The command line: results, files, and every exit code."""
+"""The commands `sample`, `list-models`, `convert`: output, files, exit codes and help."""
 
 import errno
 import io
@@ -30,9 +30,8 @@ def test_sample_writes_images_grid_and_log(tmp_path):
     done = ggf("sample", *FAST, "--out", out, "--seed", 3)
     assert done.exit_code == 0, done.output
     assert sorted(p.name for p in out.iterdir()) == ["grid.png", "run.json", "samples"]
-    assert [p.name for p in sorted((out / "samples").iterdir())] == [
-        f"{i:06d}.png" for i in range(4)
-    ]
+    names = sorted(path.name for path in (out / "samples").iterdir())
+    assert names == [f"{i:06d}.png" for i in range(4)]
     log = read_log(out)
     assert (log["status"], log["seed"], log["num_samples"]) == ("completed", 3, 4)
     assert log["model"]["name"] == "mixture"
@@ -41,7 +40,7 @@ def test_sample_writes_images_grid_and_log(tmp_path):
     assert str(out / "grid.png") in done.stdout
 
 
-def test_json_is_one_object_and_the_file(tmp_path):
+def test_json_prints_the_content_of_run_json(tmp_path):
     done = ggf("sample", *FAST, "--out", tmp_path / "run", "--json")
     assert json.loads(done.stdout) == read_log(tmp_path / "run")
 
@@ -52,7 +51,7 @@ def test_quiet_prints_the_folder_only(tmp_path):
     assert done.stderr == ""
 
 
-def test_files_listed_are_the_files_written(tmp_path):
+def test_the_log_lists_the_files_that_were_written(tmp_path):
     import hashlib
 
     ggf("sample", *FAST, "--out", tmp_path)
@@ -65,7 +64,7 @@ def test_files_listed_are_the_files_written(tmp_path):
     assert listed == found
 
 
-def test_the_grid_says_how_it_was_made_and_the_command_repeats_it(tmp_path):
+def test_the_grid_holds_its_command_and_the_command_repeats_it(tmp_path):
     ggf("sample", *FAST, "--out", tmp_path / "a", "--grid", "1x4")
     grid = Image.open(tmp_path / "a/grid.png")
     command = grid.text["ggf"]
@@ -81,28 +80,20 @@ def test_the_grid_says_how_it_was_made_and_the_command_repeats_it(tmp_path):
 def test_grid_geometry(tmp_path):
     ggf("sample", *FAST, "--out", tmp_path, "--grid", "2x3")
     grid = np.asarray(Image.open(tmp_path / "grid.png"))
-    side = 64 + 2  # 16 pixels enlarged fourfold, and a gap
+    # 16 pixels, enlarged four times, and a gap.
+    side = 64 + 2
     assert grid.shape == (2 * side + 2, 3 * side + 2, 3)
-    assert (grid[side + 2 :, side + 2 :] == 255).all()  # two of six places are empty
+    # Two of the six tiles are empty.
+    assert (grid[side + 2 :, side + 2 :] == 255).all()
     tile = grid[2:66, 2:66]
     sample = np.asarray(Image.open(tmp_path / "samples/000000.png"))
     assert (tile[::4, ::4] == sample).all()
 
 
-def test_indices_name_samples_of_the_seed(tmp_path):
+def test_indices_select_samples_of_the_seed(tmp_path):
     ggf("sample", "--model", "mixture", "--eps-rel", "0.5", "--n", 12, "--out", tmp_path / "all")
-    done = ggf(
-        "sample",
-        "--model",
-        "mixture",
-        "--eps-rel",
-        "0.5",
-        "--indices",
-        "9,2-3",
-        "--out",
-        tmp_path / "some",
-    )
-    assert done.exit_code == 0
+    words = ["sample", "--model", "mixture", "--eps-rel", "0.5", "--indices", "9,2-3"]
+    assert ggf(*words, "--out", tmp_path / "some").exit_code == 0
     names = sorted(p.name for p in (tmp_path / "some/samples").iterdir())
     assert names == ["000002.png", "000003.png", "000009.png"]
     for name in names:
@@ -153,11 +144,8 @@ def test_list_models():
     table = ggf("list-models").stdout
     documents = json.loads(ggf("list-models", "--json").stdout)
     assert [d["name"] for d in documents] == list(read_manifest())
-    assert [d["name"] for d in documents if d["here"]][:3] == [
-        "fashion-vp",
-        "fashion-ve",
-        "fashion-subvp",
-    ]
+    here = [d["name"] for d in documents if d["here"]]
+    assert here[:3] == ["fashion-vp", "fashion-ve", "fashion-subvp"]
     for document in documents:
         for key in ("name", "dataset", "license"):
             assert document[key] in table
@@ -182,7 +170,7 @@ def test_convert_round_trip(tmp_path):
     assert a.read_bytes() == b.read_bytes()
 
 
-# --- bad input -------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -233,7 +221,7 @@ def test_usage_errors_exit_2(tmp_path, args, message, hint):
     assert not (tmp_path / "run").exists()
 
 
-def test_typers_own_usage_errors_exit_2_too():
+def test_usage_errors_of_typer_exit_2():
     assert ggf("sample", "--n", "x").exit_code == 2
     assert ggf("sampel").exit_code == 2
     assert ggf().exit_code == 2
@@ -261,7 +249,7 @@ def test_a_missing_checkpoint_exits_3(tmp_path):
 
 
 def nan_model(tmp_path):
-    """The mixture with one component broken: samples drawn to it turn NaN, and so does every mixture score."""
+    """Write the mixture model with means of NaN, so that its score is NaN everywhere."""
     import torch
 
     from ggf_cli.checkpoints import native
@@ -275,7 +263,7 @@ def nan_model(tmp_path):
     return path
 
 
-def test_a_score_that_turns_nan_exits_4(tmp_path):
+def test_a_score_of_nan_exits_4(tmp_path):
     done = ggf("sample", "--model", nan_model(tmp_path), "--n", 3, "--out", tmp_path / "run")
     assert done.exit_code == 4
     assert "3 of 3 samples met a score or a state that is not finite" in done.stderr
@@ -293,7 +281,7 @@ def test_running_out_of_evaluations_exits_4(tmp_path):
     assert "--max-nfe" in done.stderr
 
 
-def test_a_folder_in_use_exits_5_and_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_exits_5_and_is_unchanged(tmp_path):
     (tmp_path / "precious.txt").write_text("x")
     done = ggf("sample", *FAST, "--out", tmp_path)
     assert done.exit_code == 5
@@ -312,7 +300,7 @@ def test_force_replaces_an_earlier_run_and_nothing_else(tmp_path):
     assert (tmp_path / "precious.txt").exists()
 
 
-def test_force_touches_nothing_when_the_request_is_wrong(tmp_path):
+def test_force_removes_nothing_if_the_request_is_invalid(tmp_path):
     ggf("sample", *FAST, "--out", tmp_path)
     before = sorted(p.name for p in tmp_path.rglob("*"))
     done = ggf("sample", *FAST, "--grid", "999x999", "--out", tmp_path, "--force")
@@ -321,7 +309,7 @@ def test_force_touches_nothing_when_the_request_is_wrong(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["samples", "run.json"])
-def test_what_is_in_the_way_is_named_before_any_evaluation(tmp_path, name):
+def test_a_file_in_the_way_is_reported_before_any_evaluation(tmp_path, name):
     in_the_way = tmp_path / name
     in_the_way.touch() if name == "samples" else in_the_way.mkdir()
     done = ggf("sample", *FAST, "--out", tmp_path, "--force")
@@ -331,7 +319,7 @@ def test_what_is_in_the_way_is_named_before_any_evaluation(tmp_path, name):
 
 
 @pytest.mark.parametrize("log", ['{"files": [{"path": "a\\u0000b"}]}', "[" * 100_000])
-def test_force_survives_any_earlier_log(tmp_path, log):
+def test_force_accepts_any_earlier_log(tmp_path, log):
     (tmp_path / "run.json").write_text(log)
     assert ggf("sample", *FAST, "--out", tmp_path, "--force").exit_code == 0
 
@@ -347,13 +335,13 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     OutputFolder(tmp_path / "run").release()
 
 
-def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+def test_runs_of_the_same_second_have_different_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [ggf("sample", *FAST, "--quiet").stdout for _ in range(3)]
     assert len(set(names)) == 3
 
 
-def test_a_bug_in_the_middle_leaves_a_run_log(tmp_path, monkeypatch):
+def test_an_unexpected_error_during_a_run_leaves_a_run_log(tmp_path, monkeypatch):
     from ggf_cli.runs.writer import RunWriter
 
     add = RunWriter.add
@@ -372,7 +360,7 @@ def test_a_bug_in_the_middle_leaves_a_run_log(tmp_path, monkeypatch):
     assert (log["status"], len(log["samples"])) == ("failed", 2)
 
 
-def test_stdout_that_cannot_be_written_is_told(tmp_path):
+def test_stdout_that_cannot_be_written_is_an_error(tmp_path):
     command = [sys.executable, "-m", "ggf_cli", "list-models"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -393,7 +381,7 @@ def test_force_does_not_follow_a_forged_log_out_of_the_folder(tmp_path):
     assert (tmp_path / "precious.txt").exists()
 
 
-def test_a_folder_that_cannot_be_made_exits_5(tmp_path):
+def test_a_folder_that_cannot_be_created_exits_5(tmp_path):
     (tmp_path / "file").write_text("x")
     for out in (tmp_path / "file", tmp_path / "file/run", Path("/proc/ggf")):
         done = ggf("sample", *FAST, "--out", out)
@@ -408,7 +396,7 @@ def test_a_folder_that_is_not_writable_exits_5(tmp_path):
     assert ggf("sample", *FAST, "--out", tmp_path).exit_code == 5
 
 
-def test_a_full_disk_exits_5_and_keeps_what_was_written(tmp_path):
+def test_a_full_disk_exits_5_and_finished_samples_are_kept(tmp_path):
     third = ("write", "samples/.000002.png.part")
     with Faults(tmp_path, at=third, error=errno.ENOSPC):
         done = ggf("sample", *FAST, "--out", tmp_path, "--batch-size", 1)
@@ -430,9 +418,7 @@ def test_ctrl_c_keeps_finished_samples_and_exits_130(tmp_path):
     )
     samples = tmp_path / "samples"
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and (
-        not samples.exists() or len(list(samples.iterdir())) < 3
-    ):
+    while time.monotonic() < deadline and len(list(samples.glob("*"))) < 3:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=PATIENCE)
@@ -453,7 +439,7 @@ def test_debug_shows_the_traceback(monkeypatch):
     assert type(done.exception).__name__ == "UsageError"
 
 
-# --- help ------------------------------------------------------------------------------------------------
+# --- help -----------------------------------------------------------------------------------------
 
 
 def test_every_command_and_option_has_help():
@@ -476,7 +462,8 @@ def test_every_solver_option_has_a_flag_with_its_default_in_the_help():
             assert flag(option) in flags
             if about["type"] in ("int", "float") and about["default"] is not None:
                 value = re.escape(str(about["default"]))
-                shown = rf"default: \({value}|{name}[a-z0-9, -]* {value}[;)]"  # or "1000; heun, restart 17"
+                # Defaults that depend on the solver: "1000; heun, restart 17".
+                shown = rf"default: \({value}|{name}[a-z0-9, -]* {value}[;)]"
                 assert re.search(shown, text), (name, option)
 
 
@@ -488,7 +475,7 @@ def test_list_solvers():
     assert document[0]["options"]["eps_rel"]["default"] == 0.02
 
 
-def test_list_solvers_shows_the_options_of_one():
+def test_list_solvers_with_a_name_lists_the_options_of_that_solver():
     text = ggf("list-solvers", "heun").stdout
     assert all(flag(option) in text for option in read_catalog()["heun"]["options"])
     assert "adaptive" not in text
@@ -498,7 +485,7 @@ def test_list_solvers_shows_the_options_of_one():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--solver", "em", "--eps-rel", 0.1], "solver 'em' has no option --eps-rel"),
         (["--solver", "heun", "--steps", 3, "--nfe", 9], "--steps and --nfe exclude each other"),
@@ -508,13 +495,13 @@ def test_list_solvers_shows_the_options_of_one():
         (["--solver", "em", "--nfe", 1], "its shortest run takes 2"),
     ],
 )
-def test_solver_options_that_do_not_fit_are_refused(arguments, said):
+def test_invalid_solver_options_are_refused(arguments, message):
     done = ggf("sample", "--model", "mixture", *arguments)
     assert done.exit_code == 2
-    assert said in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.split())
 
 
-def test_progress_goes_to_stderr_only_in_plain_lines(tmp_path, monkeypatch):
+def test_progress_is_printed_to_stderr_as_plain_lines(tmp_path, monkeypatch):
     from ggf_cli.cli import progress
 
     monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
@@ -526,7 +513,7 @@ def test_progress_goes_to_stderr_only_in_plain_lines(tmp_path, monkeypatch):
     assert "\x1b" not in done.stderr
 
 
-def test_a_grid_of_png_bytes_is_a_png(tmp_path):
+def test_the_grid_is_a_png(tmp_path):
     ggf("sample", *FAST, "--out", tmp_path)
     image = Image.open(io.BytesIO((tmp_path / "grid.png").read_bytes()))
     assert image.format == "PNG"

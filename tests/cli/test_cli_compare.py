@@ -1,4 +1,4 @@
-"""`ggf compare` as its users meet it."""
+"""`ggf compare` on the command line: output, files, continuation, presets and refused arguments."""
 
 import json
 import re
@@ -15,21 +15,9 @@ from command import ggf, read_comparison
 from ggf_cli.comparison.presets import PRESETS
 from patience import PATIENCE
 
-# on an exact model of few dimensions a comparison takes seconds
-QUICK = [
-    "--model",
-    "mixture",
-    "--n",
-    8,
-    "--repeats",
-    2,
-    "--nfe",
-    "10,20",
-    "--eps-rel",
-    "0.5",
-    "--metric",
-    "swd",
-]
+# On an exact model of few dimensions a comparison takes seconds.
+QUICK = ["--model", "mixture", "--n", 8, "--repeats", 2, "--nfe", "10,20"]
+QUICK += ["--eps-rel", "0.5", "--metric", "swd"]
 
 
 def compare(*args):
@@ -41,14 +29,16 @@ def test_compare_writes_table_figures_and_report(tmp_path):
     assert done.exit_code == 0, done.output
     document = read_comparison(tmp_path / "a")
     assert document["status"] == "completed"
-    assert [cell["id"] for cell in document["cells"]] == ["adaptive-eps_rel=0.5", "em-nfe=10", "em-nfe=20"]  # fmt: skip
+    ids = [cell["id"] for cell in document["cells"]]
+    assert ids == ["adaptive-eps_rel=0.5", "em-nfe=10", "em-nfe=20"]
     assert [m["name"] for m in document["metrics"]] == ["frechet", "swd"]
-    for name in ("compare.csv", "report.html", "quality-vs-nfe.png", "nfe-histogram.png", "step-sizes.png", "grids.png"):  # fmt: skip
+    figures = ("quality-vs-nfe.png", "nfe-histogram.png", "step-sizes.png", "grids.png")
+    for name in ("compare.csv", "report.html", *figures):
         assert (tmp_path / "a" / name).stat().st_size > 500
     assert "Recommendation: " in done.stdout
     assert done.stdout.rstrip().endswith("report.html")
 
-    # its command makes the same comparison
+    # The command of the document repeats the comparison.
     words = document["command"].split()[2:]
     again = compare(*words, "--out", tmp_path / "b", "--json")
     other = json.loads(again.stdout)
@@ -58,7 +48,7 @@ def test_compare_writes_table_figures_and_report(tmp_path):
         assert one["command"] == two["command"]
 
 
-def test_the_same_words_go_on_in_the_same_folder(tmp_path, monkeypatch):
+def test_the_same_command_continues_in_the_same_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = compare("em", *QUICK, "-q")
     (folder,) = (tmp_path / "runs").iterdir()
@@ -71,16 +61,9 @@ def test_the_same_words_go_on_in_the_same_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_budget_decides_how_many_samples_and_holds_when_it_goes_on(tmp_path):
-    words = [
-        "adaptive:eps-rel=0.5",
-        "em:steps=10",
-        "em:steps=20",
-        "--model",
-        "mixture",
-        "--nfe",
-        "5",
-    ]
+def test_a_budget_sets_n_and_a_continued_comparison_keeps_it(tmp_path):
+    words = ["adaptive:eps-rel=0.5", "em:steps=10", "em:steps=20"]
+    words += ["--model", "mixture", "--nfe", "5"]
     done = compare(*words, "--budget", "4s", "--metric", "swd", "--out", tmp_path / "a")
     assert done.exit_code == 0, done.output
     document = read_comparison(tmp_path / "a")
@@ -95,19 +78,21 @@ def test_a_budget_decides_how_many_samples_and_holds_when_it_goes_on(tmp_path):
 @pytest.mark.parametrize(
     "preset", [pytest.param(p, marks=[pytest.mark.slow] * (i > 0)) for i, p in enumerate(PRESETS)]
 )
-def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
-    preset, tmp_path, monkeypatch
-):
-    """The line-up of the paper, with steps that a test can pay."""
+def test_a_preset_runs_on_a_model_that_is_not_in_the_paper(preset, tmp_path, monkeypatch):
+    """The line-up of the paper with fewer steps, so that the test is fast."""
     from dataclasses import replace
 
     from ggf_cli.comparison import presets
 
-    small = [c if "nfe" not in c.given and "steps" not in c.given else replace(c, given={"nfe": 21}) for c in PRESETS[preset].contenders]  # fmt: skip
+    small = [
+        c if "nfe" not in c.given and "steps" not in c.given else replace(c, given={"nfe": 21})
+        for c in PRESETS[preset].contenders
+    ]
     table = replace(PRESETS[preset], contenders=tuple(small), reference=("em", {"nfe": 30}))
     monkeypatch.setitem(presets.PRESETS, preset, table)
     monkeypatch.setattr("ggf_cli.comparison.lineup.EPS_REL", (0.2, 0.5))
-    done = compare("--preset", preset, "--model", "mixture", "--n", 4, "--repeats", 1, "--metric", "swd", "--out", tmp_path)  # fmt: skip
+    words = ["--preset", preset, "--model", "mixture", "--n", 4, "--repeats", 1]
+    done = compare(*words, "--metric", "swd", "--out", tmp_path)
     assert done.exit_code == 0, done.output
     document = read_comparison(tmp_path)
     assert document["preset"] == preset
@@ -117,7 +102,7 @@ def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["emm"], r"unknown solver 'emm'.*did you mean 'em'"),
         (["em:steps=0", "adaptive"], r"--steps.*em"),
@@ -139,16 +124,16 @@ def test_a_preset_runs_scaled_down_on_a_model_that_was_not_in_the_paper(
         (["em", "adaptive", "--reference", "nowhere"], "nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)  # fmt: skip
-def test_what_makes_no_sense_is_refused(words, says, tmp_path):
+)
+def test_invalid_arguments_are_refused(words, message, tmp_path):
     model = [] if "--model" in words else ["--model", "mixture"]
     done = compare(*words, *model, "--out", tmp_path / "out")
     assert done.exit_code == 2, done.output
-    assert re.search(says, " ".join(done.stderr.split()))
+    assert re.search(message, " ".join(done.stderr.split()))
     assert not (tmp_path / "out").exists()
 
 
-def test_another_comparison_in_the_folder_is_left_alone(tmp_path):
+def test_a_folder_with_another_comparison_is_refused_and_unchanged(tmp_path):
     assert compare("em", *QUICK, "--out", tmp_path).exit_code == 0
     before = (tmp_path / "compare.json").read_bytes()
     done = compare("em", *QUICK, "--seed", 5, "--out", tmp_path)
@@ -158,7 +143,7 @@ def test_another_comparison_in_the_folder_is_left_alone(tmp_path):
 
 
 class ColourMoments:
-    """Stands in for Inception: 8 numbers of each image."""
+    """A replacement of the Inception network: 8 features of each image."""
 
     size = 8
 
@@ -178,7 +163,9 @@ def test_fid_against_a_folder_of_images(tmp_path, monkeypatch):
     for i in range(60):
         pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "real" / f"{i}.png")
-    done = compare("em", *QUICK[:2], "--n", 24, "--repeats", 1, "--nfe", "5,10", "--reference", tmp_path / "real", "--metric", "fid,kid", "--out", tmp_path / "out")  # fmt: skip
+    words = ["em", *QUICK[:2], "--n", 24, "--repeats", 1, "--nfe", "5,10"]
+    words += ["--reference", tmp_path / "real", "--metric", "fid,kid"]
+    done = compare(*words, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     document = read_comparison(tmp_path / "out")
     assert [m["name"] for m in document["metrics"]] == ["fid", "kid"]
@@ -186,15 +173,20 @@ def test_fid_against_a_folder_of_images(tmp_path, monkeypatch):
     assert all(len(cell["quality"]["fid"]["values"]) == 1 for cell in document["cells"])
 
 
-def test_ctrl_c_keeps_what_is_drawn_and_the_same_command_goes_on(tmp_path):
-    words = ["em", "--nfe", "20,4000", "--model", "mixture", "--n", "64", "--repeats", "1", "--out", str(tmp_path)]  # fmt: skip
+def test_ctrl_c_keeps_finished_cells(tmp_path):
+    words = ["em", "--nfe", "20,4000", "--model", "mixture", "--n", "64", "--repeats", "1"]
+    words += ["--out", str(tmp_path)]
     process = subprocess.Popen(
         [sys.executable, "-m", "ggf_cli", "compare", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + PATIENCE
     document = tmp_path / "compare.json"
-    while time.monotonic() < deadline and '"done"' not in (document.read_text() if document.exists() else ""):  # fmt: skip
+    while time.monotonic() < deadline:
+        if document.exists() and '"done"' in document.read_text():
+            break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""`ggf doctor`: a sound installation passes; each fault is found, named, and ends in its exit code."""
+"""`ggf doctor`: a correct installation passes; each fault is reported with its exit code."""
 
 import builtins
 import json
@@ -31,7 +31,7 @@ from paths import DATA
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """Nobody's caches but ours."""
+    """Empty caches and an empty working folder for each test."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -45,8 +45,8 @@ def doctor(*options):
 
 
 @dataclass(frozen=True)
-class Found:
-    """A check that finds this."""
+class Fixed:
+    """An entry of the checks whose check returns a given finding."""
 
     finding: Finding
 
@@ -55,14 +55,14 @@ class Found:
 
 
 def only(monkeypatch, **checks):
-    """Have these checks alone: names with an underscore for a hyphen, and what is found."""
+    """Replace all checks by these: name, with `_` for `-`, and its finding."""
     from ggf_cli import health
 
     found = {name.replace("_", "-"): finding for name, finding in checks.items()}
-    monkeypatch.setattr(health, "CHECKS", {name: Found(f) for name, f in found.items()})
+    monkeypatch.setattr(health, "CHECKS", {name: Fixed(f) for name, f in found.items()})
 
 
-def test_a_sound_installation_passes():
+def test_a_correct_installation_passes():
     done = doctor("--json")
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
@@ -81,7 +81,7 @@ def test_a_sound_installation_passes():
     assert abs(run["mean"] - selftest.MEAN) < 1e-3
 
 
-def test_people_get_a_table_and_a_verdict(monkeypatch):
+def test_the_output_is_a_table_with_hints_and_a_summary(monkeypatch):
     only(
         monkeypatch,
         versions=Finding(summary="ggf [1.0]"),
@@ -97,7 +97,7 @@ def test_people_get_a_table_and_a_verdict(monkeypatch):
     assert lines[-1] == "all is well; see the hints on memory"
 
 
-def test_the_exit_code_is_that_of_the_first_failure(monkeypatch):
+def test_the_exit_code_is_that_of_the_first_failed_check(monkeypatch):
     only(
         monkeypatch,
         versions=Finding(summary=""),
@@ -130,10 +130,11 @@ def test_torch_that_cannot_be_loaded_is_a_finding(monkeypatch):
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert checks["devices"]["status"] == FAILED
     assert "libcudart" in checks["devices"]["summary"]
-    assert checks["folders"]["status"] in (OK, WARNING)  # the others are done all the same
+    # The other checks still run.
+    assert checks["folders"]["status"] in (OK, WARNING)
 
 
-def test_without_a_compiler_only_compile_is_missing(monkeypatch):
+def test_a_missing_compiler_is_a_warning(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     finding = software.compiler()
@@ -158,12 +159,13 @@ def test_a_working_folder_that_cannot_be_written_fails(monkeypatch, tmp_path):
     assert f"working {tmp_path}: Read-only file system" in finding.summary
 
 
-def test_a_cache_that_cannot_be_made_is_a_warning(monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_created_is_a_warning(monkeypatch, tmp_path):
     (tmp_path / "hub").write_text("a file")
     finding = folders.folders()
     assert (finding.status, finding.exit_code) == (WARNING, 0)
     assert "HF_HOME" in finding.hint
-    assert not (tmp_path / "ggf").exists()  # nothing is made on the way
+    # The check creates no folder.
+    assert not (tmp_path / "ggf").exists()
 
 
 def test_a_full_disk_is_a_warning(monkeypatch):
@@ -194,12 +196,12 @@ def test_a_broken_registry_fails_with_2(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("altered", [False, True])
-def test_a_cached_checkpoint_is_hashed(home, altered):
+def test_the_hash_of_a_cached_checkpoint_is_checked(home, altered):
     import hashlib
 
     content = b"weights"
     stated = hashlib.sha256(content).hexdigest()
-    # published without a sha256: that in the hub's own answer counts
+    # The registry has no hash for this model. The file name in the hub's cache is its hash.
     root = home / "hub/models--google--ddpm-cat-256"
     for part in ("blobs", "refs", "snapshots/0123456789"):
         (root / part).mkdir(parents=True)
@@ -244,12 +246,12 @@ def test_wrong_samples_fail(monkeypatch, change, problem):
     assert problem in finding.summary
 
 
-def test_the_noise_is_the_pinned_one():
+def test_the_noise_hash_is_that_of_the_recorded_noise():
     pinned = json.loads((DATA / "noise.json").read_text())
     assert pinned["prior"] == selftest.NOISE_SHA256
 
 
-HUB_ALONE = """
+HUB_CHECK = """
 import dataclasses, json
 from ggf_cli import health
 health.CHECKS = {"hub": health.CHECKS["hub"]}
@@ -260,19 +262,22 @@ print(json.dumps(dataclasses.asdict(finding)))
 
 @pytest.fixture
 def program(tmp_path):
-    """One check in a process of its own: the library reads its environment when imported."""
+    """Run the check of the hub in a new process: huggingface_hub reads its environment once."""
 
     def run(url, **environment):
         client = Client(tmp_path, url)
         return subprocess.run(
-            [sys.executable, "-c", HUB_ALONE],
-            env=client.environment | environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [sys.executable, "-c", HUB_CHECK],
+            env=client.environment | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     return run
 
 
-def test_the_hub_is_timed_and_gets_no_token(program):
+def test_the_hub_is_timed_and_receives_no_token(program):
     with Hub() as hub:
         done = program(hub.url, HF_TOKEN="hf_SECRET")
     finding = json.loads(done.stdout)
@@ -289,18 +294,18 @@ def test_a_hub_that_does_not_answer_fails_with_3(program):
     assert "127.0.0.1 cannot be reached" in finding["summary"]
 
 
-def test_offline_is_no_failure(program):
+def test_offline_is_a_warning(program):
     finding = json.loads(program("http://127.0.0.1:1", HF_HUB_OFFLINE="1").stdout)
     assert finding["status"] == WARNING
 
 
-def test_every_check_says_what_it_is():
+def test_every_check_has_a_summary_and_can_be_loaded():
     assert all(entry.summary and entry.load() for entry in CHECKS.values())
     assert health_hub.hub is CHECKS["hub"].load()
     assert {*NETWORK} <= CHECKS.keys()
 
 
-def test_gpus_are_told_with_their_memory(monkeypatch):
+def test_gpus_are_listed_with_their_memory(monkeypatch):
     import torch
 
     for name, value in {

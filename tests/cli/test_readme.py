@@ -1,4 +1,4 @@
-"""The README is true: its commands run, its tables are the registries."""
+"""The README: its commands run, and its tables equal the registries."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ CONSOLE = re.findall(r"```console\n\$ ggf (.*?)\n(.*?)```", README, re.DOTALL)
 
 
 def masked(text):
-    """Numbers depend on the machine and the day."""
+    """Replace numbers, which depend on the machine, by `#`."""
     return re.sub(r"[\d.,–-]+", "#", text)
 
 
@@ -24,23 +24,22 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize(("command", "output"), CONSOLE, ids=[command for command, _ in CONSOLE])
-def test_console_blocks_run_and_print_what_they_say(command, output, tmp_path, monkeypatch):
+def test_console_blocks_run_and_print_the_stated_output(command, output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = ggf(*shlex.split(command))
     assert done.exit_code == 0, done.output
     if output:
-        assert [masked(line) for line in done.stdout.splitlines()] == [
-            masked(line) for line in output.splitlines()
-        ]
+        printed, stated = done.stdout.splitlines(), output.splitlines()
+        assert [masked(line) for line in printed] == [masked(line) for line in stated]
 
 
 def test_the_python_block_runs():
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - our own README
+    exec(compile(block, "README.md", "exec"), {})  # noqa: S102
 
 
 def table(header):
-    """The cells of the table whose header starts so."""
+    """The cells, by row, of the table whose header starts with `header`."""
     lines = README[README.index(header) :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
 
@@ -63,6 +62,14 @@ def test_the_model_table_is_the_registry():
     ]
 
 
+<<<<<<< HEAD
+=======
+def test_linked_files_exist():
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+>>>>>>> h-tests-a
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)(?:  |`)", README):

@@ -1,4 +1,4 @@
-"""`ggf show`: what it tells, what it checks, what it repeats, and what it refuses."""
+"""`ggf show`: summaries, `--check`, `--repeat`, invalid input, comparisons and the histogram."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def original(tmp_path_factory):
 
 @pytest.fixture
 def run(original, tmp_path):
-    """A copy of a run, to be spoilt."""
+    """A copy of a run, which a test may damage."""
     return shutil.copytree(original, tmp_path / "run")
 
 
@@ -48,26 +48,28 @@ def edit(run, **changes):
     (run / "run.json").write_text(json.dumps({**read(run), **changes}))
 
 
-# --- telling ---------------------------------------------------------------------------------------------
+# --- summary --------------------------------------------------------------------------------------
 
 
-def test_a_run_is_told_with_its_histogram_and_command(original):
+def test_the_summary_of_a_run_contains_a_histogram_and_the_command(original):
     done = ggf("show", original)
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
     log, text = read(original), done.stdout
-    for told in ["completed", "mixture", "VP", "adaptive", "seed 0", "batch size 4", "4 of 4",
-                 log["device"], log["versions"]["torch"], f"mean {log['nfe']['mean']:.1f}",
-                 f"{log['steps']['rejected']} rejected", f"utilisation {log['utilisation']:.1%}"]:  # fmt: skip
-        assert told in text, told
+    words = ["completed", "mixture", "VP", "adaptive", "seed 0", "batch size 4", "4 of 4"]
+    words += [log["device"], log["versions"]["torch"], f"mean {log['nfe']['mean']:.1f}"]
+    words += [f"{log['steps']['rejected']} rejected", f"utilisation {log['utilisation']:.1%}"]
+    for word in words:
+        assert word in text, word
     assert "NFE of 4 samples\n" in text
     assert text.splitlines()[-1] == log["command"]
 
 
-def test_options_that_were_changed_stand_apart(original):
+def test_changed_options_are_listed_separately(original):
     facts = dict(run_summary(read(original)))
     assert facts["changed"] == "--eps-rel 0.5 (default 0.02)"
-    assert "--eps-abs 0.0078125" in facts["default"]  # the model's own, so not a change
+    # The default of the model, so not a change.
+    assert "--eps-abs 0.0078125" in facts["default"]
     log = read(original)
     log["solver"]["options"] |= {"eps_abs": 0.1, "denoise": False, "eps_rel": 0.02}
     changed = dict(run_summary(log))["changed"]
@@ -76,7 +78,7 @@ def test_options_that_were_changed_stand_apart(original):
     assert "eps-rel" not in changed
 
 
-def test_a_solver_nobody_knows_is_told_without_defaults(original):
+def test_an_unknown_solver_is_listed_without_defaults(original):
     log = read(original)
     log["solver"] = {"name": "tomorrow", "options": {"zeal": [1], "warp": True}}
     facts = dict(run_summary(log))
@@ -84,7 +86,7 @@ def test_a_solver_nobody_knows_is_told_without_defaults(original):
     assert "changed" not in facts
 
 
-def test_failed_samples_are_named(run):
+def test_failed_samples_are_listed(run):
     samples = read(run)["samples"]
     samples[2]["status"] = "non_finite"
     edit(run, samples=samples, status="failed")
@@ -93,7 +95,7 @@ def test_failed_samples_are_named(run):
     assert "3 of 4" in text
 
 
-def test_a_run_without_samples_is_told(run):
+def test_a_run_without_samples_has_a_summary(run):
     nfe = dict.fromkeys(("mean", "min", "p50", "p95", "max")) | {"total": 0}
     edit(run, samples=[], files=[], nfe=nfe, status="interrupted", peak_memory_bytes=None)
     done = ggf("show", run)
@@ -102,7 +104,7 @@ def test_a_run_without_samples_is_told(run):
     assert "NFE" not in done.stdout
 
 
-def test_a_terminal_without_unicode_gets_ascii(original):
+def test_output_without_unicode_is_ascii(original):
     command = [sys.executable, "-m", "ggf_cli", "show", str(original)]
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False)
@@ -112,7 +114,7 @@ def test_a_terminal_without_unicode_gets_ascii(original):
     assert "?" not in done.stdout
 
 
-def test_control_characters_of_a_log_do_not_reach_the_terminal(run):
+def test_control_characters_of_a_log_are_not_printed(run):
     log = read(run)
     log["model"]["name"] = "[bold]a\x1b[2Jb"
     edit(run, model=log["model"], command="ggf sample \x1b[31m")
@@ -121,26 +123,26 @@ def test_control_characters_of_a_log_do_not_reach_the_terminal(run):
     assert "[bold]a\ufffd[2Jb" in text
 
 
-def test_json_is_the_document(original):
+def test_json_prints_the_document(original):
     done = ggf("show", original, "--json")
     assert json.loads(done.stdout) == read(original)
     VALIDATOR.validate(json.loads(done.stdout))
 
 
 @pytest.mark.parametrize("name", ["run.json", "grid.png", "samples/000002.png"])
-def test_every_file_of_a_run_leads_to_it(original, name, monkeypatch):
+def test_every_file_of_a_run_can_be_given(original, name, monkeypatch):
     assert json.loads(ggf("show", original / name, "--json").stdout) == read(original)
     file = original / name
     monkeypatch.chdir(file.parent)
     assert json.loads(ggf("show", file.name, "--json").stdout) == read(original)
 
 
-def test_the_image_of_a_sample_tells_which_it_is(original):
+def test_the_image_of_a_sample_is_shown_with_its_index_and_nfe(original):
     nfe = read(original)["samples"][2]["nfe"]
     assert f"sample 2 · NFE {nfe} ·" in ggf("show", original / "samples/000002.png").stdout
 
 
-def test_a_grid_alone_tells_its_command(original, tmp_path):
+def test_a_grid_without_its_run_is_shown_with_its_command(original, tmp_path):
     grid = shutil.copy(original / "grid.png", tmp_path / "alone.png")
     done = ggf("show", grid)
     command = read(original)["command"]
@@ -150,26 +152,28 @@ def test_a_grid_alone_tells_its_command(original, tmp_path):
     assert json.loads(ggf("show", grid, "--json").stdout)["command"] == command
 
 
-def test_an_image_that_was_replaced_is_not_taken_for_the_run(run):
+def test_a_replaced_image_is_not_shown_as_part_of_the_run(run):
     Image.new("L", (4, 4)).save(run / "samples/000002.png")
     done = ggf("show", run / "samples/000002.png")
     assert done.exit_code == 2
     assert "it is not the image that" in done.stderr
     (run / "grid.png").write_bytes((run / "grid.png").read_bytes() + b"more")
-    done = ggf("show", run / "grid.png")  # still has its text
+    # The image is changed, but its text is still there.
+    done = ggf("show", run / "grid.png")
     assert done.exit_code == 0
     assert "it is not the image that" in done.stderr
     assert "sampling" not in done.stdout
 
 
-def test_text_that_another_program_rewrote_is_read(tmp_path):
+def test_text_rewritten_by_another_program_is_read(tmp_path):
     text = PngInfo()
-    text.add_text("ggf", "ggf sample --n 2")  # tEXt, where ours is iTXt
+    # A tEXt chunk; `ggf` itself writes iTXt.
+    text.add_text("ggf", "ggf sample --n 2")
     Image.new("L", (4, 4)).save(tmp_path / "a.png", pnginfo=text)
     assert ggf("show", tmp_path / "a.png").stdout.splitlines()[-1] == "ggf sample --n 2"
 
 
-def test_a_damaged_log_does_not_hide_what_the_grid_says(run):
+def test_a_grid_beside_a_damaged_log_is_shown(run):
     (run / "run.json").write_text("{")
     done = ggf("show", run / "grid.png")
     assert done.exit_code == 0
@@ -177,7 +181,7 @@ def test_a_damaged_log_does_not_hide_what_the_grid_says(run):
     assert "ggf sample --model mixture" in done.stdout
 
 
-# --- checking --------------------------------------------------------------------------------------------
+# --- `--check` ------------------------------------------------------------------------------------
 
 
 def test_an_intact_run_passes_the_check(original):
@@ -185,7 +189,7 @@ def test_an_intact_run_passes_the_check(original):
     assert (done.exit_code, done.stdout) == (0, "5 of 5 files intact\n")
 
 
-def test_the_check_names_what_is_missing_or_altered_and_exits_5(run):
+def test_the_check_lists_missing_and_altered_files_and_exits_5(run):
     (run / "samples/000001.png").unlink()
     (run / "grid.png").write_bytes(b"x")
     (run / "samples/000003.png").unlink()
@@ -204,7 +208,7 @@ def test_the_check_names_what_is_missing_or_altered_and_exits_5(run):
     assert [name for name, state in states.items() if state == "missing"] == ["samples/000001.png"]
 
 
-def test_the_check_survives_any_file_name(run):
+def test_the_check_accepts_any_file_name(run):
     listed = [{"path": name, "sha256": "0" * 64} for name in ("a\0b", "\ud800", "n" * 5000, "")]
     edit(run, files=listed)
     done = ggf("show", run, "--check")
@@ -218,7 +222,7 @@ def test_a_grid_alone_cannot_be_checked(original, tmp_path):
     assert "--check needs the run's folder" in done.stderr
 
 
-# --- repeating -------------------------------------------------------------------------------------------
+# --- `--repeat` -----------------------------------------------------------------------------------
 
 
 def test_repeat_draws_the_same_files_into_a_new_folder(original, tmp_path, monkeypatch):
@@ -228,7 +232,8 @@ def test_repeat_draws_the_same_files_into_a_new_folder(original, tmp_path, monke
     assert done.exit_code == 0, done.output
     assert "5 of the 5 files are identical to the run's" in done.stderr
     assert "runs/run-again/grid.png" in done.stdout
-    assert "it was" not in done.stderr  # no version has changed
+    # There is no warning about changed versions.
+    assert "it was" not in done.stderr
     for path, content in before.items():
         again = tmp_path / "runs/run-again" / path.relative_to(original)
         assert path.read_bytes() == content
@@ -237,7 +242,7 @@ def test_repeat_draws_the_same_files_into_a_new_folder(original, tmp_path, monke
     assert json.loads(done.stdout) == read(tmp_path / "runs/run-again-again")
 
 
-def test_repeat_tells_versions_that_changed(run, tmp_path):
+def test_repeat_warns_of_changed_versions(run, tmp_path):
     edit(run, versions={"ggf-cli": "0.0.1", "python": "2.7", "thing": "1"})
     done = ggf("show", run, "--repeat", "--out", tmp_path / "again")
     assert done.exit_code == 0, done.output
@@ -246,7 +251,7 @@ def test_repeat_tells_versions_that_changed(run, tmp_path):
     assert "thing is not installed" in done.stderr
 
 
-def test_repeat_overwrites_nothing_whatever_the_command_says(run, tmp_path):
+def test_repeat_overwrites_nothing_for_any_command(run, tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/a.txt").write_text("x")
     forged = f"{read(run)['command']} --n 1 --force --out {tmp_path / 'precious'}"
@@ -264,9 +269,18 @@ def test_repeat_overwrites_nothing_whatever_the_command_says(run, tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    ["rm -rf .", "ggf download church", "ggf sample 'open", "", "ggf", "sample", "/bin/ggf sample",
-     "ggf show run --repeat", "ggf --version sample"],
-)  # fmt: skip
+    [
+        "rm -rf .",
+        "ggf download church",
+        "ggf sample 'open",
+        "",
+        "ggf",
+        "sample",
+        "/bin/ggf sample",
+        "ggf show run --repeat",
+        "ggf --version sample",
+    ],
+)
 def test_only_ggf_sample_is_repeated(run, tmp_path, command):
     edit(run, command=command)
     done = ggf("show", run, "--repeat", "--out", tmp_path / "new")
@@ -275,7 +289,7 @@ def test_only_ggf_sample_is_repeated(run, tmp_path, command):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_command_is_no_shell_command(run, tmp_path, monkeypatch):
+def test_a_command_is_not_run_by_a_shell(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     edit(run, command="ggf sample --n 1; touch pwned")
     assert ggf("show", run, "--repeat").exit_code == 2
@@ -284,16 +298,16 @@ def test_a_command_is_no_shell_command(run, tmp_path, monkeypatch):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_options_that_do_not_fit_together_exit_2(original, tmp_path):
+def test_options_that_exclude_each_other_exit_2(original, tmp_path):
     assert ggf("show", original, "--check", "--repeat").exit_code == 2
     assert ggf("show", original, "--out", tmp_path).exit_code == 2
     assert ggf("show").exit_code == 2
 
 
-# --- bad input -------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
-def test_what_is_no_run_exits_2_with_a_hint(tmp_path, original):
+def test_a_path_that_is_no_run_exits_2_with_a_hint(tmp_path, original):
     Image.new("L", (4, 4)).save(tmp_path / "other.png")
     Image.new("L", (4, 4)).save(tmp_path / "photo.jpg")
     (tmp_path / "empty").mkdir()
@@ -303,7 +317,7 @@ def test_what_is_no_run_exits_2_with_a_hint(tmp_path, original):
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "later.json").write_text('{"schema": "ggf-run/9"}')
     os.mkfifo(tmp_path / "pipe")
-    for name, told in {
+    for name, message in {
         "nothing": "no such file or folder",
         "empty": "has no run.json",
         "going": "has not ended",
@@ -317,7 +331,7 @@ def test_what_is_no_run_exits_2_with_a_hint(tmp_path, original):
     }.items():
         done = ggf("show", tmp_path / name)
         assert done.exit_code == 2, (name, done.output)
-        assert told in done.stderr, name
+        assert message in done.stderr, name
         assert "hint: " in done.stderr
         assert done.stdout == ""
     assert f"ggf show {original}" in ggf("show", original.parent).stderr
@@ -331,7 +345,9 @@ def test_a_file_that_may_not_be_read_exits_2(run):
     assert "Permission denied" in done.stderr
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}', f'{{"a": {"9" * 5000}}}', "\xff"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}', f'{{"a": {"9" * 5000}}}', "\xff"]
+)
 def test_a_run_json_that_is_not_json_exits_5(run, text):
     (run / "run.json").write_text(text, encoding="latin-1")
     done = ggf("show", run)
@@ -340,7 +356,7 @@ def test_a_run_json_that_is_not_json_exits_5(run, text):
     assert f"hint: ggf show {run / 'grid.png'} prints the command" in done.stderr
 
 
-def test_a_run_json_that_is_cut_anywhere_exits_5(run):
+def test_a_truncated_run_json_exits_5(run):
     text = (run / "run.json").read_text()
     for end in range(0, len(text) - 2, 97):
         (run / "run.json").write_text(text[:end])
@@ -348,10 +364,13 @@ def test_a_run_json_that_is_cut_anywhere_exits_5(run):
 
 
 def paths_of(value, path=()):
+    """Yield the path of keys to each value inside a JSON document."""
     yield path
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()  # fmt: skip
-    for key, item in inside:
-        yield from paths_of(item, (*path, key))
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from paths_of(item, (*path, key))
 
 
 JUNK = st.sampled_from(
@@ -363,7 +382,7 @@ JUNK = st.sampled_from(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_no_edit_of_a_run_json_ends_in_a_traceback(run, original, data):
+def test_any_edit_of_a_run_json_is_shown_or_refused(run, original, data):
     log = read(original)
     path = data.draw(st.sampled_from([p for p in paths_of(log) if p]))
     *way, last = path
@@ -383,13 +402,13 @@ def test_no_edit_of_a_run_json_ends_in_a_traceback(run, original, data):
         VALIDATOR.validate(log)
 
 
-def test_keys_of_a_later_version_are_let_through(run):
+def test_unknown_keys_of_a_run_json_are_kept(run):
     edit(run, mood="good")
     assert json.loads(ggf("show", run, "--json").stdout)["mood"] == "good"
 
 
 @pytest.mark.parametrize("cut", [8, 9, 20, 60, 200])
-def test_a_png_that_is_cut_never_ends_in_a_traceback(original, tmp_path, cut):
+def test_a_truncated_png_exits_2(original, tmp_path, cut):
     (tmp_path / "a.png").write_bytes((original / "grid.png").read_bytes()[:cut])
     done = ggf("show", tmp_path / "a.png")
     assert done.exit_code == 2
@@ -397,7 +416,7 @@ def test_a_png_that_is_cut_never_ends_in_a_traceback(original, tmp_path, cut):
 
 
 def peak_of(function):
-    """The most memory that Python had while a function ran, in bytes."""
+    """The peak of the memory that Python allocated during a call, in bytes."""
     tracemalloc.start()
     try:
         function()
@@ -406,19 +425,20 @@ def peak_of(function):
         tracemalloc.stop()
 
 
-def test_an_image_of_any_size_takes_no_memory(tmp_path):
-    """100 MB of pixels before its text."""
+def test_a_large_image_is_not_read_into_memory(tmp_path):
+    """The text comes after 100 MB of pixels."""
     image, size = tmp_path / "grid.png", 100_000_000
     with image.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n" + size.to_bytes(4) + b"IDAT")
-        file.seek(size + 4, os.SEEK_CUR)  # a hole
+        # A hole in the file, in place of pixels.
+        file.seek(size + 4, os.SEEK_CUR)
         file.write(png_chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
     found = []
     assert peak_of(lambda: found.append(find_record(image))) < 5_000_000
     assert found[0].command == "ggf sample --n 3"
 
 
-def test_long_texts_of_an_image_are_not_read(tmp_path):
+def test_text_chunks_of_excessive_length_are_not_read(tmp_path):
     image = tmp_path / "grid.png"
     long = png_chunk(b"tEXt", b"ggf\0" + b"x" * MAX_TEXT)
     image.write_bytes(b"\x89PNG\r\n\x1a\n" + long + png_chunk(b"tEXt", b"ggf\0ggf sample --n 3"))
@@ -429,14 +449,15 @@ def test_long_texts_of_an_image_are_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["alone", "beside a sample"])
-def test_a_log_of_absurd_size_is_not_read(run, place):
+def test_a_log_of_excessive_size_is_not_read(run, place):
     with (run / "run.json").open("r+b") as file:
         file.truncate(MAX_LOG + 1)
     if place == "alone":
         done = ggf("show", run)
         assert done.exit_code == 2
         assert "has more than 536,870,912 bytes" in done.stderr
-    else:  # the grid says its command itself
+    # The grid itself holds its command.
+    else:
         done = ggf("show", run / "grid.png")
         assert done.exit_code == 0
         assert "has more than" in done.stderr
@@ -444,10 +465,11 @@ def test_a_log_of_absurd_size_is_not_read(run, place):
 
 def test_show_imports_nothing_heavy(original, compared, tmp_path):
     alone = shutil.copy(original / "grid.png", tmp_path / "alone.png")
+    calls = [[str(original)], [str(original), "--check"], [str(alone)], [str(compared)], ["--help"]]
     code = f"""
 import sys
 from ggf_cli.cli.app import app
-for argv in ({[str(original)]!r}, {[str(original), "--check"]!r}, {[str(alone)]!r}, {[str(compared)]!r}, ["--help"]):
+for argv in {calls!r}:
     app(["show", *argv], standalone_mode=False)
 heavy = {{"torch", "numpy", "matplotlib", "PIL", "jsonschema"}} & set(sys.modules)
 assert not heavy, heavy
@@ -456,7 +478,7 @@ assert not heavy, heavy
     assert done.returncode == 0, done.stderr
 
 
-# --- a comparison ----------------------------------------------------------------------------------------
+# --- comparisons ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -467,7 +489,7 @@ def compared(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "compare.json"])
-def test_a_comparison_is_told_with_table_findings_and_command(compared, name):
+def test_the_summary_of_a_comparison_contains_table_findings_and_command(compared, name):
     document = read(compared, "compare.json")
     done = ggf("show", compared / name)
     assert done.exit_code == 0, done.output
@@ -492,7 +514,7 @@ def test_the_files_of_a_comparison_are_checked(compared):
     assert "altered    compare.csv" in done.stdout
 
 
-def test_a_comparison_is_repeated_by_its_own_command(compared):
+def test_repeating_a_comparison_is_refused_with_its_command(compared):
     done = ggf("show", compared, "--repeat")
     assert done.exit_code == 2
     assert f"hint: {read(compared, 'compare.json')['command']}" in done.stderr
@@ -505,7 +527,7 @@ def test_a_damaged_comparison_exits_5(compared):
     assert "damaged" in done.stderr
 
 
-# --- the histogram ---------------------------------------------------------------------------------------
+# --- histogram and schema -------------------------------------------------------------------------
 
 
 def test_a_histogram_has_round_bins_and_bars_in_proportion():
@@ -520,7 +542,7 @@ def test_a_histogram_of_one_value_is_one_bar():
 
 
 @given(st.lists(st.integers(0, 10**30), min_size=1, max_size=50), st.booleans(), st.integers(2, 12))
-def test_a_histogram_counts_everything_once_in_few_even_lines(values, plain, max_rows):
+def test_a_histogram_counts_each_value_once_in_at_most_max_rows_lines(values, plain, max_rows):
     lines = histogram(values, width=20, max_rows=max_rows, plain=plain)
     assert 1 <= len(lines) <= max_rows
     assert sum(int(line.split()[-1]) for line in lines) == len(values)
@@ -528,6 +550,6 @@ def test_a_histogram_counts_everything_once_in_few_even_lines(values, plain, max
     assert not plain or all(line.isascii() for line in lines)
 
 
-def test_the_schema_is_generated_from_the_types_that_are_checked():
+def test_the_schema_is_generated_from_the_types_that_validate_a_log():
     assert documents.json_schema(documents.RunLog, documents.RUN_SCHEMA) == RUN_SCHEMA
     assert RUN_SCHEMA["$defs"]["RunLog"]["additionalProperties"] is False

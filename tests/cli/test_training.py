@@ -1,4 +1,4 @@
-"""The parts of training/ that a wrong formula would spoil in silence."""
+"""Parts of training/ where a wrong formula would cause no error: times, loss, optimizer."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ SDES = (VPSDE(), VESDE(sigma_max=45.0), SubVPSDE())
 
 
 @pytest.mark.parametrize("sde", SDES, ids=lambda sde: sde.name)
-def test_noise_times_are_a_quarter_uniform_and_the_rest_normal_in_log_noise(sde):
+def test_noise_times_are_one_quarter_uniform_and_otherwise_normal_in_log_noise(sde):
     t = noise_times(sde, 4000, 1e-5, (0.5, 1.2), torch.Generator().manual_seed(0))
     assert t.min() >= 1e-5
     assert t.max() <= 1
@@ -29,7 +29,7 @@ def test_noise_times_are_a_quarter_uniform_and_the_rest_normal_in_log_noise(sde)
 
 
 @pytest.mark.parametrize("sde", SDES, ids=lambda sde: sde.name)
-def test_the_loss_weighs_an_error_of_the_noise_by_the_noise_level(sde):
+def test_the_loss_weights_the_error_of_the_noise_by_the_noise_level(sde):
     x0, z = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
     for ratio, weight in ((0.1, 1.02), (2.0, 9.0), (10.0, 20.0)):
         t = sde.time_at(torch.tensor([-math.log(ratio)], dtype=torch.float64))
@@ -40,7 +40,7 @@ def test_the_loss_weighs_an_error_of_the_noise_by_the_noise_level(sde):
         assert float(denoising_loss(half_right, sde, x0, t, z)) == pytest.approx(weight / 4, 1e-4)
 
 
-def test_the_optimizer_fits_every_kind_of_parameter_and_goes_on_where_it_stopped():
+def test_the_optimizer_fits_every_kind_of_parameter_and_continues_from_its_state():
     def fresh() -> tuple[nn.Module, MuonAdam]:
         torch.manual_seed(0)
         network = nn.Sequential(

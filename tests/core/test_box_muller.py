@@ -1,4 +1,7 @@
-"""From words to normal numbers: the operations round as IEEE 754 says, and the polynomials are those of log, sin and cos."""
+"""Normal numbers from random words (Box–Muller).
+
+The arithmetic rounds as IEEE 754 requires; the polynomials approximate log, sin and cos.
+"""
 
 import math
 
@@ -25,15 +28,17 @@ def mantissas():
     return torch.arange(0x3F800000, 0x40800000, dtype=torch.int32).view(torch.float32)
 
 
-# --- what the operations are taken for -------------------------------------------------------------------------------
-# float64 has more than twice the digits of float32, so the float32 nearest to its result is the correctly rounded one.
+# --- assumptions about the arithmetic -------------------------------------------------------------
+# float64 has more than twice the digits of float32. So a float64 result, rounded to float32, is the
+# correctly rounded result.
 
 
 def test_square_roots_round_to_the_nearest_number():
     x = mantissas()
     exact = torch.from_numpy(np.sqrt(x.numpy().astype(np.float64))).float()
     assert torch.equal(box_muller.square_root(x), exact)
-    perturbed = x.double().sqrt() * (1 + 2.0**-52)  # as another library may have it
+    # In another library the last digit may differ.
+    perturbed = x.double().sqrt() * (1 + 2.0**-52)
     assert torch.equal(perturbed.float(), exact)
     assert float(box_muller.square_root(torch.zeros(1))) == 0
 
@@ -55,8 +60,8 @@ def test_words_round_to_the_nearest_number():
     assert torch.equal(words.float(), torch.from_numpy(words.numpy().astype(np.float32)))
 
 
-def test_nothing_is_fused():
-    """A product and a sum rounded once differ from the two rounded apart, for half of these numbers."""
+def test_a_product_and_a_sum_are_not_fused():
+    """For half of these numbers, a fused operation, rounded once, would give another result."""
     x = mantissas()[::37]
     product = (x.double() * x.double()).float()
     once = (x.double() * x.double() - product.double()).float()
@@ -64,18 +69,19 @@ def test_nothing_is_fused():
     assert torch.equal(x.mul(x).sub(product), torch.zeros_like(x))
 
 
-# --- what is made of them --------------------------------------------------------------------------------------------
+# --- accuracy of the results ----------------------------------------------------------------------
 
 
 def test_the_radius_is_right_for_small_large_and_other_words():
     exact, found = exact_radius(EVERYWHERE), box_muller.radius(EVERYWHERE[None])[0].double()
-    # u_1 has float32 resolution, 2^-25 near 1, where a small change of it is a large one of a small radius.
+    # u_1 has the resolution of float32, 2^-25 near 1. There the radius is small, and a small change
+    # of u_1 is a large relative change of the radius.
     assert bool(((found - exact).abs() <= 6e-7 + 2.0**-24 / exact).all())
     assert float(found[0]) == pytest.approx(math.sqrt(66 * math.log(2)), rel=1e-6)
 
 
-def test_the_tails_have_as_many_words_as_they_should():
-    """P(|z| > r) = exp(-r^2 / 2) for the radius: the words that reach beyond are counted."""
+def test_the_right_number_of_words_lies_in_the_tails():
+    """Count the words whose radius is larger than r: their share is exp(-r^2 / 2)."""
     found = box_muller.radius(SMALL[None])[0]
     for edge in (6.0, 6.3, 6.6):
         expected = 2**32 * math.exp(-(edge**2) / 2)
@@ -90,14 +96,12 @@ def test_sine_and_cosine_are_right_at_every_angle():
     assert float((sin[0].double() - exact.sin()).abs().max()) < 1e-6
 
 
-def test_the_numbers_are_those_of_the_mathematics():
+def test_normal_numbers_equal_the_exact_formula():
     words = EVERYWHERE[torch.randperm(len(EVERYWHERE), generator=torch.Generator().manual_seed(0))]
     words = words[: len(words) // 2 * 2].reshape(1, -1)
     z = box_muller.standard_normal(words)[0].double()
-    r, angle = (
-        exact_radius(words[0, : len(z) // 2]),
-        words[0, len(z) // 2 :].double() * (2 * math.pi * 2.0**-32),
-    )
+    r = exact_radius(words[0, : len(z) // 2])
+    angle = words[0, len(z) // 2 :].double() * (2 * math.pi * 2.0**-32)
     exact = torch.cat([r * angle.cos(), r * angle.sin()])
     assert float((z - exact).abs()[torch.cat([r, r]) > 0.01].max()) < 5e-6
 
@@ -105,14 +109,22 @@ def test_the_numbers_are_those_of_the_mathematics():
 @pytest.mark.parametrize(
     ("coefficients", "function", "end"),
     [
-        (LOG, lambda q: -4 * (mpmath.atanh(mpmath.sqrt(q)) / mpmath.sqrt(q)), (mpmath.sqrt(2) - 1) ** 4),
-        (SIN, lambda s: -2 * (mpmath.sin(mpmath.pi * mpmath.sqrt(s)) / mpmath.sqrt(s)), mpmath.mpf(1) / 4),
+        (
+            LOG,
+            lambda q: -4 * (mpmath.atanh(mpmath.sqrt(q)) / mpmath.sqrt(q)),
+            (mpmath.sqrt(2) - 1) ** 4,
+        ),
+        (
+            SIN,
+            lambda s: -2 * (mpmath.sin(mpmath.pi * mpmath.sqrt(s)) / mpmath.sqrt(s)),
+            mpmath.mpf(1) / 4,
+        ),
         (COS, lambda s: mpmath.cos(mpmath.pi * mpmath.sqrt(s)), mpmath.mpf(1) / 4),
     ],
     ids=["log", "sin", "cos"],
-)  # fmt: skip
+)
 def test_coefficients_are_those_of_the_interpolating_polynomial(coefficients, function, end):
-    """At the Chebyshev points of [0, end], in 40 digits, rounded to float32."""
+    """Interpolate at the Chebyshev points of [0, end] with 40 digits; round to float32."""
     n = len(coefficients)
     with mpmath.workdps(40):
         points = [end / 2 * (1 + mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * n))) for i in range(n)]

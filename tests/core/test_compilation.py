@@ -1,4 +1,4 @@
-"""Compiled networks: two batch sizes, the same samples."""
+"""Compiled networks: they are called with two batch sizes, and the samples stay the same."""
 
 import itertools
 import shutil
@@ -46,7 +46,8 @@ def test_a_run_gives_a_compiled_network_two_batch_sizes_only(n):
         assert samples[sample.index].nfe == sample.nfe
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself, while compiling
+# torch itself warns while it compiles.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @needs_compiler
 def test_compiled_code_computes_the_score():
     plain = gaussian_model(VP)
@@ -57,11 +58,11 @@ def test_compiled_code_computes_the_score():
     torch.testing.assert_close(model.score(x, t), plain.score(x, t))
 
 
-def test_an_exactly_known_score_is_left_alone(mixture):
+def test_an_exact_score_is_not_compiled(mixture):
     assert compiled(mixture) is mixture
 
 
-def test_warm_up_meets_every_size_and_a_missing_compiler(monkeypatch):
+def test_warm_up_calls_every_batch_size_and_reports_a_missing_compiler(monkeypatch):
     sizes = []
     plain = gaussian_model(VP)
 
@@ -87,11 +88,26 @@ def test_warm_up_meets_every_size_and_a_missing_compiler(monkeypatch):
         warm_up(model, 12)
 
 
-# --- what torch makes of the networks -----------------------------------------------------------------------
+# --- graphs that torch traces ---------------------------------------------------------------------
 
-UNET = {"image_channels": 1, "channels": (8, 8), "groups": 4, "blocks": 1, "attention_down": (False, True), "attention_up": (True, False)}  # fmt: skip
-NCSNPP = {"image_channels": 1, "channels": (8, 8), "attention": (False, True), "blocks": 1, "embedding": "fourier",
-          "progressive": "output_skip", "progressive_input": "input_skip", "scale_by_sigma": True}  # fmt: skip
+UNET = {
+    "image_channels": 1,
+    "channels": (8, 8),
+    "groups": 4,
+    "blocks": 1,
+    "attention_down": (False, True),
+    "attention_up": (True, False),
+}
+NCSNPP = {
+    "image_channels": 1,
+    "channels": (8, 8),
+    "attention": (False, True),
+    "blocks": 1,
+    "embedding": "fourier",
+    "progressive": "output_skip",
+    "progressive_input": "input_skip",
+    "scale_by_sigma": True,
+}
 NETWORKS = {
     "unet": lambda: vp_continuous(UNet(**UNET).eval(), VP),
     "ncsnpp": lambda: ve_continuous(NCSNpp(**NCSNPP).eval(), VE),
@@ -100,7 +116,7 @@ NETWORKS = {
 
 @pytest.fixture
 def traced(monkeypatch):
-    """torch.compile but for the code: what its compiler would be given is run as it is. Traced anew in each test."""
+    """Let torch.compile trace graphs, but run them without generating code; reset in each test."""
     compile = torch.compile
 
     def trace(score, *, mode, **options):
@@ -114,7 +130,7 @@ def traced(monkeypatch):
 
 
 def whole_run(model, sizes, solver):
-    """A run that is full, refilled and drained, after the warm-up; a new shape, type or layout on the way is an error."""
+    """Fill, refill and drain a batch after the warm-up. A new shape, type or layout is an error."""
     warm_up(model, 8)
     with torch.compiler.set_stance("fail_on_recompile"):
         engine = Engine(model, solver, batch_size=8)
@@ -133,37 +149,41 @@ def whole_run(model, sizes, solver):
 )
 def test_nothing_is_compiled_after_the_warm_up_and_no_graph_breaks(name, precision, traced):
     torch.manual_seed(0)
-    plain = replace(gaussian_model(VP if name == "unet" else VE, (1, 8, 8), torch.float32), score=NETWORKS[name]())  # fmt: skip
+    plain = replace(
+        gaussian_model(VP if name == "unet" else VE, (1, 8, 8), torch.float32),
+        score=NETWORKS[name](),
+    )
     model = compiled(in_precision(plain, precision))
     assert model.precision == precision
     rows = {0}
     whole_run(model, rows, make_solver("em", {"steps": 3}))
     rows = sorted(rows)
-    assert {b - a for a, b in itertools.pairwise(rows)} == {2, 8}  # the drain took place
+    # 8 is the full batch, 2 the batch of the drain.
+    assert {b - a for a, b in itertools.pairwise(rows)} == {2, 8}
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
 
 
-def test_a_size_that_was_not_warmed_up_would_be_noticed(traced):
-    model = replace(
-        compiled(gaussian_model(VP)), compiled=False
-    )  # the engine drains by even numbers
+def test_a_batch_size_without_warm_up_is_an_error_in_these_tests(traced):
+    # Without the mark `compiled` the engine drains with every even batch size.
+    model = replace(compiled(gaussian_model(VP)), compiled=False)
     with pytest.raises(RuntimeError, match="recompile"):
         whole_run(replace(model, score=model.score), set(), make_solver("em", {"steps": 2}))
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", ["fashion-vp", "fashion-ve"])
-def test_the_embedded_networks_compile_without_breaks_too(name, traced):
+def test_the_embedded_networks_compile_without_graph_breaks(name, traced):
     model = compiled(in_precision(load_model(name), "bf16"))
     whole_run(model, set(), make_solver("adaptive", {"eps_rel": 1.0}))
     assert not counters["graph_break"]
 
 
 @pytest.mark.nightly
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself, while compiling
+# torch itself warns while it compiles.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @needs_compiler
-def test_nothing_is_compiled_after_the_warm_up_by_the_real_compiler():
+def test_the_real_compiler_compiles_nothing_after_the_warm_up():
     torch.compiler.reset()
     plain = replace(gaussian_model(VP, (1, 8, 8), torch.float32), score=NETWORKS["unet"]())
     solver = make_solver("adaptive", {"eps_rel": 1.0})
@@ -171,10 +191,10 @@ def test_nothing_is_compiled_after_the_warm_up_by_the_real_compiler():
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_the_program_says_that_it_compiles(tmp_path, monkeypatch, quiet):
+def test_the_program_prints_that_it_compiles_the_network(tmp_path, monkeypatch, quiet):
     monkeypatch.setattr(compilation.torch, "compile", lambda score, **options: score)
-    words = ["sample", "--compile", "--solver", "em", "--steps", "1", "--n", "2", "--format", "none"]  # fmt: skip
-    words += ["--out", str(tmp_path), *(["--quiet"] if quiet else [])]
+    words = ["sample", "--compile", "--solver", "em", "--steps", "1", "--n", "2"]
+    words += ["--format", "none", "--out", str(tmp_path), *(["--quiet"] if quiet else [])]
     done = ggf(*words)
     assert done.exit_code == 0, done.stderr
     assert ("compiling the network" in done.stderr) != quiet

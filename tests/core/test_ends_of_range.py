@@ -1,4 +1,7 @@
-"""SDEs near the ends of what can be solved: every solver draws samples of the right spread, or the SDE is refused."""
+"""SDEs with extreme parameters.
+
+The samples of every solver have the right standard deviation, or the SDE is refused.
+"""
 
 import math
 
@@ -21,8 +24,8 @@ WIDE = {
     "ve-1e5": VESDE(sigma_min=1e-3, sigma_max=1e5, data_range=(-1.0, 1.0)),
 }
 
-
-FAST = {"vp-80", "ve-1e5"}  # the widest of their kind
+# The widest VP and VE; the tests of the others are slow.
+FAST = {"vp-80", "ve-1e5"}
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -30,8 +33,8 @@ FAST = {"vp-80", "ve-1e5"}  # the widest of their kind
     "sde",
     [pytest.param(WIDE[k], id=k, marks=[] if k in FAST else [pytest.mark.slow]) for k in WIDE],
 )
-def test_samples_have_the_deviation_of_the_data(sde, name):
-    """Within 12 %, most of which is the solvers' own: 7 % are due to the corrector of pc."""
+def test_samples_have_the_standard_deviation_of_the_data(sde, name):
+    """Within 12 %. Most of it is the solvers' own error: 7 % in `pc`, by its corrector."""
     options = {"steps": 250} if "steps" in make_solver(name).options() else {"eps_rel": 0.1}
     options = {} if name == "ode-rk45" else options
     model = gaussian_model(sde, (1000,), torch.float32)
@@ -41,7 +44,7 @@ def test_samples_have_the_deviation_of_the_data(sde, name):
     assert float(x.std()) == pytest.approx(STD, rel=0.12)
 
 
-# sigma / alpha at T of VP is exp((beta_min + beta_max) / 4), nearly.
+# For VP, sigma / alpha at T is about exp((beta_min + beta_max) / 4).
 @pytest.mark.parametrize(
     "refused",
     [
@@ -77,7 +80,7 @@ def test_a_noise_scale_that_overflows_is_refused():
 @pytest.mark.parametrize("sde", [VP, VE], ids=lambda sde: sde.name)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_score_of_zero_is_solved(sde, name):
-    """As that of data without end; pc divided by it."""
+    """Data of unbounded spread have this score. `pc` divides by the norm of the score."""
     model = ScoreModel(score=lambda x, t: torch.zeros_like(x), sde=sde, shape=(1, 4, 4))
     options = {"steps": 12} if "steps" in make_solver(name).options() else {}
     result = ggf_cli.sample(model, 2, solver=make_solver(name, options), batch_size=2)
@@ -85,7 +88,7 @@ def test_a_score_of_zero_is_solved(sde, name):
     assert bool(result.images.isfinite().all())
 
 
-def test_a_row_whose_score_is_zero_is_not_corrected_and_its_neighbour_is():
+def test_pc_does_not_correct_a_row_whose_score_is_zero_and_corrects_the_other_row():
     def score(x, t):
         return torch.where(torch.tensor([[True], [False]]), torch.zeros_like(x), -x)
 

@@ -1,3 +1,5 @@
+"""The engine: batches, refill, NFE counts, rows that fail, and moments of full solves."""
+
 import itertools
 import math
 
@@ -62,7 +64,7 @@ def test_an_exact_mixture_sample_is_the_same_in_any_batch(solver, mixture):
 
 
 def test_network_samples_are_bit_identical_for_the_same_batch_size(fashion):
-    """Any order and subset: a row's bits do not depend on the size of the batch while that is even."""
+    """In any order and subset: a row's bits do not depend on the batch size while it is even."""
     solver = make_solver("adaptive", {"eps_rel": 0.5})
     reference = draw(fashion, range(24), solver, 16)
     assert_same(reference, draw(fashion, [17], solver, 16))
@@ -91,8 +93,8 @@ def test_seeds_and_indices_name_different_samples():
 @pytest.mark.parametrize(
     ("sde", "batch_size"), [(VP, 1), (VE, 7), (SUBVP, 16)], ids=["vp", "ve", "subvp"]
 )
-def test_every_evaluation_is_accounted_for(solver, sde, batch_size):
-    """The NFE of all samples, and the padding of the drain, are exactly the rows the score was given."""
+def test_the_nfe_of_all_samples_is_the_number_of_evaluated_rows(solver, sde, batch_size):
+    """The NFE of all samples plus the padding of the drain is the number of rows of all calls."""
     seen = []
 
     def score(x, t):
@@ -105,7 +107,7 @@ def test_every_evaluation_is_accounted_for(solver, sde, batch_size):
     assert result.rows_evaluated == sum(seen)
     assert max(seen) <= batch_size
     padding = result.rows_evaluated - int(result.nfe.sum())
-    # a call of an even number of rows can hold one that no sample needs
+    # A call with an even number of rows can contain one row of padding.
     assert 0 <= padding <= sum(n % EVEN == 0 for n in seen)
     assert result.utilisation == int(result.nfe.sum()) / sum(seen)
     if batch_size == 1:
@@ -114,8 +116,8 @@ def test_every_evaluation_is_accounted_for(solver, sde, batch_size):
         assert (result.nfe == solver.expected_nfe()).all()
 
 
-def test_freed_slots_are_refilled_in_the_same_tick():
-    """Until the queue is empty every call is full, although the samples need different NFE."""
+def test_free_slots_are_refilled_before_the_next_call():
+    """Until no indices are left, every call is full, although samples need different NFE."""
     sizes = []
     model = gaussian_model(VP)
     engine = Engine(model, make_solver("adaptive", {"eps_rel": 0.05}), batch_size=10)
@@ -139,7 +141,8 @@ def test_freed_slots_are_refilled_in_the_same_tick():
     assert engine.progress.utilisation > 0.97
 
 
-@pytest.mark.slow  # the README's figure; on analytic scores it is tested above
+# The utilisation stated in the README. The test above checks it on analytic scores.
+@pytest.mark.slow
 def test_utilisation_on_the_embedded_model_is_at_least_97_percent(fashion):
     """n = 8 x batch size, eps_rel 0.05."""
     result = ggf_cli.sample(fashion, 16, eps_rel=0.05, batch_size=2)
@@ -155,13 +158,13 @@ def test_stream_takes_endless_indices():
 
 @every_solver
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_row_whose_score_is_not_finite_is_retired_and_harms_nobody(solver, bad):
+def test_a_row_whose_score_is_not_finite_is_retired_and_other_rows_are_unchanged(solver, bad):
     model = gaussian_model(VP)
     reference = draw(model, range(12), solver, 4)
 
     def score(x, t):
         answer = model.score(x, t)
-        # the fifth prior draw is recognised by its first pixel, from the first call on
+        # Sample 4 is recognised by the first pixel of its prior draw, in its first call.
         poisoned = torch.isin(x[:, 0, 0, 0], doomed) & (t == 1.0)
         return torch.where(poisoned[:, None, None, None], bad, answer)
 
@@ -181,7 +184,7 @@ def test_a_row_whose_score_is_not_finite_is_retired_and_harms_nobody(solver, bad
 
 
 @pytest.mark.parametrize("score_error", [lambda x, t: x * math.nan, lambda x, t: -1e30 * x**3])
-def test_a_hopeless_score_ends(score_error):
+def test_a_run_with_a_diverging_score_ends(score_error):
     model = ScoreModel(score=score_error, sde=VP, shape=(4,))
     result = ggf_cli.sample(model, 3, solver="adaptive", batch_size=2, max_nfe=200)
     assert all(outcome is not Outcome.DONE for outcome in result.outcomes)
@@ -196,8 +199,8 @@ def test_the_limit_of_evaluations_retires_a_row(solver):
 
 @every_solver
 @every_sde
-def test_a_run_can_be_repeated_and_the_noise_matters_only_where_it_should(solver, sde):
-    """Same prior, other noise: a deterministic solver ends where it did, a stochastic one does not."""
+def test_only_stochastic_solvers_depend_on_the_noise(solver, sde):
+    """With the same prior draw and other noise, only deterministic solvers repeat the result."""
     model = gaussian_model(sde)
     index = torch.arange(2)
     x = sde.prior_sampling(torch.randn(2, 1, 4, 4, dtype=torch.float64))
@@ -228,13 +231,13 @@ def test_a_score_of_the_wrong_shape_is_refused():
 @pytest.mark.parametrize(
     "bad", [{"batch_size": 0}, {"seed": -1}, {"seed": 2**63}, {"max_nfe": 0}], ids=str
 )
-def test_impossible_engines_are_refused(bad):
+def test_invalid_engine_arguments_are_refused(bad):
     with pytest.raises(UsageError):
         Engine(gaussian_model(VP), make_solver("em"), **bad)
 
 
 @pytest.mark.parametrize("indices", [0, [], [1, 1], [-1], [2**63]], ids=str)
-def test_impossible_indices_are_refused(indices):
+def test_invalid_indices_are_refused(indices):
     with pytest.raises((UsageError, OverflowError)):
         ggf_cli.sample(gaussian_model(VP), indices, solver="em", steps=1)
 
@@ -258,9 +261,10 @@ def test_moments_of_a_full_solve(sde, name):
     """400 x 64 values: the mean within 3 % of the scale, the standard deviation within 6 %."""
     solver = make_solver(name, TIGHT.get(name, {}))
     if sde.name not in solver.sdes:
-        pytest.skip("not solved")
+        pytest.skip("the solver does not support this SDE")
     engine = Engine(gaussian_model(sde, (64,)), solver, batch_size=400)
     x = torch.stack([f.x for f in engine.run(range(400))])
     assert float(x.mean()) == pytest.approx(0.3, abs=0.015)
-    # Euler–Maruyama takes too much noise per step on the geometric VE schedule: it stays a little wide.
+    # Euler–Maruyama adds too much noise per step on the geometric VE schedule, so that its standard
+    # deviation is a little too large.
     assert float(x.std()) == pytest.approx(0.5, rel=0.06)

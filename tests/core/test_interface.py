@@ -1,4 +1,4 @@
-"""The public Python interface, as the README and the design state it."""
+"""The public Python interface, as the README documents it."""
 
 import pytest
 import torch
@@ -27,7 +27,8 @@ def test_the_documented_session(fashion):
 def test_bring_your_own_score():
     vp = ggf_cli.VPSDE(beta_min=0.1, beta_max=20.0)
 
-    def my_function(x, t):  # data: a single point at 0
+    # The score of data at a single point, 0.
+    def my_function(x, t):
         return -x / vp.sigma(t)[:, None, None, None] ** 2
 
     mine = ggf_cli.ScoreModel(score=my_function, sde=vp, shape=(3, 8, 8))
@@ -39,7 +40,7 @@ def test_bring_your_own_score():
         torch.testing.assert_close(f.x, torch.zeros(3, 8, 8), rtol=0, atol=0.05)
 
 
-def test_sdes_take_times_of_each_row():
+def test_sdes_take_one_time_for_each_row():
     t = torch.tensor([0.2, 0.9], dtype=torch.float64)
     for sde in (ggf_cli.VPSDE(), ggf_cli.VESDE(sigma_min=0.01, sigma_max=50.0), ggf_cli.SubVPSDE()):
         assert sde.alpha(t).shape == sde.sigma(t).shape == sde.diffusion(t).shape == (2,)
@@ -59,9 +60,15 @@ def test_samples_come_in_the_order_asked_for(mixture):
         ("em", {"steps": 0}, "steps", "steps of solver 'em' is 0", "--steps of solver 'em' is 0"),
         ("em", {"nfe": 9, "steps": 3}, "nfe", "steps and nfe ex", "--steps and --nfe ex"),
         ("em", {"eps_rel": 1}, "eps_rel", "has no option eps_rel", "has no option --eps-rel"),
-        ("em", {"schedule": "schedule"}, "schedule", "schedule of", "--schedule of solver 'em' is 'schedule'"),
+        (
+            "em",
+            {"schedule": "schedule"},
+            "schedule",
+            "schedule of",
+            "--schedule of solver 'em' is 'schedule'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors_name_options_as_python_does_and_the_command_line_adds_dashes(
     solver, options, option, message, flags
 ):
@@ -74,7 +81,7 @@ def test_errors_name_options_as_python_does_and_the_command_line_adds_dashes(
     assert flags in with_flags(error.message, error.options)
 
 
-def test_a_solver_takes_no_further_options(mixture):
+def test_a_solver_object_takes_no_further_options(mixture):
     with pytest.raises(UsageError, match="eps_rel"):
         ggf_cli.sample(mixture, 1, solver=ggf_cli.solvers.Adaptive(), eps_rel=0.1)
 
@@ -142,7 +149,7 @@ def test_a_sample_that_did_not_finish_has_no_image(mixture):
 @pytest.mark.parametrize(
     "shape", [(), (0,), (-1, 2), (1.0, 2), 5, {3, 4}, (2**31,), (True,)], ids=str
 )
-def test_impossible_shapes_are_refused(shape):
+def test_invalid_shapes_are_refused(shape):
     with pytest.raises(UsageError, match="shape of a sample"):
         ggf_cli.ScoreModel(score=lambda x, t: x, sde=ggf_cli.VPSDE(), shape=shape)
 
@@ -158,5 +165,5 @@ def test_scores_that_are_no_real_tensors_are_refused(answer):
         ggf_cli.ScoreModel(score=None, sde=ggf_cli.VPSDE(), shape=(2,), dtype=torch.int32)
 
 
-def test_stream_takes_a_solvers_name(mixture):
+def test_stream_takes_the_name_of_a_solver(mixture):
     assert len(list(ggf_cli.stream(mixture, range(2), solver="adaptive"))) == 2

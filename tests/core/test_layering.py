@@ -1,4 +1,4 @@
-"""Imports point one way, and what must not import torch does not."""
+"""Imports follow the layers, and light commands do not import torch."""
 
 import ast
 import os
@@ -30,7 +30,7 @@ FORBIDDEN = {
 
 
 def imports(file):
-    """Every module a file imports, at the top or inside a function, but not for type checkers."""
+    """Yield the modules that a file imports, also inside functions, but not for type checkers."""
     tree = ast.parse(file.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
@@ -52,10 +52,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
-def test_imports_point_one_way(file):
+def test_imports_follow_the_layers(file):
     part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     if part == "__init__":
-        return  # the public interface names everything, lazily
+        # The public interface refers to all layers and imports them lazily.
+        return
     own = next(i for i, layer in enumerate(LAYERS) if part in layer)
     for module in imports(file):
         if module.startswith("ggf_cli.") and (layer := layer_of(module)) is not None:
@@ -71,7 +72,7 @@ def module_of(file):
 
 
 def test_no_modules_import_each_other():
-    """Imports inside functions count, those for type checkers do not. `ggf_cli` itself is lazy."""
+    """Imports inside functions count, those for type checkers do not; `ggf_cli` itself is lazy."""
     modules = {module_of(file): file for file in FILES}
     graph = {
         name: {m for m in imports(file) if m in modules and m not in (name, "ggf_cli")}
@@ -83,7 +84,7 @@ def test_no_modules_import_each_other():
         pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_one_module_computes_hashes_and_replaces_files():
+def test_only_files_py_computes_hashes_and_syncs():
     for file in FILES:
         if file.name != "files.py":
             text = file.read_text()
@@ -91,17 +92,30 @@ def test_one_module_computes_hashes_and_replaces_files():
             assert "os.fsync" not in text, file
 
 
-def test_no_file_is_long():
+def test_no_file_has_more_than_350_lines():
     for file in FILES:
         assert len(file.read_text().splitlines()) <= 350, file
 
 
 @pytest.mark.parametrize(
     "argv",
-    [["--help"], ["--version"], ["list-models"], ["list-models", "--json"], ["sample", "--help"],
-     ["compare", "--help"], ["convert", "--help"], ["download", "--help"], ["show", "--help"], ["doctor", "--help"], ["list-solvers"], ["--show-completion"], ["sample", "--model", "nope"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["list-models"],
+        ["list-models", "--json"],
+        ["sample", "--help"],
+        ["compare", "--help"],
+        ["convert", "--help"],
+        ["download", "--help"],
+        ["show", "--help"],
+        ["doctor", "--help"],
+        ["list-solvers"],
+        ["--show-completion"],
+        ["sample", "--model", "nope"],
+    ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_light_commands_import_nothing_heavy(argv):
     code = f"""
 import sys
@@ -111,8 +125,9 @@ try:
     app()
 finally:
     heavy = {{"torch", "numpy", "matplotlib", "PIL", "diffusers"}} & set(sys.modules)
-    # where its cache is, `list-models` asks huggingface_hub itself: that takes 1 ms
-    heavy |= {{name for name in sys.modules if name.startswith("huggingface_hub.")}} - {{"huggingface_hub.constants"}}
+    # `list-models` takes the cache folder from huggingface_hub.constants, an import of 1 ms
+    hub = {{name for name in sys.modules if name.startswith("huggingface_hub.")}}
+    heavy |= hub - {{"huggingface_hub.constants"}}
     assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -120,16 +135,26 @@ finally:
 
 
 def test_drawing_from_an_embedded_model_imports_only_what_it_uses(tmp_path):
-    """No plots, no hub, no peers, no compiler: each would cost from a tenth of a second to several."""
-    unused = "matplotlib huggingface_hub diffusers torchvision torch_fidelity scipy sympy requests httpx torch._dynamo torch._inductor"
+    """No plots, hub, optional packages or compiler: each import takes 0.1 s to several seconds."""
+    unused = [
+        "matplotlib",
+        "huggingface_hub",
+        "diffusers",
+        "torchvision",
+        "torch_fidelity",
+        "scipy",
+    ]
+    unused += ["sympy", "requests", "httpx", "torch._dynamo", "torch._inductor"]
+    words = ["ggf", "sample", "--model", "fashion-vp", "--n", "2", "--solver", "em", "--steps", "1"]
+    words += ["--out", str(tmp_path / "run")]
     code = f"""
 import sys
-sys.argv = ["ggf", "sample", "--model", "fashion-vp", "--n", "2", "--solver", "em", "--steps", "1", "--out", {str(tmp_path / "run")!r}]
+sys.argv = {words!r}
 try:
     from ggf_cli.cli.app import app
     app()
 finally:
-    print(*sorted(set({unused.split()!r}) & set(sys.modules)), sep="\\n")
+    print(*sorted(set({unused!r}) & set(sys.modules)), sep="\\n")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -143,7 +168,12 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 def test_completion_offers_names_and_imports_no_torch():
-    code = "import sys\nfrom ggf_cli.cli.app import app\ntry: app(prog_name='ggf')\nfinally: assert 'torch' not in sys.modules"
+    code = """
+import sys
+from ggf_cli.cli.app import app
+try: app(prog_name="ggf")
+finally: assert "torch" not in sys.modules
+"""
     for words, offered in [
         ("ggf sa", "sample"),
         ("ggf sample -m fa", "fashion-vp"),

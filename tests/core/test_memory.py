@@ -1,4 +1,4 @@
-"""Memory that runs out: the batch becomes smaller, the samples stay the same. And memory that is kept."""
+"""Out of memory: the batch becomes smaller, the samples stay the same. Freed memory is kept."""
 
 import itertools
 import os
@@ -25,7 +25,7 @@ from problems import VP, gaussian_model, quick_options
 PLAIN = gaussian_model(VP, dtype=torch.float32)
 N = 9
 
-# One of each kind of memory that rows carry; the others are left to the night.
+# One solver for each kind of state that rows carry. The others run nightly.
 KINDS = ("em", "adaptive", "adaptive-multistep", "ode-rk45", "pc")
 every_solver = pytest.mark.parametrize(
     "name",
@@ -39,7 +39,7 @@ def quick(name):
 
 
 class Memory:
-    """Lets a function through for at most so many rows, from a call on."""
+    """A function that is out of memory above `rows` rows, after its first `after` calls."""
 
     def __init__(self, function, rows, after=0):
         self.function, self.rows, self.after = function, rows, after
@@ -54,12 +54,12 @@ class Memory:
         return self.function(x, t)
 
 
-def accounts(samples):
+def counts(samples):
     return {s.index: (s.nfe, s.accepted, s.rejected, s.t, s.outcome) for s in samples}
 
 
 def assert_same(samples, expected):
-    assert accounts(samples) == accounts(expected)
+    assert counts(samples) == counts(expected)
     states = {sample.index: sample.x for sample in expected}
     assert all(torch.equal(sample.x, states[sample.index]) for sample in samples)
 
@@ -69,8 +69,8 @@ def at(solver, batch_size):
 
 
 @every_solver
-def test_samples_are_those_of_a_small_batch_wherever_memory_ends(name):
-    """At the first call, in the middle of adaptive steps, and again later: nothing is lost, counted twice or drawn otherwise."""
+def test_samples_equal_those_of_a_small_batch_wherever_memory_runs_out(name):
+    """At the first call, in an adaptive step, or later: no sample is lost, repeated or changed."""
     solver = quick(name)
     expected = at(solver, 2)
     for rows, after in [(3, 0), (4, 5), (1, 9)]:
@@ -82,14 +82,14 @@ def test_samples_are_those_of_a_small_batch_wherever_memory_ends(name):
         assert engine.batch_size <= rows
         assert engine.progress.rows_evaluated == sum(score.sizes)
         assert engine.progress.network_calls == len(score.sizes)
-        # who waits for a slot is running all the same
+        # Samples that wait for a slot in the smaller batch are counted as running.
         assert all(p.finished + len(p.running) >= min(8, N - p.finished) for p in progress)
         assert max(len(p.running) for p in progress) <= 8
 
 
 @every_solver
-def test_a_step_that_fails_behind_the_network_is_undone(name):
-    """The evaluation was made, but it is no sample's: the step is made again."""
+def test_a_step_that_fails_after_the_network_call_is_repeated(name):
+    """The evaluation of the failed step is not in the NFE of any sample."""
     solver = quick(name)
     expected = at(solver, 2)
     engine = Engine(PLAIN, solver, seed=5, batch_size=8)
@@ -115,7 +115,7 @@ def test_a_step_that_fails_behind_the_network_is_undone(name):
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_starting_samples_can_run_out_of_memory(after):
-    """All samples of `em` end together, and as many start: the prior draws of the first batch fail, or those of the second."""
+    """Samples of `em` finish together, then as many start: their prior draws run out of memory."""
     solver = make_solver("em", {"steps": 3})
     engine = Engine(PLAIN, solver, seed=5, batch_size=8)
     starts = itertools.count()
@@ -123,7 +123,10 @@ def test_starting_samples_can_run_out_of_memory(after):
 
     def broken(samples):
         if next(starts) >= after and len(samples) > 2:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")  # fmt: skip
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: "
+                "you tried to allocate 9 bytes."
+            )
         return start(samples)
 
     engine._start = broken
@@ -131,7 +134,7 @@ def test_starting_samples_can_run_out_of_memory(after):
     assert engine.batch_size == 2
 
 
-def test_one_row_that_does_not_fit_is_an_error_and_what_is_finished_is_kept():
+def test_one_row_that_does_not_fit_is_an_error_and_finished_samples_are_kept():
     score = Memory(PLAIN.score, 0, after=20)
     engine = Engine(replace(PLAIN, score=score), make_solver("em", {"steps": 8}), batch_size=4)
     finished = []
@@ -140,21 +143,22 @@ def test_one_row_that_does_not_fit_is_an_error_and_what_is_finished_is_kept():
         for sample in engine.run(range(16)):
             finished.append(sample.index)
 
-    with pytest.raises(SolveError, match=r"size 1\): CUDA out of memory. Tried to allocate 7 GiB$") as error:  # fmt: skip
+    message = r"size 1\): CUDA out of memory. Tried to allocate 7 GiB$"
+    with pytest.raises(SolveError, match=message) as error:
         drawn()
     assert "device" in error.value.hint
     assert sorted(finished) == list(range(8))
     assert score.sizes == [4] * 20
 
 
-def test_the_result_tells_the_batch_size_that_was_left():
+def test_the_result_holds_the_reduced_batch_size():
     model = replace(PLAIN, score=Memory(PLAIN.score, 5))
     result = ggf_cli.sample(model, 9, solver="em", steps=3, batch_size=8)
     assert result.batch_size == 4
     assert ggf_cli.sample(PLAIN, 9, solver="em", steps=3, batch_size=8).batch_size == 8
 
 
-def test_other_errors_pass():
+def test_other_errors_are_raised_unchanged():
     def score(x, t):
         raise RuntimeError("no kernel image")
 
@@ -162,7 +166,7 @@ def test_other_errors_pass():
         ggf_cli.sample(replace(PLAIN, score=score), 4, solver="em", steps=3, batch_size=4)
 
 
-def test_sizes_stay_even_and_fall():
+def test_smaller_batch_sizes_are_even_or_1():
     sizes = [128]
     while sizes[-1] > 1:
         sizes.append(fewer(sizes[-1]))
@@ -174,51 +178,71 @@ def test_sizes_stay_even_and_fall():
     ("error", "expected"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes. Error code 12 (Cannot allocate memory)"), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes."), True),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate "
+                "memory: you tried to allocate 4 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            True,
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: "
+                "you tried to allocate 4 bytes."
+            ),
+            True,
+        ),
         (RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB)"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (
+            RuntimeError(
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+            ),
+            True,
+        ),
         (MemoryError(), True),
         (RuntimeError("an illegal memory access was encountered"), False),
         (RuntimeError("channels_last memory format is not supported"), False),
         (SolveError("out of memory"), False),
     ],
     ids=lambda value: str(value)[:40],
-)  # fmt: skip
-def test_what_counts_as_out_of_memory(error, expected):
+)
+def test_out_of_memory_errors_are_recognised(error, expected):
     assert out_of_memory(error) is expected
 
 
-def test_the_real_allocator_of_a_cpu_is_understood():
-    """One number more than the address space of any machine has room for."""
+def test_the_error_of_the_real_cpu_allocator_is_recognised():
+    """Allocate 2^62 bytes, more than the address space of any machine."""
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**59, dtype=torch.float64)
     assert out_of_memory(error.value)
 
 
-def test_compiled_code_is_made_anew_for_the_smaller_sizes(monkeypatch):
+def test_the_network_is_compiled_again_for_smaller_batches(monkeypatch):
     score = Memory(PLAIN.score, 10, after=6)
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     model = compiled(replace(PLAIN, score=score))
     released = []
-    monkeypatch.setattr(engine_module, "release", lambda device, compiled: released.append(compiled))  # fmt: skip
-    engine = Engine(model, quick("adaptive"), seed=5, batch_size=16)  # fmt: skip
+    monkeypatch.setattr(
+        engine_module, "release", lambda device, compiled: released.append(compiled)
+    )
+    engine = Engine(model, quick("adaptive"), seed=5, batch_size=16)
     expected = at(engine.solver, 2)
     assert_same(list(engine.run(range(N))), expected)
     assert (engine.batch_size, released) == (8, [True])
     assert set(score.sizes) == {16, *batch_sizes(model, 8)} == {16, 2, 8}
 
 
-def test_warming_up_leaves_it_to_the_run_to_take_less(monkeypatch):
+def test_warm_up_raises_no_out_of_memory_error(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    # The run that follows reduces its batch size.
     warm_up(compiled(replace(PLAIN, score=Memory(PLAIN.score, 4))), 8)
 
 
-# --- the batch size that `auto` stands for -------------------------------------------------------------------
+# --- automatic batch size -------------------------------------------------------------------------
 
 
 def fastest(monkeypatch, cost, most, memory=10**9):
-    """The choice where an evaluation takes cost(rows) seconds, and how many rows were tried."""
+    """The chosen batch size, and those tried, if an evaluation takes cost(rows) seconds."""
     clock = [0.0]
 
     def score(x, t):
@@ -231,25 +255,29 @@ def fastest(monkeypatch, cost, most, memory=10**9):
     return chosen, sorted(set(limited.sizes))
 
 
-def test_rows_double_while_that_pays(monkeypatch):
+def test_the_batch_size_doubles_while_the_rate_improves(monkeypatch):
     def cost(rows):
-        return 1.0 + max(0, rows - 64)  # a device that is full at 64 rows
+        # A device that computes up to 64 rows in parallel.
+        return 1.0 + max(0, rows - 64)
 
     assert fastest(monkeypatch, cost, 10_000) == (64, [8, 16, 32, 64, 128])
     assert fastest(monkeypatch, cost, 50) == (50, [8, 16, 32, 50])
     assert fastest(monkeypatch, lambda rows: 1.0, 10_000)[0] == sampling.MOST
     assert fastest(monkeypatch, lambda rows: rows, 10_000) == (8, [8, 16])
-    assert fastest(monkeypatch, cost, 8) == (8, [])  # there is nothing to choose
+    # There is no choice, so nothing is measured.
+    assert fastest(monkeypatch, cost, 8) == (8, [])
 
 
-def test_the_end_of_memory_ends_the_search(monkeypatch):
+def test_out_of_memory_ends_the_search(monkeypatch):
     assert fastest(monkeypatch, lambda rows: 1.0, 10_000, memory=40)[0] == 32
-    assert fastest(monkeypatch, lambda rows: 1.0, 10_000, memory=1)[0] == 8  # the run will see
+    # The run will reduce its batch size.
+    assert fastest(monkeypatch, lambda rows: 1.0, 10_000, memory=1)[0] == 8
 
 
-def test_a_resumed_run_keeps_the_batch_size_that_auto_had(tmp_path, monkeypatch):
-    """A measurement may come out otherwise the second time."""
-    words = ["sample", "--model", "mixture", "--n", "12", "--eps-rel", "0.5", "--format", "none", "--out", str(tmp_path / "run")]  # fmt: skip
+def test_a_resumed_run_keeps_the_automatic_batch_size(tmp_path, monkeypatch):
+    """A second measurement could choose another batch size."""
+    words = ["sample", "--model", "mixture", "--n", "12", "--eps-rel", "0.5"]
+    words += ["--format", "none", "--out", str(tmp_path / "run")]
     monkeypatch.setattr(sampling, "choose_batch_size", lambda model, n: 6)
     assert ggf(*words).exit_code == 0
     assert batch_size_of(tmp_path / "run") == 6
@@ -262,14 +290,15 @@ def test_a_resumed_run_keeps_the_batch_size_that_auto_had(tmp_path, monkeypatch)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's default")
 @pytest.mark.parametrize("kept", [False, True])
-def test_freed_memory_is_not_fetched_anew_from_the_system(kept):
-    evaluate = "torch.ones(2**24)"  # 64 MB, 16,384 pages
+def test_freed_memory_is_kept_for_the_next_allocation(kept):
+    # 64 MiB, 16,384 pages. The heap settles within the first ten evaluations.
+    evaluate = "torch.ones(2**24)"
     program = f"""
 import resource, torch
 from ggf_cli.runtime.memory import keep_freed
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 if {kept}: keep_freed()
-for _ in range(30): {evaluate}  # the heap settles within ten
+for _ in range(30): {evaluate}
 before = faults()
 for _ in range(3): {evaluate}
 print(faults() - before)

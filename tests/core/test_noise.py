@@ -1,3 +1,5 @@
+"""Noise: published Philox words, statistics, and the same bits on every machine."""
+
 import hashlib
 import json
 
@@ -85,8 +87,8 @@ def test_moments_and_tails_of_ten_million_numbers_are_those_of_a_normal():
     assert scipy.stats.kstest(z[:: n // 10**6].double().numpy(), "norm").pvalue > 1e-4
 
 
-def test_streams_never_change():
-    """A published sample must stay reproducible: this is the first block of seed 0."""
+def test_published_noise_never_changes():
+    """Published samples must stay reproducible. These are the first numbers of seed 0."""
     z = Noise(seed=0, shape=(4,))(torch.tensor([0, 1]), torch.tensor([0, 0]))
     expected = torch.tensor(
         [[-0.121518, -0.397667, -1.350033, -0.310396], [1.071173, -0.351141, 0.416238, -0.034328]]
@@ -94,7 +96,8 @@ def test_streams_never_change():
     torch.testing.assert_close(z, expected, rtol=0, atol=1e-6)
 
 
-# sha256 of blocks, little-endian float32. They are the same on every CPU and GPU, and for ever: a change is a new `STREAM`.
+# The SHA-256 of blocks as little-endian float32. They are the same on every CPU and GPU and never
+# change: other noise needs another `STREAM`.
 PINNED = {
     "prior": ({"seed": 0, "shape": (3, 32, 32)}, range(8), [0] * 8),
     "later draws": ({"seed": 7, "shape": (1, 28, 28)}, [0, 5, 999_999], [1, 40, 9_999]),
@@ -130,15 +133,14 @@ def test_blocks_do_not_depend_on_threads_or_on_subnormal_numbers(threads):
     try:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
-        assert (
-            digest("cpu", **settings, index=list(index), draw=list(draw)) == HASHES["large sample"]
-        )
+        found = digest("cpu", **settings, index=list(index), draw=list(draw))
+        assert found == HASHES["large sample"]
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)
 
 
-def test_noise_of_every_dtype_is_the_same_noise():
+def test_noise_of_every_dtype_is_the_rounded_float32_noise():
     index, draw = torch.arange(3), torch.zeros(3, dtype=torch.int64)
     single = Noise(seed=4, shape=(50,))(index, draw)
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
@@ -147,7 +149,7 @@ def test_noise_of_every_dtype_is_the_same_noise():
         assert torch.equal(other, single.to(dtype))
 
 
-def test_the_devices_whose_arithmetic_is_not_known_get_the_noise_of_the_cpu(monkeypatch):
+def test_other_devices_get_the_noise_of_the_cpu(monkeypatch):
     monkeypatch.setattr("ggf_cli.noise._EXACT_DEVICES", ())
     settings, index, draw = PINNED["odd size"]
     assert digest("cpu", **settings, index=list(index), draw=list(draw)) == HASHES["odd size"]

@@ -1,4 +1,4 @@
-"""Frozen schedules: those of single samples, their mean, and a run with it."""
+"""Frozen schedules: the schedule of one sample, the mean of several, and a run with it."""
 
 import json
 
@@ -25,20 +25,18 @@ def test_a_sample_with_its_own_steps_frozen_is_the_same_sample(sde):
     trace.finish(free)
     times = ",".join(map(repr, trace.times[3]))
     bound = ggf_cli.sample(model, [3], solver="adaptive-multistep", times=times)
-    assert (
-        int(bound.nfe[0])
-        == free.nfe
-        == make_solver("adaptive-multistep", {"times": times}).expected_nfe()
-    )
+    frozen = make_solver("adaptive-multistep", {"times": times})
+    assert int(bound.nfe[0]) == free.nfe == frozen.expected_nfe()
     torch.testing.assert_close(bound.images[0], free.image, atol=1e-6, rtol=0)
 
 
 @every_sde
 def test_the_mean_of_equal_schedules_is_that_schedule(sde):
-    times = sde.time_at(torch.linspace(*sde.half_log_snr(torch.tensor([sde.T, sde.t_eps]).double()).tolist(), 9).double())  # fmt: skip
+    ends = sde.half_log_snr(torch.tensor([sde.T, sde.t_eps]).double()).tolist()
+    times = sde.time_at(torch.linspace(*ends, 9).double())
     run = [sde.T, *times[1:-1].tolist(), sde.t_eps]
     assert mean_schedule(sde, [run, run]) == pytest.approx(run, rel=1e-9)
-    # of 8 and 4 equal steps: 6 equal steps
+    # The mean of 8 and of 4 equal steps is 6 equal steps.
     half = run[::2]
     mixed = mean_schedule(sde, [run, half])
     assert len(mixed) == 7
@@ -46,24 +44,19 @@ def test_the_mean_of_equal_schedules_is_that_schedule(sde):
     assert widths == pytest.approx(widths.mean().expand(6).numpy(), rel=1e-6)
 
 
-def test_a_frozen_solver_costs_every_sample_the_same(mixture):
-    solver = freeze_schedule(
-        mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=1
+def test_every_sample_of_a_frozen_solver_has_the_same_nfe(mixture):
+    adaptive = make_solver("adaptive-multistep", {"eps_rel": 0.05})
+    solver = freeze_schedule(mixture, adaptive, 6, seed=1)
+    free = ggf_cli.sample(
+        mixture, range(FIRST, FIRST + 6), solver="adaptive-multistep", eps_rel=0.05, seed=1
     )
-    free = ggf_cli.sample(mixture, range(FIRST, FIRST + 6), solver="adaptive-multistep", eps_rel=0.05, seed=1)  # fmt: skip
     bound = ggf_cli.sample(mixture, 12, solver=solver, seed=1)
     assert set(bound.nfe.tolist()) == {round(float(free.nfe.double().mean() - 1)) + 1}
-    assert (
-        freeze_schedule(mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=1)
-        == solver
-    )
-    assert (
-        freeze_schedule(mixture, make_solver("adaptive-multistep", {"eps_rel": 0.05}), 6, seed=2)
-        != solver
-    )
+    assert freeze_schedule(mixture, adaptive, 6, seed=1) == solver
+    assert freeze_schedule(mixture, adaptive, 6, seed=2) != solver
 
 
-def test_what_cannot_be_frozen_says_so(mixture):
+def test_invalid_frozen_schedules_are_refused(mixture):
     with pytest.raises(UsageError, match="takes no frozen steps"):
         freeze_schedule(mixture, make_solver("em"), 4)
     with pytest.raises(UsageError, match="must fall"):
@@ -78,19 +71,9 @@ def test_what_cannot_be_frozen_says_so(mixture):
         freeze_schedule(broken, make_solver("adaptive-multistep"), 4)
 
 
-def test_the_command_of_a_pilot_run_names_its_steps(tmp_path):
-
-    words = [
-        "sample",
-        "--model",
-        "mixture",
-        "--n",
-        "3",
-        "--solver",
-        "adaptive-multistep",
-        "--quiet",
-    ]
-    done = ggf(*words, "--pilot", "4", "--out", tmp_path / "a")
+def test_the_command_of_a_pilot_run_contains_its_times(tmp_path):
+    words = ["sample", "--model", "mixture", "--n", "3", "--solver", "adaptive-multistep"]
+    done = ggf(*words, "--quiet", "--pilot", "4", "--out", tmp_path / "a")
     assert done.exit_code == 0, done.output
     log = json.loads((tmp_path / "a" / "run.json").read_text())
     times = log["solver"]["options"]["times"]
@@ -99,7 +82,8 @@ def test_the_command_of_a_pilot_run_names_its_steps(tmp_path):
     again = ggf(*log["command"].split()[1:], "--out", tmp_path / "b", "--quiet")
     assert again.exit_code == 0, again.output
     images = sorted((tmp_path / "a").rglob("*.png"))
-    assert len(images) == 4  # the grid is one of them
+    # Three samples and the grid.
+    assert len(images) == 4
     for image in images:
         other = tmp_path / "b" / image.relative_to(tmp_path / "a")
         assert Image.open(image).tobytes() == Image.open(other).tobytes()

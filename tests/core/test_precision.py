@@ -1,4 +1,4 @@
-"""The arithmetic of the network."""
+"""The precision of the network, and the choice of `--precision auto`."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ from ggf_cli.solvers import SOLVERS, make_solver
 from problems import VP, gaussian_model
 
 
-def test_bfloat16_changes_the_network_alone_and_little(fashion):
+def test_bfloat16_changes_only_the_network_and_its_output_a_little(fashion):
     model = in_precision(fashion, "bf16")
     assert (fashion.precision, model.precision) == ("fp32", "bf16")
     x, t = torch.randn(4, 1, 28, 28), torch.full((4,), 0.5, dtype=torch.float64)
@@ -28,7 +28,7 @@ def test_bfloat16_changes_the_network_alone_and_little(fashion):
     assert deviation(fashion, fashion) == 0
 
 
-def test_exact_scores_and_fp32_are_left_alone(fashion, mixture):
+def test_exact_scores_and_fp32_are_unchanged(fashion, mixture):
     assert in_precision(mixture, "bf16") is mixture
     assert in_precision(fashion, "fp32") is fashion
     with pytest.raises(UsageError, match="auto, fp32, tf32, bf16, fp16"):
@@ -39,7 +39,8 @@ def test_auto_takes_bfloat16_only_where_it_is_fast_and_agrees(monkeypatch):
     weight = torch.eye(16) * 1.001
     plain = gaussian_model(VP, dtype=torch.float32)
 
-    def difference_of_near_numbers(x, t):  # 256 of them are one in bfloat16
+    # In bfloat16 the weight 1.001 is rounded to 1, and the difference is lost.
+    def difference_of_near_numbers(x, t):
         flat = x.flatten(1)
         return ((flat @ weight - flat @ torch.eye(16)) * 1e3).reshape(x.shape)
 
@@ -60,7 +61,8 @@ def test_auto_is_float32_for_tolerances_that_bfloat16_cannot_resolve(monkeypatch
         assert chosen == ("fp32" if name == "ode-rk45" else "bf16")
     fine = make_solver("adaptive", {"eps_rel": 1e-4}).tolerance
     assert in_precision(plain, "auto", fine).precision == "fp32"
-    assert in_precision(plain, "bf16", fine).precision == "bf16"  # as the user says
+    # An explicit choice of the user is kept.
+    assert in_precision(plain, "bf16", fine).precision == "bf16"
 
 
 @pytest.mark.parametrize(
@@ -71,24 +73,27 @@ def test_auto_is_float32_for_tolerances_that_bfloat16_cannot_resolve(monkeypatch
         (["compare", "em:steps=2", "adaptive:eps-rel=0.5", "--n", "2", "--nfe", "default"], 0.5),
     ],
 )
-def test_the_commands_tell_how_closely_their_solvers_look(words, finest, monkeypatch, tmp_path):
-    asked = []
+def test_the_commands_pass_the_finest_tolerance_of_their_solvers(
+    words, finest, monkeypatch, tmp_path
+):
+    recorded = []
 
-    def listen(model, precision, finest):
-        asked.append((precision, finest))
+    def record(model, precision, finest):
+        recorded.append((precision, finest))
         return model
 
-    monkeypatch.setattr("ggf_cli.cli.model.in_precision", listen)
+    monkeypatch.setattr("ggf_cli.cli.model.in_precision", record)
     done = ggf(*words, "--model", "mixture", "--out", tmp_path / "a")
     assert done.exit_code == 0, done.output
-    assert asked == [("auto", finest)]
+    assert recorded == [("auto", finest)]
 
 
-def test_auto_does_not_take_what_is_not_finite(monkeypatch):
+def test_auto_avoids_bfloat16_if_its_scores_are_not_finite(monkeypatch):
     plain = gaussian_model(VP, dtype=torch.float32)
     large = torch.eye(16) * 1e30
 
-    def overflows(x, t):  # 1e60 is beyond float32; in float32 itself it never comes to that
+    # 1e60 overflows. Only autocast, not float32, computes this product.
+    def overflows(x, t):
         flat = x.flatten(1)
         if torch.is_autocast_enabled("cpu"):
             flat = flat @ large @ large
@@ -98,13 +103,14 @@ def test_auto_does_not_take_what_is_not_finite(monkeypatch):
     assert in_precision(replace(plain, score=overflows), "auto").precision == "fp32"
 
 
-def test_float16_is_taken_only_where_it_agrees(fashion):
+def test_float16_is_accurate_or_refused(fashion):
     model = in_precision(fashion, "fp16")
     assert model.precision == "fp16"
     assert 1e-5 < deviation(fashion, model) < deviation(fashion, in_precision(fashion, "bf16"))
 
     plain = gaussian_model(VP, dtype=torch.float32)
-    weight = torch.eye(16) * 1e5  # more than float16 has
+    # Larger than the largest float16, 65,504.
+    weight = torch.eye(16) * 1e5
 
     def large(x, t):
         return (x.flatten(1) @ weight).reshape(x.shape) / 1e5
@@ -113,7 +119,7 @@ def test_float16_is_taken_only_where_it_agrees(fashion):
         in_precision(replace(plain, score=large), "fp16")
 
 
-def test_tf32_is_for_cuda():
+def test_tf32_needs_cuda():
     with pytest.raises(UsageError, match="precision tf32 needs a CUDA device, this is cpu"):
         in_precision(gaussian_model(VP), "tf32")
 

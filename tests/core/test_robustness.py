@@ -1,6 +1,6 @@
-"""The real program in a hostile world: networks that fail, terminals that are missing, narrow or closed, clocks that jump.
+"""The real program under faults: failing networks, missing or narrow terminals, jumping clocks.
 
-Faults of the network are given by a stand-in: a line of Python that wraps the score before the program starts.
+A fault is Python code that the program runs after each evaluation of the score.
 """
 
 import fcntl
@@ -21,12 +21,12 @@ from patience import PATIENCE
 
 
 def nightly(*values):
-    """A start of the program takes seconds: a case of what others show too is left to the night."""
+    """Mark a case nightly: it starts the program (seconds), and other cases test the same code."""
     return pytest.param(*values, marks=pytest.mark.nightly)
 
 
 RUN = ["sample", "--model", "mixture", "--n", "6", "--eps-rel", "0.5", "--batch-size", "3"]
-BEFORE = """
+FAULTY = """
 import sys, torch
 from dataclasses import replace
 from ggf_cli.cli import model as module
@@ -49,9 +49,9 @@ app(prog_name="ggf")
 """
 
 
-def start(*words, before=None, **options):
-    """`ggf`, its score wrapped by what `before` says."""
-    program = ["-m", "ggf_cli"] if before is None else ["-c", BEFORE.replace("FAULT", before)]
+def start(*words, fault=None, **options):
+    """Start `ggf`; `fault` is Python code to run after each evaluation of the score."""
+    program = ["-m", "ggf_cli"] if fault is None else ["-c", FAULTY.replace("FAULT", fault)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
     return subprocess.Popen([sys.executable, *program, *map(str, words)], **options)
 
@@ -64,23 +64,25 @@ def start_and_wait(*words, **options):
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    """The run that nothing happens to."""
+def reference(tmp_path_factory):
+    """The folder of a run without faults."""
     out = tmp_path_factory.mktemp("sound") / "run"
     assert ggf(*RUN, "--out", out).exit_code == 0
     return out
 
 
-# --- the network -----------------------------------------------------------------------------------------
+# --- the network ----------------------------------------------------------------------------------
 
-# A row is at t = 1 once, where it is still its prior draw: which samples are hit depends on themselves alone.
+# At t = 1 a row is still its prior draw, so that the same samples are hit in every batch.
 HIT = "hit = (t > 0.999) & (x.flatten(1)[:, 0] > 0)"
 
 
 @pytest.mark.parametrize("number", ["nan", nightly("inf")])
-def test_rows_that_turn_nan_are_reported_and_the_others_unharmed(tmp_path, sound, number):
+def test_rows_that_become_nan_are_reported_and_other_rows_are_unchanged(
+    tmp_path, reference, number
+):
     fault = f"{HIT}; value = torch.where(hit[:, None, None, None], float('{number}'), value)"
-    done = start_and_wait(*RUN, "--out", tmp_path / "run", before=fault)
+    done = start_and_wait(*RUN, "--out", tmp_path / "run", fault=fault)
     assert done.returncode == 4
     log = read_log(tmp_path / "run")
     lost = [s["index"] for s in log["samples"] if s["status"] == "non_finite"]
@@ -89,27 +91,27 @@ def test_rows_that_turn_nan_are_reported_and_the_others_unharmed(tmp_path, sound
     kept = sorted(path.name for path in (tmp_path / "run/samples").iterdir())
     assert kept == [f"{i:06d}.png" for i in range(6) if i not in lost]
     for name in kept:
-        there, here = sound / "samples" / name, tmp_path / "run/samples" / name
+        there, here = reference / "samples" / name, tmp_path / "run/samples" / name
         assert there.read_bytes() == here.read_bytes()
 
 
 OUT_OF_MEMORY = "raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 7 GiB\\nmore')"
 
 
-def test_a_network_that_is_out_of_memory_goes_on_with_fewer_rows(tmp_path, sound):
-    # the first three samples take some 40 calls
+def test_a_network_that_is_out_of_memory_continues_with_fewer_rows(tmp_path, reference):
+    # The first three samples take about 40 calls.
     fault = f"\n        if calls >= 60 and len(x) > 2: {OUT_OF_MEMORY}"
-    done = start_and_wait(*RUN, "--out", tmp_path / "run", before=fault)
+    done = start_and_wait(*RUN, "--out", tmp_path / "run", fault=fault)
     assert done.returncode == 0, done.stderr
     assert "out of memory at batch size 3: continuing with 2" in done.stderr.splitlines()
-    log, expected = read_log(tmp_path / "run"), read_log(sound)
+    log, expected = read_log(tmp_path / "run"), read_log(reference)
     for key in ("status", "samples", "files", "nfe", "steps", "command"):
         assert log[key] == expected[key], key
 
 
-def test_a_network_without_memory_for_one_row_is_told_and_what_is_finished_is_kept(tmp_path, sound):
+def test_out_of_memory_at_one_row_is_an_error_and_finished_samples_are_kept(tmp_path, reference):
     done = start_and_wait(
-        *RUN, "--out", tmp_path / "run", before=f"\n        if calls >= 60: {OUT_OF_MEMORY}"
+        *RUN, "--out", tmp_path / "run", fault=f"\n        if calls >= 60: {OUT_OF_MEMORY}"
     )
     assert done.returncode == 4
     assert "out of memory (mixture, batch size 1): CUDA out of memory" in done.stderr
@@ -119,17 +121,17 @@ def test_a_network_without_memory_for_one_row_is_told_and_what_is_finished_is_ke
     kept = [s for s in log["samples"] if s["status"] == "done"]
     assert 0 < len(kept) < 6
     for sample in kept:
-        there, here = sound / sample["file"], tmp_path / "run" / sample["file"]
+        there, here = reference / sample["file"], tmp_path / "run" / sample["file"]
         assert there.read_bytes() == here.read_bytes()
 
 
-def test_a_score_of_more_precision_is_taken_as_it_is_needed(tmp_path, sound):
-    done = start_and_wait(*RUN, "--out", tmp_path / "run", before="value = value.double()")
+def test_a_float64_score_is_converted_to_float32(tmp_path, reference):
+    done = start_and_wait(*RUN, "--out", tmp_path / "run", fault="value = value.double()")
     assert done.returncode == 0
     assert [s["nfe"] for s in read_log(tmp_path / "run")["samples"]] == [
-        s["nfe"] for s in read_log(sound)["samples"]
+        s["nfe"] for s in read_log(reference)["samples"]
     ]
-    for path in (sound / "samples").iterdir():
+    for path in (reference / "samples").iterdir():
         assert path.read_bytes() == (tmp_path / "run/samples" / path.name).read_bytes()
 
 
@@ -141,19 +143,19 @@ def test_a_score_of_more_precision_is_taken_as_it_is_needed(tmp_path, sound):
         nightly("value = value[:1]", "a score has the shape of x"),
     ],
 )
-def test_a_score_of_the_wrong_kind_is_told(tmp_path, fault, message):
-    done = start_and_wait(*RUN, "--out", tmp_path / "run", before=fault)
+def test_an_invalid_score_is_reported(tmp_path, fault, message):
+    done = start_and_wait(*RUN, "--out", tmp_path / "run", fault=fault)
     assert done.returncode == 2
     assert message in done.stderr
     assert read_log(tmp_path / "run")["status"] == "failed"
 
 
-# --- where it writes -------------------------------------------------------------------------------------
+# --- output streams and terminals -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", [["list-models"], [*RUN, "--json"]], ids=lambda words: words[0])
-def test_a_reader_that_stops_reading_is_no_error(tmp_path, words):
-    """As `| head -1` does. The run is written all the same."""
+def test_a_closed_output_pipe_is_no_error(tmp_path, words):
+    """For example `| head -1`. The run is written completely."""
     extra = ["--out", tmp_path / "run"] if "sample" in words else []
     reader, writer = os.pipe()
     os.close(reader)
@@ -173,8 +175,8 @@ def test_without_stdout_and_stderr_the_run_is_written(tmp_path):
     assert read_log(tmp_path / "run")["status"] == "completed"
 
 
-def test_nothing_of_an_environment_is_needed(tmp_path):
-    """No home, no terminal, no locale, no search path: as some schedulers start programs."""
+def test_no_environment_variables_are_needed(tmp_path):
+    """Some schedulers start programs without a home folder, terminal, locale and search path."""
     environment = {
         key: os.environ[key] for key in ("PYTHONPATH", "OMP_NUM_THREADS") if key in os.environ
     }
@@ -187,18 +189,25 @@ def test_nothing_of_an_environment_is_needed(tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [[*RUN, "--out", "run"], ["show", "SOUND"], ["sample", "--model", "Müller"], nightly(["list-solvers"]), nightly(["list-models"]), nightly(["sample", "--help"])],
+    [
+        [*RUN, "--out", "run"],
+        ["show", "REFERENCE"],
+        ["sample", "--model", "Müller"],
+        nightly(["list-solvers"]),
+        nightly(["list-models"]),
+        nightly(["sample", "--help"]),
+    ],
     ids=["sample", "show", "error", "list-solvers", "list-models", "help"],
-)  # fmt: skip
-def test_a_world_of_ascii_is_enough(tmp_path, sound, words):
-    """LANG=C as it was before Python made UTF-8 of it, for files as well as for the terminal."""
+)
+def test_output_is_ascii_in_an_ascii_locale(tmp_path, reference, words):
+    """The C locale without Python's UTF-8 mode, for files and for the terminal."""
     ascii_only = {
         "LC_ALL": "C",
         "PYTHONUTF8": "0",
         "PYTHONCOERCECLOCALE": "0",
         "PYTHONIOENCODING": "ascii",
     }
-    words = [str(sound) if word == "SOUND" else word for word in words]
+    words = [str(reference) if word == "REFERENCE" else word for word in words]
     done = start_and_wait(*words, env={**os.environ, **ascii_only}, cwd=tmp_path)
     assert done.returncode == (2 if words[-1] == "Müller" else 0), done.stderr
     assert (done.stdout + done.stderr).isascii()
@@ -206,8 +215,8 @@ def test_a_world_of_ascii_is_enough(tmp_path, sound, words):
 
 
 @pytest.mark.parametrize("columns", [20, nightly(1)])
-def test_a_narrow_terminal_is_enough(tmp_path, columns):
-    """A bar that is too wide for its line would be printed again and again."""
+def test_the_progress_bar_fits_a_narrow_terminal(tmp_path, columns):
+    """A bar wider than its line would fill the terminal with copies of itself."""
     master, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "TERM")}
@@ -219,7 +228,8 @@ def test_a_narrow_terminal_is_enough(tmp_path, columns):
         if select.select([master], [], [], 0.2)[0]:
             try:
                 seen += os.read(master, 65536)
-            except OSError:  # the other side is closed
+            # The program has ended and closed the terminal.
+            except OSError:
                 break
         elif process.poll() is not None:
             break
@@ -229,16 +239,17 @@ def test_a_narrow_terminal_is_enough(tmp_path, columns):
     assert stdout.splitlines()[-1].endswith("grid.png")
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
     assert "Traceback" not in text
-    assert text.strip()  # there was a bar
+    # The bar was printed.
+    assert text.strip()
     assert max(len(line) for line in re.split(r"[\r\n]+", text)) <= columns
 
 
-# --- clocks ----------------------------------------------------------------------------------------------
+# --- clocks ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jump", [-86_400 * 400, nightly(86_400 * 400)], ids=["back", "forth"])
-def test_a_wall_clock_that_jumps_does_no_harm(tmp_path, sound, jump):
-    """Set while the run goes on, as after a machine woke up; durations are measured by another clock."""
+def test_a_jump_of_the_wall_clock_changes_no_sample_and_no_duration(tmp_path, reference, jump):
+    """Change the wall clock during a run. Durations are measured with the monotonic clock."""
     fault = f"""
         if calls == 20:
             import datetime, time
@@ -251,13 +262,14 @@ def test_a_wall_clock_that_jumps_does_no_harm(tmp_path, sound, jump):
                     return datetime.datetime.fromtimestamp(now() + jump, tz)
             runlog.datetime = Clock
 """
-    done = start_and_wait(*RUN, "--out", tmp_path / "run", before=fault)
+    done = start_and_wait(*RUN, "--out", tmp_path / "run", fault=fault)
     assert done.returncode == 0, done.stderr
     log = read_log(tmp_path / "run")
     days = (int(log["finished_at"][:4]) - int(log["started_at"][:4])) * 365
-    assert abs(days) >= 365  # it did jump
+    # The jump took place.
+    assert abs(days) >= 365
     assert 0 <= log["timing"]["sample_s"] < 86_400
     assert ggf("show", tmp_path / "run", "--check").exit_code == 0
     assert [f["sha256"] for f in log["files"] if "samples" in f["path"]] == [
-        f["sha256"] for f in read_log(sound)["files"] if "samples" in f["path"]
+        f["sha256"] for f in read_log(reference)["files"] if "samples" in f["path"]
     ]

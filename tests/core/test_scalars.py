@@ -1,4 +1,7 @@
-"""Numbers as people pass them: every argument × every type, either the plain number's result or an error that names the argument."""
+"""Every numeric argument with every type of number.
+
+The result is that of the plain int or float, or an error that names the argument.
+"""
 
 import itertools
 import json
@@ -26,11 +29,20 @@ from ggf_cli.solvers.catalog import read_catalog
 from problems import VP, gaussian_model, gaussian_score
 
 INTS = [np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
-TORCH_INTS = [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64]  # fmt: skip
+TORCH_INTS = [
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+]
 FLOATS = [np.float16, np.float32, np.float64, np.longdouble]
 TORCH_FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
-# int -> the same number of another type
+# Form -> function from an int to the same number of another type.
 WHOLE = {
     "int": int,
     **{f"numpy-{dtype}": dtype.type for dtype in INTS},
@@ -40,7 +52,7 @@ WHOLE = {
     "array-big-endian": lambda v: np.array(v, ">i4"),
     "has-index": lambda v: type("Index", (), {"__index__": lambda self: v})(),
 }
-# float -> that number, or the nearest one, of another type
+# Form -> function from a float to the nearest number of another type.
 REAL = {
     "float": float,
     **{f"numpy-{np.dtype(dtype)}": dtype for dtype in FLOATS},
@@ -93,19 +105,19 @@ NEVER = ggf_cli.ScoreModel(score=lambda x, t: pytest.fail("evaluated"), sde=VP, 
 
 
 def named(value):
-    """A test's id: without the address of an object, which differs from process to process."""
+    """The id of a test: without memory addresses, which differ between processes."""
     return repr(value).split(" at 0x")[0]
 
 
 def drawn(indices, **options):
-    """What `sample` gives, as something that compares."""
+    """The result of `sample` as lists and numbers that can be compared."""
     result = ggf_cli.sample(MODEL, indices, solver="em", steps=2, **options)
     assert result.index.dtype == result.nfe.dtype == torch.int64
     return result.index.tolist(), result.images.tolist(), result.nfe.tolist(), result.batch_size
 
 
 def streamed(indices, **options):
-    samples = ggf_cli.stream(MODEL, indices, solver=EM, **options)  # fmt: skip
+    samples = ggf_cli.stream(MODEL, indices, solver=EM, **options)
     found = sorted((sample.index, sample.image.tolist(), sample.nfe) for sample in samples)
     assert all(type(index) is int for index, _, _ in found)
     return found
@@ -121,7 +133,7 @@ def at_once(v):
     return [sample.x.tolist() for sample in engine.run(range(6), at_once=v)], engine.progress
 
 
-# argument -> (what is called with it, a word of the message)
+# Argument -> (function to call with it, its name in the error message).
 WHOLE_ARGUMENTS = {
     "sample-count": (drawn, "number of samples"),
     "sample-index": (lambda v: drawn([v]), "sample index"),
@@ -175,8 +187,8 @@ def as_plain(value):
     return float(value.detach() if isinstance(value, torch.Tensor) else value)
 
 
-def refuses(call, value, form, name):
-    """Whether a value is refused by the name of the argument, in few words."""
+def assert_refused(call, value, form, name):
+    """Check that a value is refused with a short message that names the argument."""
     with pytest.raises(UsageError) as refused:
         pytest.fail(f"{form} was taken: {call(value)}")
     message = refused.value.message
@@ -193,15 +205,16 @@ def test_a_whole_number_of_any_type_is_that_number(argument):
 
 
 @pytest.mark.parametrize("argument", WHOLE_ARGUMENTS)
-def test_what_is_no_whole_number_is_refused_by_name(argument):
+def test_other_values_than_whole_numbers_are_refused_by_name(argument):
     call, name = WHOLE_ARGUMENTS[argument]
     for form, value in NO_INTS.items():
         if argument in COUNTS and isinstance(value, str | bytes | list | dict):
-            continue  # sample indices, right or wrong: below
+            # A sequence of sample indices, which is tested below.
+            continue
         if argument in COUNTS and np.ndim(value):
             continue
         if value is not None or argument not in OPTIONAL:
-            refuses(call, value, form, name)
+            assert_refused(call, value, form, name)
 
 
 @pytest.mark.parametrize("argument", REAL_ARGUMENTS)
@@ -216,13 +229,13 @@ def test_a_real_number_of_any_type_is_that_number(argument):
 
 
 @pytest.mark.parametrize("argument", REAL_ARGUMENTS)
-def test_what_is_no_real_number_is_refused_by_name(argument):
+def test_other_values_than_real_numbers_are_refused_by_name(argument):
     call, name = REAL_ARGUMENTS[argument]
     for form, value in NO_FLOATS.items():
-        refuses(call, value, form, name)
+        assert_refused(call, value, form, name)
 
 
-# --- options of solvers ------------------------------------------------------------------------------------
+# --- options of solvers ---------------------------------------------------------------------------
 
 OPTIONS = [
     pytest.param(solver, name, about, id=f"{solver}-{name}")
@@ -232,7 +245,7 @@ OPTIONS = [
 
 
 def value_of(about):
-    """A value in range, of a size that every type holds."""
+    """A value in range that every numeric type can hold."""
     if about["type"] == "float":
         return about["default"] or 0.3
     return min(about["high"], 100)
@@ -264,18 +277,25 @@ def test_options_of_solvers_take_numbers_of_any_type(solver, option, about):
 
 
 @pytest.mark.parametrize(("solver", "option", "about"), OPTIONS)
-def test_options_of_solvers_refuse_what_is_no_such_value(solver, option, about):
+def test_options_of_solvers_refuse_values_of_other_types(solver, option, about):
     numbers = {"int": NO_INTS, "float": NO_FLOATS, "text": {}, "bool": NO_NUMBERS}[about["type"]]
     bad = dict(numbers)
     if about["type"] == "bool":
         bad = {form: value for form, value in bad.items() if not form.endswith("True")}
         bad |= {"0": 0, "1": 1, "numpy-1": np.int8(1), "word": "yes"}
     elif about["type"] == "text":
-        bad |= {"3": 3, "True": True, "bytes": b"l2", "list": ["l2"], "array": np.array(["l2"]), "None": None}  # fmt: skip
+        bad |= {
+            "3": 3,
+            "True": True,
+            "bytes": b"l2",
+            "list": ["l2"],
+            "array": np.array(["l2"]),
+            "None": None,
+        }
     if about["default"] is None:
         del bad["None"]
     for form, value in bad.items():
-        refuses(lambda v: make_solver(solver, {option: v}), value, form, option)
+        assert_refused(lambda v: make_solver(solver, {option: v}), value, form, option)
 
 
 def test_samples_by_an_option_of_another_type_are_the_same_to_the_bit():
@@ -288,10 +308,10 @@ def test_samples_by_an_option_of_another_type_are_the_same_to_the_bit():
     assert Engine(model, make_solver("pc")).solver.snr == float(np.float32(0.1))
 
 
-# --- sample indices ----------------------------------------------------------------------------------------
+# --- sample indices -------------------------------------------------------------------------------
 
 WANTED = [5, 0, 7, 100]
-# a list of indices -> the same ones
+# Form -> function from a list of indices to the same indices in another form.
 INDICES = {
     "tuple": tuple,
     "generator": lambda v: (index for index in v),
@@ -345,32 +365,36 @@ def test_sample_indices_of_any_kind_are_the_same_samples(draw):
 
 
 @pytest.mark.parametrize("draw", [ggf_cli.sample, ggf_cli.stream])
-def test_what_is_no_index_is_refused_before_anything_is_drawn(draw):
+def test_invalid_indices_are_refused_before_anything_is_drawn(draw):
     for kind, indices in NO_INDICES.items():
-        refuses(lambda v: draw(NEVER, v), indices, kind, r"sample ind|number of samples")
+        assert_refused(lambda v: draw(NEVER, v), indices, kind, r"sample ind|number of samples")
 
 
-@pytest.mark.parametrize("twice", [[1, 2, 1], np.array([1, 1], np.uint8), [1, np.int8(1)], iter([torch.tensor(4), 4])])  # fmt: skip
-def test_an_index_twice_is_refused_whatever_its_type(twice):
+@pytest.mark.parametrize(
+    "twice", [[1, 2, 1], np.array([1, 1], np.uint8), [1, np.int8(1)], iter([torch.tensor(4), 4])]
+)
+def test_a_repeated_index_is_refused_whatever_its_type(twice):
     with pytest.raises(UsageError, match=r"sample index \d is asked for twice"):
         ggf_cli.sample(NEVER, twice)
 
 
 @pytest.mark.parametrize("nothing", [0, [], range(0), np.array([], int), torch.tensor(0), iter(())])
-def test_no_samples_are_none(nothing):
+def test_an_empty_request_is_refused_by_sample_and_gives_an_empty_stream(nothing):
     with pytest.raises(UsageError, match="no samples asked for"):
         ggf_cli.sample(NEVER, nothing)
     assert list(ggf_cli.stream(NEVER, nothing)) == []
 
 
-@pytest.mark.parametrize("last", [MAX_INT, np.uint64(MAX_INT), np.int64(MAX_INT), torch.tensor(MAX_INT)])  # fmt: skip
-def test_the_largest_index_and_seed_are_samples_like_others(last):
+@pytest.mark.parametrize(
+    "last", [MAX_INT, np.uint64(MAX_INT), np.int64(MAX_INT), torch.tensor(MAX_INT)]
+)
+def test_the_largest_index_and_seed_can_be_drawn(last):
     assert drawn([last], seed=last) == drawn([MAX_INT], seed=MAX_INT)
     assert drawn([last])[0] == [MAX_INT]
     assert drawn([last])[1] != drawn([MAX_INT - 1])[1]
 
 
-def test_an_endless_stream_is_checked_as_it_is_drawn_from():
+def test_the_indices_of_a_stream_are_checked_one_by_one():
     endless = ggf_cli.stream(MODEL, map(np.int16, itertools.count()), solver=EM, batch_size=4)
     first = [next(endless) for _ in range(9)]
     assert sorted(sample.index for sample in first) == list(range(9))
@@ -381,15 +405,21 @@ def test_an_endless_stream_is_checked_as_it_is_drawn_from():
         next(broken)
 
 
-# --- the others --------------------------------------------------------------------------------------------
+# --- shapes, data ranges, dtypes, devices ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "shape",
-    [[3, 4], torch.Size([3, 4]), torch.tensor([3, 4]), np.zeros((3, 4)).shape, (np.int8(3), torch.tensor(4)),
-     *(np.array([3, 4], dtype) for dtype in INTS)],
+    [
+        [3, 4],
+        torch.Size([3, 4]),
+        torch.tensor([3, 4]),
+        np.zeros((3, 4)).shape,
+        (np.int8(3), torch.tensor(4)),
+        *(np.array([3, 4], dtype) for dtype in INTS),
+    ],
     ids=named,
-)  # fmt: skip
+)
 def test_shapes_of_any_kind_are_tuples_of_ints(shape):
     model = ggf_cli.ScoreModel(score=lambda x, t: x, sde=VP, shape=shape)
     assert type(model.shape) is tuple
@@ -399,9 +429,17 @@ def test_shapes_of_any_kind_are_tuples_of_ints(shape):
 
 @pytest.mark.parametrize(
     "data_range",
-    [[-1.0, 2.0], (-1, 2), np.array([-1, 2]), np.array([-1, 2], np.float16), torch.tensor([-1.0, 2.0]), [np.float32(-1), torch.tensor(2)], range(-1, 3, 3)],
+    [
+        [-1.0, 2.0],
+        (-1, 2),
+        np.array([-1, 2]),
+        np.array([-1, 2], np.float16),
+        torch.tensor([-1.0, 2.0]),
+        [np.float32(-1), torch.tensor(2)],
+        range(-1, 3, 3),
+    ],
     ids=named,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("sde", SDES.values())
 def test_data_ranges_of_any_kind_are_two_floats(sde, data_range):
     made = sde(data_range=data_range)
@@ -412,33 +450,49 @@ def test_data_ranges_of_any_kind_are_two_floats(sde, data_range):
 
 @pytest.mark.parametrize(
     "data_range",
-    [None, 1, (1,), (0, 1, 2), "01", b"01", {0, 1}, [[0, 1]], np.zeros((2, 2)), np.array([0, np.nan]), (0, float("inf")), (1, 1), ("0", "1"), (False, True), iter((0, 1))],
+    [
+        None,
+        1,
+        (1,),
+        (0, 1, 2),
+        "01",
+        b"01",
+        {0, 1},
+        [[0, 1]],
+        np.zeros((2, 2)),
+        np.array([0, np.nan]),
+        (0, float("inf")),
+        (1, 1),
+        ("0", "1"),
+        (False, True),
+        iter((0, 1)),
+    ],
     ids=named,
-)  # fmt: skip
-def test_what_is_no_data_range_is_refused(data_range):
+)
+def test_invalid_data_ranges_are_refused(data_range):
     with pytest.raises(UsageError, match="data_range is"):
         ggf_cli.VPSDE(data_range=data_range)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, "float32", None, float, torch.int64])
-def test_what_is_no_type_of_torch_is_refused(dtype):
+def test_invalid_dtypes_are_refused(dtype):
     with pytest.raises(UsageError, match="dtype is"):
         ggf_cli.ScoreModel(score=None, sde=VP, shape=(2,), dtype=dtype)
 
 
 @pytest.mark.parametrize("device", [1.5, True, None, [0], "gpu"], ids=named)
-def test_what_is_no_device_is_refused(device):
+def test_invalid_devices_are_refused(device):
     with pytest.raises(UsageError, match="is not a device"):
         ggf_cli.load_model("mixture", device=device)
 
 
-def test_a_tolerance_that_is_no_number_chooses_no_precision():
+def test_an_invalid_tolerance_is_refused_when_precision_is_chosen():
     for form, finest in {**NO_NUMBERS, "0": 0, "-1": -1.0}.items():
-        refuses(lambda v: in_precision(MODEL, "auto", v), finest, form, "finest is")
+        assert_refused(lambda v: in_precision(MODEL, "auto", v), finest, form, "finest is")
     assert in_precision(MODEL, "auto", np.float32(1e-4)).precision == "fp32"
 
 
-def test_a_float32_keeps_its_own_value():
+def test_a_float32_keeps_its_exact_value():
     assert as_float(np.float32(0.1), "x") == 0.10000000149011612
     assert as_float(torch.tensor(0.1), "x") == 0.10000000149011612
 
@@ -454,7 +508,7 @@ def test_messages_name_the_argument_the_value_and_what_is_allowed():
 
 
 class Counting:
-    """A reference that says what it is asked for."""
+    """A reference that checks the types of its arguments."""
 
     def draws(self, n, draws, against):
         assert (type(n), type(draws)) == (int, int)
@@ -476,21 +530,23 @@ def test_floors_take_whole_numbers_of_any_type(argument, monkeypatch):
     for form, make in WHOLE.items():
         assert floor(make(120)) == floor(120), form
     for form, value in NO_INTS.items():
-        refuses(floor, value, form, f"{argument} is")
+        assert_refused(floor, value, form, f"{argument} is")
 
 
 @pytest.mark.gpu
-def test_tensors_on_a_gpu_are_the_numbers_that_they_hold():
+def test_tensors_on_a_gpu_are_taken_as_numbers():
     wanted = torch.tensor(WANTED, dtype=torch.int32, device="cuda")
-    assert drawn(wanted, seed=wanted[0], batch_size=wanted[2]) == drawn(WANTED, seed=5, batch_size=7)  # fmt: skip
+    expected = drawn(WANTED, seed=5, batch_size=7)
+    assert drawn(wanted, seed=wanted[0], batch_size=wanted[2]) == expected
     assert ggf_cli.VPSDE(data_range=wanted[1:3]) == ggf_cli.VPSDE(data_range=(0, 7))
 
 
-# --- the command line --------------------------------------------------------------------------------------
+# --- the command line -----------------------------------------------------------------------------
 
 
 def test_the_command_line_takes_the_indices_that_python_takes(tmp_path, mixture):
-    words = ["sample", "-m", "mixture", "--solver", "em", "--steps", "2", "--format", "npz", "--quiet", "--batch-size", "2"]  # fmt: skip
+    words = ["sample", "-m", "mixture", "--solver", "em", "--steps", "2", "--format", "npz"]
+    words += ["--quiet", "--batch-size", "2"]
     words += ["--indices", f"{MAX_INT - 1}-{MAX_INT},3", "--seed", str(MAX_INT)]
     done = ggf(*words, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
@@ -529,14 +585,13 @@ def test_indices_that_cannot_be_drawn_are_refused_with_the_reason(text, reason):
     assert len(refused.value.message) < 300
 
 
-def test_leading_zeros_are_of_no_meaning():
+def test_leading_zeros_are_ignored():
     from ggf_cli.cli.options import parse_indices
 
     assert parse_indices("0" * 30 + "7, 000-001") == [7, 0, 1]
 
 
-def test_a_pilot_and_the_samples_that_it_decides_about_are_different_ones(tmp_path):
-
+def test_the_indices_of_pilot_samples_are_refused(tmp_path):
     words = ["sample", "-m", "mixture", "--solver", "adaptive-multistep", "--pilot", "2", "--quiet"]
     for index, code in ((2**62 - 1, 0), (2**62, 2), (2**62 + 1, 2), (2**62 + 2, 0)):
         arguments = [*words, "--indices", str(index), "--out", str(tmp_path / str(index))]

@@ -1,3 +1,5 @@
+"""Parametrizations of the score: the labels for the network, and the scale of its output."""
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ def test_continuous_ve_labels_time_with_sigma():
     torch.testing.assert_close(score, X * VE.sigma(T)[:, None, None, None])
 
 
-def test_exact_models_get_alpha_and_sigma():
+def test_exact_models_are_called_with_alpha_and_sigma():
     score = exact(lambda x, alpha, sigma: x * (alpha / sigma)[:, None, None, None], VP)(X, T)
     torch.testing.assert_close(score, X * (VP.alpha(T) / VP.sigma(T))[:, None, None, None])
 
@@ -30,37 +32,35 @@ def alpha_bar():
 
 
 def time_of_level(sigma):
-    """The t at which VP has this sigma, by bisection."""
+    """The time t at which VP has this sigma, by bisection."""
     low, high = torch.zeros_like(sigma), torch.ones_like(sigma)
     for _ in range(60):
         mid = (low + high) / 2
-        low, high = (
-            torch.where(VP.sigma(mid) < sigma, mid, low),
-            torch.where(VP.sigma(mid) < sigma, high, mid),
-        )
+        below = VP.sigma(mid) < sigma
+        low, high = torch.where(below, mid, low), torch.where(below, high, mid)
     return low
 
 
-def test_discrete_vp_is_the_trained_score_at_every_trained_level():
-    """Where sigma(t) is the noise level k of the training, the label is k and the score -eps / sqrt(1 - alpha_bar_k)."""
+def test_discrete_vp_is_the_trained_score_at_every_noise_level_of_the_training():
+    """At sigma(t) of noise level k the label is k, the score -eps / sqrt(1 - alpha_bar_k)."""
     k = torch.arange(0, 990, dtype=torch.float64)
     t = time_of_level(torch.sqrt(1 - alpha_bar()[:990]))
-    seen = []
+    labels = []
 
     def network(x, label):
-        seen.append(label)
+        labels.append(label)
         return torch.ones_like(x)
 
     score = vp_discrete(network, VP)(torch.zeros(990, 1, dtype=torch.float64), t)
-    torch.testing.assert_close(seen[0], k, rtol=0, atol=1e-6)
+    torch.testing.assert_close(labels[0], k, rtol=0, atol=1e-6)
     torch.testing.assert_close(score[:, 0], -1 / torch.sqrt(1 - alpha_bar()[:990]))
 
 
 def test_discrete_vp_labels_rise_with_time_and_stay_in_range():
-    seen = []
-    vp_discrete(lambda x, label: seen.append(label) or x, VP)(
+    labels = []
+    vp_discrete(lambda x, label: labels.append(label) or x, VP)(
         torch.zeros(500, 1), torch.linspace(1e-4, 1, 500, dtype=torch.float64)
     )
-    assert (seen[0].diff() >= 0).all()
-    assert (seen[0].diff()[10:] > 0).all()
-    assert 0 == float(seen[0][0]) < float(seen[0][-1]) <= 999
+    assert (labels[0].diff() >= 0).all()
+    assert (labels[0].diff()[10:] > 0).all()
+    assert 0 == float(labels[0][0]) < float(labels[0][-1]) <= 999

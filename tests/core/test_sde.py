@@ -1,3 +1,5 @@
+"""SDEs: moments, half log-SNR, prior, Tweedie's formula, defaults and refused parameters."""
+
 import math
 
 import pytest
@@ -54,7 +56,7 @@ def test_prior_is_the_marginal_at_T(sde):
     assert torch.equal(sde.prior_sampling(noise), sde.prior_std * noise)
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_those_of_the_paper():
     assert (VP.t_eps, SUBVP.t_eps, VE.t_eps) == (1e-3, 1e-3, 1e-5)
     assert (VP.eps_abs, VE.eps_abs) == (2 / 256, 1 / 256)
     assert VESDE(data_range=(-1.0, 1.0)).eps_abs == 2 / 256
@@ -76,14 +78,14 @@ def test_marginal_prob_scales_the_data():
     assert torch.equal(std, VP.sigma(TIMES))
 
 
-def test_unit_range_is_clamped():
+def test_values_outside_the_data_range_are_clamped():
     x = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])
     assert VP.to_unit_range(x).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
     assert VE.to_unit_range(x).tolist() == [0.0, 0.0, 0.0, 1.0, 1.0]
 
 
 @given(sde=sdes)
-def test_dict_round_trip(sde):
+def test_an_sde_is_equal_after_a_round_trip_through_a_dict(sde):
     assert sde_from_dict(sde.to_dict()) == sde
 
 
@@ -100,10 +102,10 @@ def test_dict_round_trip(sde):
         lambda: sde_from_dict({"name": "vp", "sigma_max": 3}),
     ],
 )
-def test_impossible_sdes_are_refused(bad):
+def test_invalid_sdes_are_refused(bad):
     with pytest.raises(UsageError):
         bad()
 
 
-def test_table_names_are_the_classes_names():
+def test_the_table_holds_the_three_sdes_by_name():
     assert list(SDES) == ["ve", "vp", "subvp"]

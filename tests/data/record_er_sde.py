@@ -1,9 +1,10 @@
-"""Records what the authors' ER-SDE-Solver-3 does, for tests/solvers/test_multistep.py.
+"""Record the states of the authors' ER-SDE-Solver-3, for tests/solvers/test_multistep.py.
 
     python tests/data/record_er_sde.py FOLDER tests/data/er_sde.json
 
-FOLDER holds er_sde_solver.py of QinpengCui/ER-SDE-Solver (25ca6c2, MIT). The noise is ggf's own, the score that of the
-Gaussian data of tests/support/problems.py, the grid Karras'; what is stored is x after every step.
+FOLDER holds er_sde_solver.py of QinpengCui/ER-SDE-Solver (25ca6c2, MIT). The noise is that of ggf,
+the score that of the Gaussian data of tests/support/problems.py, the grid that of Karras et al.
+Stored: x after every step.
 """
 
 import json
@@ -44,13 +45,14 @@ def record(sde, noise_scale):
 
     torch.randn_like = randn_like
     solver = ER_SDE_Solver(sde_type=sde.name, model_prediction_type="x_start")
-    # Theirs takes a variance below 1e-6 for 0. That is meant for the rounding errors of the flow and hits others too.
+    # The original sets variances below 1e-6 to 0. This is meant for rounding errors of the flow,
+    # but affects the other noise scales too.
     solver.numerical_clip = lambda variance: variance * (noise_scale != "ode")
     x = sde.prior_sampling(noise(index, 0 * index))
     if sde.name == "ve":
         x = solver.ve_3_order_taylor(data_prediction, x, sde.sigma(t), t, fn_sigma=phi)
     else:
-        # this half of their file is for numpy numbers
+        # The VP half of the file takes numpy numbers.
         alphas, sigmas = sde.alpha(t).numpy(), sde.sigma(t).numpy()
         x = solver.vp_3_order_taylor(data_prediction, x, alphas, sigmas, t, fn_lambda=phi)
     return [*states[1:], x.tolist()]

@@ -1,10 +1,11 @@
-"""Records what k-diffusion's adaptive DPM-Solver does, for tests/solvers/test_dpm_adaptive.py.
+"""Record the adaptive DPM-Solver of k-diffusion, for tests/solvers/test_dpm_adaptive.py.
 
     python tests/data/record_k_diffusion.py FOLDER tests/data/k_diffusion.json
 
-FOLDER holds k_diffusion/sampling.py of crowsonkb/k-diffusion (4601bf0, MIT); of it only DPMSolver and what that needs are
-executed, since the rest imports packages that are not needed. One sample of the Gaussian data of tests/support/problems.py, with
-ggf's own noise, in float64. Stored: log(sigma / alpha) and the counts after every attempt, and the final state.
+FOLDER holds k_diffusion/sampling.py of crowsonkb/k-diffusion (4601bf0, MIT). Only DPMSolver and its
+dependencies are executed, since the rest imports packages that are not needed. One sample of the
+Gaussian data of tests/support/problems.py is drawn, with the noise of ggf, in float64. Stored:
+log(sigma / alpha) and the counts after every attempt, and the final state.
 """
 
 import ast
@@ -24,7 +25,7 @@ from problems import SUBVP, VE, VP, gaussian_score
 NEEDED = {"PIDStepSizeController", "DPMSolver", "get_ancestral_step", "default_noise_sampler"}
 SEED, SHAPE = 3, (16,)
 TOLERANCE = {"rtol": 0.01, "atol": 0.001}
-# a first step so long that it is rejected
+# The first step is so long that it is rejected.
 PID = {"pcoeff": 0.3, "icoeff": 0.4, "dcoeff": 0.1, "h_init": 9.0}
 
 
@@ -72,7 +73,8 @@ def record(solver_class, sde, order, **options):
 
 
 def main():
-    torch.set_default_dtype(torch.float64)  # k-diffusion makes tensors of its tolerances
+    # k-diffusion makes its tolerances tensors of the default dtype.
+    torch.set_default_dtype(torch.float64)
     solver_class = load(sys.argv[1])
     runs = [
         record(solver_class, sde, order, eta=eta, **pid)

@@ -1,10 +1,12 @@
-"""Records what the authors' JAX code does with `sde_improved_euler` False, for tests/solvers/test_lamba.py.
+"""Record the authors' JAX code with `sde_improved_euler` False, for tests/solvers/test_lamba.py.
 
     python tests/data/record_lamba.py FOLDER tests/data/lamba.json
 
-FOLDER holds sampling.py of AlexiaJM/score_sde_fast_sampling (5da8f3f). Of it only AdaptivePredictor.update_fn is executed,
-with numpy in place of jax, in float64. One sample of the Gaussian data of tests/support/problems.py, with ggf's own noise. Stored:
-the time after every attempt and the state at t_eps. Their loop replaces x'_prev by x before every attempt ("state").
+FOLDER holds sampling.py of AlexiaJM/score_sde_fast_sampling (5da8f3f). Only its function
+AdaptivePredictor.update_fn is executed, with numpy in place of jax, in float64. One sample of the
+Gaussian data of tests/support/problems.py is drawn, with the noise of ggf. Stored: the time after
+every attempt and the state at t_eps. The authors' loop replaces x'_prev by x before every attempt
+("state").
 """
 
 import ast

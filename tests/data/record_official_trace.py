@@ -1,9 +1,10 @@
-"""Records what the authors' PyTorch file does, for tests/solvers/test_adaptive.py.
+"""Record the authors' PyTorch sampler, for tests/solvers/test_adaptive.py.
 
     python tests/data/record_official_trace.py FOLDER tests/data/official_trace.json
 
 FOLDER holds sde_sampling_torch.py of AlexiaJM/score_sde_fast_sampling (5da8f3f) and sde_lib.py of
-yang-song/score_sde_pytorch (cb1f359). Noise comes from ggf's own streams, so the test needs no table of it.
+yang-song/score_sde_pytorch (cb1f359). The noise is that of ggf, so that the test
+needs no table of noise.
 """
 
 import json

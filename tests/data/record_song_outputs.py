@@ -1,9 +1,10 @@
-"""Records what Song's networks answer, at a small width, for tests/networks/test_ncsnpp.py.
+"""Record outputs of Song's networks, with few channels, for tests/networks/test_ncsnpp.py.
 
     python tests/data/record_song_outputs.py CHECKOUT tests/data/song_outputs.json
 
-CHECKOUT is a folder of yang-song/score_sde_pytorch (cb1f359); it needs ml_collections. Weights depend on their names
-alone (benchmarks/song.py), inputs are ggf's noise, so the names, shapes and answers are all that is stored.
+CHECKOUT is a folder of yang-song/score_sde_pytorch (cb1f359), which needs ml_collections. Weights
+depend only on their names (benchmarks/song.py), inputs are the noise of ggf. So only the names,
+shapes and outputs are stored.
 """
 
 import json
@@ -17,7 +18,7 @@ from ggf_cli.noise import Noise
 from song import build
 
 WIDTH, EVERY = 8, 8
-# name: height of the images, labels (sigma for VE, 999 t for VP)
+# Name: height of the images, labels (sigma for VE, 999 t for VP).
 CASES = {
     "church": (64, [0.01, 1.0, 380.0]),
     "ffhq-1024": (128, [0.01, 1.0, 1348.0]),
@@ -33,14 +34,14 @@ def main():
         network = build(sys.argv[1], name, width=WIDTH, size=size)
         index = torch.arange(len(labels))
         x = Noise(seed=1, shape=(3, size, size))(index, 0 * index)
-        answer = network(x, torch.tensor(labels))
+        output = network(x, torch.tensor(labels))
         recorded[name] = {
             "size": size,
             "labels": labels,
             "shapes": {n: list(t.shape) for n, t in network.state_dict().items()},
             "sigmas": [float(network.sigmas[0]), float(network.sigmas[-1])],
-            "norms": [float(a.norm()) for a in answer],
-            "every_8th_pixel": answer[:, :, ::EVERY, ::EVERY].flatten(1).tolist(),
+            "norms": [float(a.norm()) for a in output],
+            "every_8th_pixel": output[:, :, ::EVERY, ::EVERY].flatten(1).tolist(),
         }
     Path(sys.argv[2]).write_text(json.dumps(recorded) + "\n")
 

@@ -1,11 +1,12 @@
-"""Records what Song's predictors and corrector do at batch size 1, for tests/solvers/test_predictor_corrector.py.
+"""Record Song's predictors and corrector, for tests/solvers/test_predictor_corrector.py.
 
     python tests/data/record_song_samplers.py FOLDER tests/data/song_samplers.json
 
-FOLDER is yang-song/score_sde_pytorch (cb1f359). Its `get_pc_sampler` runs as it is, in float64, one sample at a
-time, with the exact score of Gaussian data for the network and ggf's own noise streams for torch's, so the test
-needs no table of noise. Of its N steps, at t = T to t_eps, these states are kept: after half of them; after all but
-one, where x arrives at t_eps; and the result, which is the last step without its noise.
+FOLDER is yang-song/score_sde_pytorch (cb1f359). Its `get_pc_sampler` runs unchanged, in float64, at
+batch size 1. The network is replaced by the exact score of Gaussian data, torch's random numbers
+by the noise of ggf, so that the test needs no table of noise. The sampler takes N steps, at t = T
+to t_eps. Stored: the state after half of them; the state after all but one, which is at t_eps; and
+the result, which is the last step without its noise.
 """
 
 import json
@@ -22,7 +23,7 @@ from ggf_cli.noise import Noise
 from problems import SUBVP, VE, VP, gaussian_score
 
 ROWS, SHAPE, SEED, SNR = 2, (1, 2, 3), 5, 0.16
-# beta_max / N has to stay below 1; 1000 is the number of levels in Song's configurations.
+# beta_max / N must be less than 1. Song's configurations have 1000 levels.
 LEVELS, CONFIGURED = 40, 1000
 PREDICTORS = {
     "reverse-diffusion": sampling.ReverseDiffusionPredictor,
@@ -54,7 +55,8 @@ def record(sde, solver, levels, corrector_steps=1):
             return noise(index, torch.tensor([draws - 1]))
 
         torch.randn = torch.randn_like = block
-        states = []  # after each step
+        # The state after each step.
+        states = []
 
         class Predictor(PREDICTORS[solver]):
             def update_fn(self, x, t, states=states):

@@ -1,4 +1,4 @@
-"""Run `ggf` in the test process, and read the documents that it writes, checked against their JSON schema."""
+"""Run `ggf` in the test process; read and validate the documents that it writes."""
 
 import json
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""Plans of comparisons of Gaussian data, small enough for a test."""
+"""Small plans of comparisons, on Gaussian data."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ class MeanError:
 
 def plan(folder, *contenders, model=None, **changes):
     """Plan a comparison of 2 × 12 samples, by default of `adaptive` and `em`."""
-    wanted = ComparisonPlan(
+    default = ComparisonPlan(
         model=model or gaussian_model(VP, dtype=torch.float32),
         cells=cells_of(
             *contenders or ("adaptive", "em"), eps_rel=(0.1, 0.5), reference=("em", {"steps": 60})
@@ -46,4 +46,4 @@ def plan(folder, *contenders, model=None, **changes):
         command="ggf compare ...",
         model_argument="gaussian",
     )
-    return replace(wanted, **changes)
+    return replace(default, **changes)

@@ -1,7 +1,7 @@
-"""Configurations of diffusers models as people have them: the structure of public ones, narrower and smaller.
+"""Configurations of diffusers models: the structure of public ones, with few channels and pixels.
 
-Each case has where it was met, what `UNet2DModel` is made with, the class of its scheduler and what that is made with, and
-the key that is refused, if it is.
+Each case has its source, the arguments of `UNet2DModel`, the class and the arguments of its
+scheduler, and the key that `ggf` refuses, if any.
 """
 
 import math
@@ -12,7 +12,7 @@ SD, SA, SU, SV = "SkipDownBlock2D", "AttnSkipDownBlock2D", "SkipUpBlock2D", "Att
 
 RGB = {"in_channels": 3, "out_channels": 3}
 GREY = {"in_channels": 1, "out_channels": 1}
-# google/ddpm-*, the weights of Ho et al.
+# As google/ddpm-*, the weights of Ho et al.
 HO = {
     **RGB,
     "attention_head_dim": None,
@@ -22,7 +22,7 @@ HO = {
     "norm_eps": 1e-6,
     "sample_size": 32,
 }
-# google/ncsnpp-*, the weights of Song et al.
+# As google/ncsnpp-*, the weights of Song et al.
 SONG = {
     **RGB,
     "attention_head_dim": None,
@@ -37,8 +37,10 @@ SIX = {
     "down_block_types": (D, D, D, D, A, D),
     "up_block_types": (U, V, U, U, U, U),
 }
-SCRIPT = {**RGB, **SIX, "layers_per_block": 2, "sample_size": 32}  # train_unconditional.py
-COURSE = {  # the notebooks of the diffusion course
+# As train_unconditional.py of diffusers.
+SCRIPT = {**RGB, **SIX, "layers_per_block": 2, "sample_size": 32}
+# As the notebooks of the diffusion course.
+COURSE = {
     **RGB,
     "block_out_channels": (32, 64, 64, 96),
     "down_block_types": (D, D, A, A),
@@ -53,7 +55,8 @@ COURSE_3 = {
     "sample_size": 28,
     "up_block_types": (V, V, U),
 }
-SUITE = {  # diffusers' own tests
+# As the tests of diffusers.
+SUITE = {
     **RGB,
     "block_out_channels": (4, 8),
     "down_block_types": (D, A),
@@ -62,7 +65,7 @@ SUITE = {  # diffusers' own tests
     "sample_size": 8,
     "up_block_types": (V, U),
 }
-# a network of each family with few parameters
+# A network of each family with few parameters.
 SMALL_DDPM = {
     "block_out_channels": (8, 16),
     "down_block_types": (D, A),
@@ -88,7 +91,7 @@ DDPM = "DDPMScheduler"
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration; `refused` is the text that the error must have, usually the key."""
+    """One configuration; `refused` is text of the error message, usually the key."""
 
     source: str
     network: dict
@@ -100,14 +103,31 @@ class Case:
 CASES = {
     "ddpm-cifar10": Case(
         "google/ddpm-cifar10-32",
-        {**HO, "block_out_channels": (32, 64, 64, 64), "down_block_types": (D, A, D, D), "up_block_types": (U, U, V, U)},
+        {
+            **HO,
+            "block_out_channels": (32, 64, 64, 64),
+            "down_block_types": (D, A, D, D),
+            "up_block_types": (U, U, V, U),
+        },
         schedule={"variance_type": "fixed_large"},
     ),
     "ddpm-cat": Case("google/ddpm-cat-256", {**HO, **SIX}),
     "script": Case("train_unconditional.py and the models pushed by it", SCRIPT),
-    "script-cosine": Case("... --ddpm_beta_schedule squaredcos_cap_v2", SCRIPT, schedule=COSINE, refused="beta_schedule"),
-    "script-500": Case("... --ddpm_num_steps 500", SCRIPT, schedule={"num_train_timesteps": 500}, refused="num_train_timesteps"),
-    "course-betas": Case("an exercise of unit 1", COURSE, schedule={"beta_start": 0.001, "beta_end": 0.004}),
+    "script-cosine": Case(
+        "... --ddpm_beta_schedule squaredcos_cap_v2",
+        SCRIPT,
+        schedule=COSINE,
+        refused="beta_schedule",
+    ),
+    "script-500": Case(
+        "... --ddpm_num_steps 500",
+        SCRIPT,
+        schedule={"num_train_timesteps": 500},
+        refused="num_train_timesteps",
+    ),
+    "course-betas": Case(
+        "an exercise of unit 1", COURSE, schedule={"beta_start": 0.001, "beta_end": 0.004}
+    ),
     "course-mnist": Case("unit 1, notebook 2", {**COURSE_3, **GREY}),
     "course-classes": Case(
         "unit 2, notebook 2: the class as channels of the input",
@@ -115,20 +135,35 @@ CASES = {
         schedule=COSINE,
         refused="out_channels",
     ),
-    "tuple-32": Case("scripts for MNIST", {**GREY, "block_out_channels": (32, 64, 96, 96), "sample_size": (32, 32)}),
+    "tuple-32": Case(
+        "scripts for MNIST",
+        {**GREY, "block_out_channels": (32, 64, 96, 96), "sample_size": (32, 32)},
+    ),
     "tuple-28": Case("scripts for MNIST", {**COURSE_3, **GREY, "sample_size": (28, 28)}),
     "suite-ddpm": Case("tests/pipelines/ddpm: heads of 8 beside a level of 4", SUITE),
     "suite-ddim": Case("tests/pipelines/ddim", SUITE, "DDIMScheduler"),
     "suite-pndm": Case(
         "tests/pipelines/pndm",
-        {**SUITE, "block_out_channels": (32, 64), "layers_per_block": 2, "norm_num_groups": 32, "sample_size": 32},
+        {
+            **SUITE,
+            "block_out_channels": (32, 64),
+            "layers_per_block": 2,
+            "norm_num_groups": 32,
+            "sample_size": 32,
+        },
         "PNDMScheduler",
     ),
-    "suite-heads": Case("tests/models: heads of 3 in 8 channels", {**SUITE, "attention_head_dim": 3, "norm_num_groups": 2}),
-    "suite-attention-groups": Case(
-        "tests/models", {**SUITE, "attention_head_dim": 4, "attn_norm_num_groups": 4, "norm_num_groups": 2}
+    "suite-heads": Case(
+        "tests/models: heads of 3 in 8 channels",
+        {**SUITE, "attention_head_dim": 3, "norm_num_groups": 2},
     ),
-    "suite-no-middle": Case("tests/models", {**SUITE, "mid_block_type": None}, refused="mid_block_type"),
+    "suite-attention-groups": Case(
+        "tests/models",
+        {**SUITE, "attention_head_dim": 4, "attn_norm_num_groups": 4, "norm_num_groups": 2},
+    ),
+    "suite-no-middle": Case(
+        "tests/models", {**SUITE, "mid_block_type": None}, refused="mid_block_type"
+    ),
     "suite-ldm": Case(
         "tests/models: no attention outside of the middle",
         {
@@ -168,14 +203,28 @@ CASES = {
     ),
     "two-levels": Case(
         "a public script",
-        {**RGB, "block_out_channels": (32, 32), "down_block_types": (D, A), "sample_size": 32, "up_block_types": (V, V)},
+        {
+            **RGB,
+            "block_out_channels": (32, 32),
+            "down_block_types": (D, A),
+            "sample_size": 32,
+            "up_block_types": (V, V),
+        },
     ),
     "class-timestep": Case(
         "a public script",
-        {"block_out_channels": (32, 64, 96, 96), "class_embed_type": "timestep", "in_channels": 4, "out_channels": 4, "sample_size": 32},
+        {
+            "block_out_channels": (32, 64, 96, 96),
+            "class_embed_type": "timestep",
+            "in_channels": 4,
+            "out_channels": 4,
+            "sample_size": 32,
+        },
         refused="class_embed_type",
     ),
-    "class-embedding": Case("a public script", {**COURSE, "num_class_embeds": 10}, refused="num_class_embeds"),
+    "class-embedding": Case(
+        "a public script", {**COURSE, "num_class_embeds": 10}, refused="num_class_embeds"
+    ),
     "scale-shift": Case(
         "a model of weather",
         {**COURSE, "attention_head_dim": 32, "resnet_time_scale_shift": "scale_shift"},
@@ -215,7 +264,12 @@ CASES = {
         {**COURSE, "num_train_timesteps": 1000, "time_embedding_type": "learned"},
         refused="time_embedding_type",
     ),
-    "velocity": Case("a public script", COURSE, schedule={"prediction_type": "v_prediction"}, refused="prediction_type"),
+    "velocity": Case(
+        "a public script",
+        COURSE,
+        schedule={"prediction_type": "v_prediction"},
+        refused="prediction_type",
+    ),
     "zero-snr": Case(
         "a public script",
         COURSE,
@@ -225,19 +279,33 @@ CASES = {
     "trained-betas": Case(
         "a wrapper of guided-diffusion: a cosine, as a list",
         COURSE,
-        schedule={"trained_betas": [1e-4 + 0.02 * math.sin(math.pi * k / 2000) ** 2 for k in range(1000)]},
+        schedule={
+            "trained_betas": [1e-4 + 0.02 * math.sin(math.pi * k / 2000) ** 2 for k in range(1000)]
+        },
         refused="trained_betas",
     ),
-    "sigmoid": Case("a public script", COURSE, schedule={"beta_schedule": "sigmoid"}, refused="beta_schedule"),
+    "sigmoid": Case(
+        "a public script", COURSE, schedule={"beta_schedule": "sigmoid"}, refused="beta_schedule"
+    ),
     "thresholding": Case(
         "a public script",
         COURSE,
-        schedule={"clip_sample": False, "clip_sample_range": 2.0, "thresholding": True, "variance_type": "fixed_large_log"},
+        schedule={
+            "clip_sample": False,
+            "clip_sample_range": 2.0,
+            "thresholding": True,
+            "variance_type": "fixed_large_log",
+        },
     ),
     "ddim": Case("DDIMPipeline, saved after training", COURSE, "DDIMScheduler"),
     "pndm": Case("PNDMPipeline", COURSE, "PNDMScheduler"),
     "parallel": Case("DDPMParallelScheduler", COURSE, "DDPMParallelScheduler"),
     "karras-ve": Case("KarrasVePipeline", COURSE, "KarrasVeScheduler", refused="KarrasVeScheduler"),
     "sde-vp": Case("ScoreSdeVpScheduler as it starts", COURSE, "ScoreSdeVpScheduler"),
-    "flow-matching": Case("a public script", COURSE, "FlowMatchEulerDiscreteScheduler", refused="FlowMatchEulerDiscreteScheduler"),
-}  # fmt: skip
+    "flow-matching": Case(
+        "a public script",
+        COURSE,
+        "FlowMatchEulerDiscreteScheduler",
+        refused="FlowMatchEulerDiscreteScheduler",
+    ),
+}

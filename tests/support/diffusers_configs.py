@@ -1,6 +1,6 @@
-"""Configurations of published diffusers models, narrower, and the names of their tensors in 2022."""
+"""Configurations of published diffusers models with few channels, and tensor names of 2022."""
 
-# google/ncsnpp-church-256, narrower and with fewer levels
+# As google/ncsnpp-church-256, with fewer channels and levels.
 NCSNPP_256 = {
     "act_fn": "silu",
     "attention_head_dim": None,
@@ -53,7 +53,7 @@ SCHEDULER = {
 
 
 def spelling_of_2022(name):
-    """Rename a tensor of an attention layer as diffusers named it in 2022."""
+    """The name that diffusers used in 2022 for a tensor of an attention layer."""
     for now, then in [
         ("to_q", "query"),
         ("to_k", "key"),
@@ -65,6 +65,6 @@ def spelling_of_2022(name):
 
 
 def published(network):
-    """Return the tensors of a network under their names of 2022, the frequencies twice."""
+    """The tensors of a network by their names of 2022; the frequencies are there twice."""
     tensors = {spelling_of_2022(n): t for n, t in network.state_dict().items()}
     return {**tensors, "time_proj.W": tensors["time_proj.weight"]}

@@ -1,4 +1,4 @@
-"""Narrow `UNet2DModel`s with random weights, saved as diffusers saves them, and the score that diffusers defines."""
+"""Save small `UNet2DModel`s with random weights, and compare `ggf` with the score of diffusers."""
 
 import json
 import warnings
@@ -7,20 +7,21 @@ import torch
 
 from ggf_cli.checkpoints.load import build, load_model, read_checkpoint
 
-# Largest relative error of a row. Both sides compute in float32, the products in another order: 1e-6. diffusers also
-# takes the sines of the time embedding in float32, whose arguments near 999 are 3e-5 off.
+# Largest relative error of a row. Both sides compute in float32, with products in another order, an
+# error of 1e-6. Also, diffusers computes the sines of the time embedding in float32; arguments near
+# 999 have an error of 3e-5.
 TOLERANCE = 5e-5
 
 
 def quiet(make, *args, **kwargs):
-    """Call something of diffusers without its warnings, which the tests take for errors."""
+    """Call a function of diffusers without its warnings, which are errors in the tests."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return make(*args, **kwargs)
 
 
 def network_class():
-    """`UNet2DModel`; imported only when a test runs, which takes seconds."""
+    """Import and return `UNet2DModel`. The import takes seconds, so it is made in the tests."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from diffusers import UNet2DModel
@@ -28,7 +29,7 @@ def network_class():
 
 
 def random_network(**config):
-    """A network all of whose parameters count: as they start, norms and biases of 1 and 0 would hide mistakes."""
+    """A network with random parameters. Norms of 1 and biases of 0 would hide mistakes."""
     network = quiet(network_class(), **config).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in network.named_parameters():
@@ -43,12 +44,12 @@ def random_network(**config):
 
 
 def scheduler_of(kind, **config):
-    """A scheduler of diffusers by the name of its class."""
+    """Make a scheduler of diffusers from the name of its class."""
     return quiet(scheduler_class(kind), **config)
 
 
 def scheduler_class(kind):
-    """The class of this name, those among the deprecated that the library no longer offers at the top."""
+    """The scheduler class of this name; two of them are among the deprecated modules."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if kind == "ScoreSdeVpScheduler":
@@ -64,14 +65,14 @@ def scheduler_class(kind):
 
 
 def save(folder, network, scheduler):
-    """The folder of a pipeline, as diffusers itself writes it."""
+    """Write the folder of a pipeline with diffusers; return the folder."""
     quiet(network.save_pretrained, folder / "unet")
     quiet(scheduler.save_pretrained, folder / "scheduler")
     return folder
 
 
 def load_untried(folder):
-    """`load_model` without the evaluation on the meta device, which takes longer than all else."""
+    """Load a model without the trial evaluation on the meta device, which takes the most time."""
     return build(read_checkpoint(folder), "m", folder, device=torch.device("cpu"), known=True)
 
 
@@ -81,9 +82,10 @@ def edit(file, **changes):
 
 
 def levels(scheduler):
-    """(labels, alpha, sigma) of some noise levels, in float64, by what diffusers says."""
+    """(labels, alpha, sigma) of some noise levels of a scheduler, in float64."""
     if hasattr(scheduler, "betas"):
-        labels = torch.tensor([0, 1, 40, 500, 998])  # the last, 999, lies beyond the SDE's end
+        # The last label, 999, lies beyond the end of the SDE.
+        labels = torch.tensor([0, 1, 40, 500, 998])
         alpha_bar = torch.cumprod(1 - scheduler.betas.double(), 0)[labels]
         return labels.double(), alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     t = torch.tensor([1e-3, 0.01, 0.1, 0.5, 1.0], dtype=torch.float64)
@@ -96,7 +98,7 @@ def levels(scheduler):
 
 
 def defined_score(network, scheduler, x, label, sigma):
-    """The score by diffusers' network, whose output is the noise, or for VE the score itself."""
+    """The score by the network of diffusers: its output is the noise, or for VE the score."""
     output = network(x, label.float()).sample
     if "sigma_max" in scheduler.config and not hasattr(scheduler, "betas"):
         return output
@@ -104,7 +106,7 @@ def defined_score(network, scheduler, x, label, sigma):
 
 
 def assert_same_score(folder, network, scheduler, *, load=load_model):
-    """What is loaded from the folder has the score that diffusers defines, at the first noise level and up to the last."""
+    """Check that the model of a folder has the score of diffusers at the noise levels."""
     model = load(folder)
     label, alpha, sigma = levels(scheduler)
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""Small runs and comparisons, in folders that are finished or stopped half-way, and the outcome of a command."""
+"""Prepare folders with finished or failed runs and comparisons; get the outcome of a command."""
 
 import errno
 import json
@@ -43,31 +43,35 @@ def compare(folder):
     """Make a small comparison without metrics in a folder; return its outcome."""
     cells = [Cell(id=f"em-{k}", series="em", solver="em", given={"steps": k}) for k in (1, 2)]
     plan = ComparisonPlan(
-        model=_mixture(), cells=cells, evaluators=[], n=2, repeats=2, seed=0, batch_size=2, folder=folder,
-        command="ggf compare", model_argument="mixture",
-    )  # fmt: skip
+        model=_mixture(),
+        cells=cells,
+        evaluators=[],
+        n=2,
+        repeats=2,
+        seed=0,
+        batch_size=2,
+        folder=folder,
+        command="ggf compare",
+        model_argument="mixture",
+    )
     try:
         comparison = Comparison(plan)
         write_outputs(comparison.run(), comparison.pictures(), folder)
     except GGFError as error:
         return Outcome(error.exit_code, f"error: {error.message}")
-    except Exception as error:  # noqa: BLE001 - a traceback, for the user
+    # A user would see a traceback.
+    except Exception as error:  # noqa: BLE001
         return Outcome(1, repr(error))
     return Outcome(0, "")
 
 
 def unended(format):
-    """Prepare a folder whose run failed at its third sample: no write succeeded from there on."""
+    """Prepare a folder whose run failed at its third sample: all writes from there on failed."""
 
     def prepare(folder):
-        part = {
-            "png": "samples/.000002.png",
-            "npz": ".parts/.000002.npy",
-            "none": ".parts/.000002.npy",
-        }
-        with Faults(
-            folder / "run", at=("write", f"{part[format]}.part"), error=errno.ENOSPC, again=True
-        ):
+        file = "samples/.000002.png" if format == "png" else ".parts/.000002.npy"
+        at = ("write", f"{file}.part")
+        with Faults(folder / "run", at=at, error=errno.ENOSPC, again=True):
             done = outcome_of(*RUN, "--format", format, "--out", folder / "run")
         assert done.code == 5
         assert "no space left" in done.said

@@ -1,12 +1,16 @@
-"""Faults of the file system: list the calls that touch a folder, and let one of them fail.
+"""Faults of the file system: list the calls on a folder, and let one of them fail.
 
-    with Faults(folder) as faults:            # fails nothing
+    # No call fails.
+    with Faults(folder) as faults:
         ...
-    faults.calls                              # [("open", "run.json"), ("write", ".run.json.part"), ...]
+    # [("open", "run.json"), ("write", ".run.json.part"), ...]
+    faults.calls
+    # Call number 7 raises OSError(EIO).
     with Faults(folder, at=7, error=errno.EIO) as faults:
-        ...                                   # call number 7 raises OSError(EIO)
+        ...
 
-In this process: `os`, `open` and the files that it opens are replaced. What libraries read without Python (safetensors) is not seen.
+In this process, functions of `os`, `open` and the files that it opens are replaced. Calls of
+libraries without Python (safetensors) are not recorded.
 """
 
 import builtins
@@ -30,30 +34,46 @@ ERRNOS = (
     "ESTALE",
 )
 BY_PATH = (
-    "open", "stat", "lstat", "mkdir", "rmdir", "unlink", "remove", "rename", "replace", "listdir", "scandir", "access",
-    "truncate", "readlink", "chmod", "utime", "link", "symlink",
-)  # fmt: skip
+    "open",
+    "stat",
+    "lstat",
+    "mkdir",
+    "rmdir",
+    "unlink",
+    "remove",
+    "rename",
+    "replace",
+    "listdir",
+    "scandir",
+    "access",
+    "truncate",
+    "readlink",
+    "chmod",
+    "utime",
+    "link",
+    "symlink",
+)
 BY_DESCRIPTOR = ("read", "write", "fstat", "fsync", "ftruncate", "close", "fchmod", "lseek")
 
 
 class Faults:
-    """Replace the calls while the `with` block lasts.
+    """Record the calls in a `with` block, and let one of them fail.
 
     Args:
-        folder: Calls that touch it or what is in it count.
+        folder: Calls on this folder, or on a path in it, are counted.
         at: The number of the call that fails, from 0, or its (function, path); None: all succeed.
-        error: Its errno.
+        error: The errno of the failure.
         again: Later calls of the same function fail too.
 
     Attributes:
         calls: (function, path in the folder) of each call.
-        hit: Whether the call came.
+        hit: Whether the failing call was made.
     """
 
     def __init__(self, folder, *, at=None, error=errno.EIO, again=False):
         self._folder, self._at, self._error, self._again = os.fspath(folder), at, error, again
         self.calls, self.hit = [], False
-        # Python tries again for as long as a call is interrupted; no signal comes for ever.
+        # Python repeats an interrupted call until it is not interrupted, so that this must end.
         self._left = (3 if error == errno.EINTR else sys.maxsize) if again else 0
         self._lock, self._real, self._function = threading.Lock(), [], None
 
@@ -64,7 +84,7 @@ class Faults:
             )
         for name in BY_DESCRIPTOR:
             self._replace(os, name, lambda descriptor, *_: self._inside(descriptor, None))
-        # Closing a file unlocks it, whatever unlocking answers.
+        # A failing unlock has no effect: closing the file unlocks it.
         self._replace(
             fcntl, "flock", lambda fd, how: None if how == fcntl.LOCK_UN else self._inside(fd, None)
         )
@@ -98,7 +118,8 @@ class Faults:
         def call(*arguments, **options):
             inside = where(*arguments, **options)
             if inside is not None:
-                if name == "close":  # a descriptor is gone, whatever the answer
+                # `close` releases the descriptor even if it fails.
+                if name == "close":
                     real(*arguments)
                 try:
                     self.meet(name, inside)
@@ -114,14 +135,15 @@ class Faults:
         setattr(module, name, call)
 
     def _inside(self, path, parent):
-        """The path in the folder; None for another place."""
+        """The path relative to the folder; None for a path outside of it."""
         if isinstance(path, int):
             path = self._of_descriptor(path)
         else:
             path = os.fsdecode(path)
             if parent is not None:
                 path = f"{self._of_descriptor(parent)}/{path}"
-        path = os.path.abspath(path)  # noqa: PTH100 - links are not followed
+        # `Path.resolve` would follow links.
+        path = os.path.abspath(path)  # noqa: PTH100
         if path == self._folder or path.startswith(self._folder + os.sep):
             return os.path.relpath(path, self._folder)
         return None
@@ -153,18 +175,13 @@ class Faults:
         raw.faults, raw.inside = self, inside
         if buffering == 0:
             return raw
-        kind = (
-            io.BufferedRandom
-            if "+" in mode
-            else io.BufferedReader
-            if "r" in mode
-            else io.BufferedWriter
-        )
+        kind = io.BufferedReader if "r" in mode else io.BufferedWriter
+        kind = io.BufferedRandom if "+" in mode else kind
         return kind(raw) if "b" in mode else io.TextIOWrapper(kind(raw), encoding, errors, newline)
 
 
 class _File(io.FileIO):
-    """A file whose reads and writes count."""
+    """A file whose reads and writes are counted."""
 
     def readinto(self, buffer):
         self.faults.meet("read", self.inside)

@@ -1,4 +1,4 @@
-"""Call the downloads of `ggf_cli.checkpoints.fetch` in a new process, which reads the environment of a loopback hub."""
+"""Call the functions of `ggf_cli.checkpoints.fetch` in a new process, with a hub on 127.0.0.1."""
 
 import json
 import os
@@ -14,8 +14,9 @@ REPO, FILE = "some/model", "weights/model.safetensors"
 
 DRIVER = """
 import json, sys, time
+# huggingface_hub waits for seconds between its attempts
 sleep = time.sleep
-time.sleep = lambda seconds: sleep(seconds / 50)  # the library waits for seconds between its attempts
+time.sleep = lambda seconds: sleep(seconds / 50)
 from ggf_cli.checkpoints import fetch
 from ggf_cli.errors import CheckpointError
 function, arguments, options, before = json.loads(sys.argv[1])
@@ -31,6 +32,8 @@ sys.stdout.write(json.dumps({**answer, "modules": [*sys.modules]}, default=str))
 
 @dataclass(kw_only=True)
 class Answer:
+    """The result of a call: the path, or the error; the imported modules, and stderr."""
+
     path: Path | None = None
     message: str | None = None
     hint: str | None = None
@@ -40,7 +43,12 @@ class Answer:
 
 
 class Client:
-    """Calls functions of `ggf_cli.checkpoints.fetch` in a new process."""
+    """Call functions of `ggf_cli.checkpoints.fetch` in new processes.
+
+    Args:
+        folder: Holds the caches of huggingface_hub and of `ggf`.
+        url: The hub.
+    """
 
     def __init__(self, folder, url):
         self.folder, self.cache, self.data = folder, folder / "hf/hub", folder / "ggf"
@@ -91,7 +99,7 @@ class Client:
         return answer
 
     def fails(self, *args, **options):
-        """Call, and return message and hint of the `CheckpointError` it must end with."""
+        """Make a call that must end with a `CheckpointError`; return the answer."""
         answer = self(*args, **options)
         assert answer.path is None
         assert answer.exit_code == 3
@@ -101,4 +109,5 @@ class Client:
 
     @property
     def known(self):
+        """The content of known_hashes.json."""
         return json.loads((self.data / "known_hashes.json").read_text())

@@ -1,4 +1,4 @@
-"""What a stranger could make of a file: edits of good ones, byte by byte and value by value; and what must hold then."""
+"""Edit the bytes and the JSON values of valid files, and check how a reader handles the result."""
 
 import copy
 import json
@@ -12,17 +12,23 @@ from hypothesis import strategies as st
 
 from ggf_cli.errors import GGFError
 
-LONGEST_S = 20  # a machine that is busy with other things takes some
-SLACK = 300 * 2**20  # bytes: what Python, torch and their caches take whatever the file
+# Long enough for a busy machine.
+LONGEST_S = 20
+# In bytes: the memory that Python, torch and their caches take for any file.
+SLACK = 300 * 2**20
 
 
 class Hang(BaseException):
-    """Not an Exception, which a reader might take for damage."""
+    """A timeout. It is no `Exception`, which a reader could handle as a damaged file."""
 
 
 @contextmanager
 def kept_promise(size):
-    """A `GGFError` or success; no other exception, no hang, no memory beyond twice the file."""
+    """Check a reader in a `with` block.
+
+    It must succeed or raise `GGFError`, in at most `LONGEST_S` seconds, with at most `SLACK` bytes
+    of memory and twice `size`, the size of the file.
+    """
 
     def hang(*_):
         raise Hang(f"more than {LONGEST_S} s")
@@ -46,7 +52,7 @@ def _peak():
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-# --- bytes -----------------------------------------------------------------------------------------------
+# --- bytes ----------------------------------------------------------------------------------------
 
 _NUMBERS = [
     0,
@@ -79,7 +85,7 @@ _EDIT = st.one_of(
 
 
 def edited_bytes(seed):
-    """A few edits of some bytes."""
+    """The bytes `seed` after a few random edits."""
     return st.lists(_EDIT, min_size=1, max_size=5).map(lambda edits: _apply(seed, edits))
 
 
@@ -107,7 +113,7 @@ def _apply(content, edits):
     return bytes(content)
 
 
-# --- JSON ------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------
 
 TEXT = st.one_of(
     st.text(max_size=20),
@@ -131,7 +137,7 @@ VALUE = st.recursive(
 
 
 def paths(document, here=()):
-    """The way to each value in a JSON document."""
+    """The path, a tuple of keys, of each value in a JSON document."""
     yield here
     if isinstance(document, dict | list):
         items = document.items() if isinstance(document, dict) else enumerate(document)
@@ -141,7 +147,7 @@ def paths(document, here=()):
 
 @st.composite
 def edited_json(draw, document):
-    """A document with a few of its values replaced, removed, added or repeated."""
+    """The document with a few values replaced, removed, added or repeated."""
     document = copy.deepcopy(document)
     for _ in range(draw(st.integers(1, 3))):
         *way, last = ("document", *draw(st.sampled_from(list(paths(document)))))
@@ -162,5 +168,5 @@ def edited_json(draw, document):
 
 
 def as_json(document):
-    """Its text; NaN and lone surrogates as Python writes them."""
+    """The JSON text, with NaN and lone surrogates as Python writes them."""
     return json.dumps(document).encode()

@@ -1,13 +1,16 @@
-"""A Hugging Face hub on 127.0.0.1, as much of it as downloads of single files need.
+"""A Hugging Face hub on 127.0.0.1 that supports downloads of single files.
 
-    with Hub() as hub:                                   # HF_ENDPOINT=hub.url
+    # Set HF_ENDPOINT to hub.url.
+    with Hub() as hub:
         commit = hub.publish("a/b", {"model.bin": content})
-        hub.cut(after=1000)                              # the next transfer ends early
+        # The next transfer ends early.
+        hub.cut(after=1000)
         ...
         assert hub.transfers[1].range == "bytes=1000-"
 
-Like the real one it answers for small files itself, with the git hash as ETag, and redirects to a store of
-another origin (here another port) for large ones, naming their sha256. It never offers the xet protocol.
+Like the real hub it sends small files itself, with the git hash as ETag, and redirects to a store
+of another origin (here another port) for large files, with their sha256. It does not offer the xet
+protocol.
 """
 
 import hashlib
@@ -26,7 +29,7 @@ LARGE = 10_000
 
 @dataclass
 class Request:
-    """One request as it was met, and how it was answered."""
+    """One request and the status and size of its answer."""
 
     method: str
     path: str
@@ -38,14 +41,15 @@ class Request:
 
 
 class Hub:
-    """The server; starts at once, and stops when its `with` block ends.
+    """The server. It starts at once and stops at the end of its `with` block.
 
     Attributes:
-        url: What HF_ENDPOINT must be.
-        requests: All requests for files so far; not what the client asks for its own statistics.
+        url: The value for HF_ENDPOINT.
+        requests: All requests for files so far; requests for statistics are left out.
         gated: Repositories that answer 403 GatedRepo.
         delay: Seconds before the content of each transfer.
-        trickles: What is sent a byte at a time, twenty a second: "HEAD" or "GET" for the headers of such an answer, "content".
+        trickles: The parts sent at twenty bytes a second: "HEAD" or "GET" for the headers of the
+            answers to this method, "content" for the content.
     """
 
     def __init__(self):
@@ -73,7 +77,7 @@ class Hub:
         self._servers = []
 
     def publish(self, repo, files, branch="main"):
-        """Make a commit that holds these files, {path: bytes}, the head of the branch; returns its hash."""
+        """Make a commit of these files, {path: bytes}, as head of the branch; return its hash."""
         commit = hashlib.sha1(repr((repo, branch, sorted(files.items()))).encode()).hexdigest()
         self._commits.setdefault(repo, {})[commit] = files
         self._branches[repo, branch] = commit
@@ -81,11 +85,11 @@ class Hub:
         return commit
 
     def fail(self, status, *, code=None, method=None, times=1):
-        """Answer the next requests, of one method or any, with a status and an X-Error-Code."""
+        """Answer the next requests (of one method) with a status and an X-Error-Code."""
         self._failures += [(status, code, method)] * times
 
     def cut(self, *, after, times=1, reset=False):
-        """End the next transfers after so many bytes: in order, or by a reset."""
+        """End the next transfers after `after` bytes, by closing the connection or by a reset."""
         self._cuts += [(after, reset)] * times
 
     @property
@@ -99,7 +103,7 @@ class Hub:
         return sum(request.sent for request in self.transfers if request.status < 300)
 
     def find(self, repo, revision, file):
-        """(commit, content) of a file, or the error code that says what there is not."""
+        """(commit, content) of a file, or the error code if there is no such file."""
         if repo not in self._commits:
             return "RepoNotFound"
         if (commit := self.commit_of(repo, revision)) is None:
@@ -108,7 +112,7 @@ class Hub:
         return (commit, files[file]) if file in files else "EntryNotFound"
 
     def commit_of(self, repo, revision):
-        """The commit that a branch or a shortened hash stands for, or None."""
+        """The commit of a branch or of a shortened hash, or None."""
         commits = self._commits.get(repo, ())
         known = {
             branch: commit for (owner, branch), commit in self._branches.items() if owner == repo
@@ -117,18 +121,18 @@ class Hub:
         return known.get(revision)
 
     def stored(self, name):
-        """What the store has under a sha256."""
+        """The content that the store holds for a sha256."""
         return self._store[name]
 
     def trickle(self, write, content):
-        """Send a byte now and then, until the other side goes away or the server stops."""
+        """Send twenty bytes a second, until the client disconnects or the server stops."""
         for byte in content:
             if self._servers:
                 write(bytes([byte]))
                 time.sleep(0.05)
 
     def take_failure(self, method):
-        """The next (status, code) that is to be answered to this method, once."""
+        """Remove and return the next failure for this method, (status, code), or None."""
         with self._lock:
             for failure in self._failures:
                 if failure[2] in (None, method):
@@ -137,7 +141,7 @@ class Hub:
         return None
 
     def take_cut(self):
-        """The next (bytes, reset) by which a transfer is to end, once."""
+        """Remove and return the next cut, (bytes, reset), or None."""
         with self._lock:
             return self._cuts.pop(0) if self._cuts else None
 
@@ -148,7 +152,8 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request, client_address):
-        pass  # clients that go away are part of the tests
+        # Tests disconnect clients.
+        pass
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -208,11 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send_content(self, content, headers):
-        start = (
-            int(match[1])
-            if (match := re.match(r"bytes=(\d+)-$", self.headers["Range"] or ""))
-            else 0
-        )
+        match = re.match(r"bytes=(\d+)-$", self.headers["Range"] or "")
+        start = int(match[1]) if match else 0
         part = content[start:]
         headers |= {"Content-Length": len(part), "Accept-Ranges": "bytes"}
         if start:
@@ -232,8 +234,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
 
     def _reset(self):
-        """Close such that the other side meets ECONNRESET rather than an orderly end."""
-        time.sleep(0.1)  # a reset overtakes what the other side has not yet read
+        """Close the connection such that the client receives ECONNRESET."""
+        # A reset discards the bytes that the client has not read yet.
+        time.sleep(0.1)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         os.close(self.connection.detach())
 

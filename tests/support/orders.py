@@ -1,8 +1,10 @@
-"""Orders of convergence for Gaussian data with the exact score, in float64; `python tests/support/orders.py` prints the table.
+"""Measure the orders of convergence of the solvers: Gaussian data, exact score, float64.
 
-Deterministic solvers against the exact flow map; stochastic ones on one shared Brownian path, of which n steps see the
-increments merged to n, against a very fine solve of high order. Adaptive solvers are held to equal steps. Every solver is
-here by being in the table of solvers; `pc`, `restart` and `er-sde-3` add noise that belongs to no path of the reverse SDE.
+`python tests/support/orders.py` prints the table. Deterministic solvers are compared with the exact
+flow map. Stochastic solvers are compared with a very fine solve of high order on the same Brownian
+path; for n steps its increments are merged to n. Adaptive solvers take equal steps. All solvers of
+the table of solvers that state an order are measured; `pc`, `restart` and `er-sde-3` add noise that
+belongs to no path of the reverse SDE.
 """
 
 import math
@@ -18,9 +20,10 @@ from problems import MEAN, STD, SUBVP, VE, VP, gaussian_score, rms
 FINEST = 2**10
 ROWS, SIZE = 8, 16
 STEPS = [32, 64, 256]
-FEW_STEPS = [8, 16, 32, 64]  # from order 4 up: more would be exact but for round-off
+# For order 4 and higher: with more steps, round-off is larger than the error.
+FEW_STEPS = [8, 16, 32, 64]
 
-# End early: near t = 0 the drift is stiff, and the order shows at finer steps only.
+# End at t = 0.1. Near t = 0 the drift is stiff, and the order shows only with finer steps.
 SDES = [replace(sde, t_eps=0.1) for sde in (VP, VE, SUBVP)]
 
 NAMES = [name for name, entry in SOLVERS.items() if entry.load().order is not None]
@@ -36,8 +39,8 @@ class Path:
     Args:
         steps: n, a divisor of FINEST.
         time: Length of the path.
-        blocks: Normals a step: 1 makes the increment w; 2 make w and j, the average of the path over the step, as
-            `ggf_cli.solvers.brownian` does.
+        blocks: Normals for each step: 1 gives the increment w; 2 give w and j, the average of the
+            path over the step, as in `ggf_cli.solvers.brownian`.
     """
 
     def __init__(self, steps, time, blocks=1):
@@ -61,10 +64,10 @@ def prior(sde):
 
 
 def solve(name, sde, steps, **options):
-    """x at t_eps after so many equal steps: in t, or in the solver's own variable if it is deterministic."""
+    """x at t_eps after equal steps in t or, for deterministic solvers, in their own variable."""
     cls = SOLVERS[name].load()
     if cls.adaptive:
-        # tolerances that accept everything
+        # These tolerances accept every step.
         options = {"eps_rel": 1e9, "eps_abs": 1e9, **options}
         if name == "dpm-adaptive":
             options["accept_safety"] = 0.1
@@ -80,16 +83,16 @@ def solve(name, sde, steps, **options):
 
 
 def held(rows, sde, steps):
-    """The same rows, about to take one of so many equal steps."""
+    """The rows with their next step size set to one of `steps` equal steps."""
     variable = sde.half_log_snr if hasattr(rows, "noise_hat") else lambda t: -t
     start, end = variable(torch.tensor([sde.T, sde.t_eps], dtype=torch.float64))
     h, remaining = (end - start) / steps, end - variable(rows.t)
-    # the last step must land on t_eps although h was rounded
+    # The last step must end exactly at t_eps, although h is rounded.
     return replace(rows, h=torch.where(remaining < 1.5 * h, remaining * (1 + 1e-12), h))
 
 
 def flow(sde, x):
-    """Where the probability flow takes x from T to t_eps: standardised data stay what they are."""
+    """The exact probability flow of x from T to t_eps: standardised data do not change."""
     t = torch.tensor([sde.T, sde.t_eps], dtype=torch.float64)
     mean, alpha = MEAN * sde.alpha(t), sde.alpha(t)
     std = torch.sqrt((alpha * STD).square() + sde.sigma(t).square())
@@ -98,12 +101,12 @@ def flow(sde, x):
 
 @cache
 def solution(kind, sde):
-    """Where x belongs at t_eps."""
+    """The reference for x at t_eps."""
     return flow(sde, prior(sde)) if kind == "ode" else solve("sra3", sde, FINEST)
 
 
 def errors(name, sde, **options):
-    """{steps: distance to the solution}."""
+    """The errors, {steps: distance to the reference}."""
     cls = SOLVERS[name].load()
     expected = solution(cls.kind, sde)
     counts = FEW_STEPS if cls.order >= 4 else STEPS
@@ -111,13 +114,14 @@ def errors(name, sde, **options):
 
 
 def slope(errors):
-    """The order at which errors fall, where round-off does not yet rule."""
+    """The fitted order, from the errors that are larger than round-off."""
     kept = [(n, e) for n, e in errors.items() if e > 1e-12]
     n, e = torch.tensor(kept, dtype=torch.float64).log2().T
     return float(scipy.stats.linregress(-n, e).slope)
 
 
 def main():
+    """Print the table of orders."""
     print("| solver | solves | order | " + " | ".join(sde.name.upper() for sde in SDES) + " |")
     print("|---|---|---|" + "---|" * len(SDES))
     for name in NAMES:

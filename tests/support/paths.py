@@ -1,4 +1,4 @@
-"""Where the repository and the recorded data of the tests are."""
+"""Paths of the repository and of the recorded data of the tests."""
 
 from pathlib import Path
 

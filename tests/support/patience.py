@@ -1,3 +1,4 @@
-"""How long tests wait for what should happen: it only ends what hangs. No test may fail because a machine is slow or busy."""
+"""The timeout of tests. It ends what hangs; no test may fail because a machine is slow or busy."""
 
-PATIENCE = 600  # seconds
+# In seconds.
+PATIENCE = 600

@@ -1,4 +1,4 @@
-"""PNG files, written chunk by chunk."""
+"""Build PNG files from chunks."""
 
 import zlib
 

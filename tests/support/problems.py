@@ -10,7 +10,8 @@ from ggf_cli.score import ScoreModel
 from ggf_cli.sde import SDE, VESDE, VPSDE, SubVPSDE, expand_as_batch
 from ggf_cli.solvers.catalog import read_catalog
 
-MEAN, STD = 0.3, 0.5  # of the Gaussian data
+# Mean and standard deviation of the Gaussian data.
+MEAN, STD = 0.3, 0.5
 
 VP = VPSDE()
 VE = VESDE(sigma_min=0.01, sigma_max=50.0)
@@ -20,13 +21,13 @@ every_sde = pytest.mark.parametrize("sde", [VP, VE, SUBVP], ids=lambda sde: sde.
 
 
 def each_sde(vp: SDE = VP, ve: SDE = VE, subvp: SDE = SUBVP) -> pytest.MarkDecorator:
-    """Parametrize a test that takes long: sub-VP, which is VP with less noise, is marked slow."""
+    """Parametrize a long test by SDE. Sub-VP, which is VP with less noise, is marked slow."""
     slow = pytest.param(subvp, marks=pytest.mark.slow)
     return pytest.mark.parametrize("sde", [vp, ve, slow], ids=lambda sde: sde.name)
 
 
 def gaussian_score(sde: SDE) -> Callable[[Tensor, Tensor], Tensor]:
-    """The exact score for data N(MEAN, STD^2 I)."""
+    """The exact score of data N(MEAN, STD^2 I)."""
 
     def score(x: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = sde.alpha(t), sde.sigma(t)
@@ -39,7 +40,7 @@ def gaussian_score(sde: SDE) -> Callable[[Tensor, Tensor], Tensor]:
 def gaussian_model(
     sde: SDE, shape: tuple[int, ...] = (1, 4, 4), dtype: torch.dtype = torch.float64
 ) -> ScoreModel:
-    """Gaussian data as a model."""
+    """A model with the exact score of the Gaussian data."""
     return ScoreModel(score=gaussian_score(sde), sde=sde, shape=shape, dtype=dtype, name="gaussian")
 
 
@@ -66,7 +67,7 @@ def normal(
     seed: int = 0,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Draw n rows from a normal distribution, with a generator of their own."""
+    """Draw (n, size) normal numbers from a new generator."""
     generator = torch.Generator().manual_seed(seed)
     return mean + std * torch.randn(n, size, generator=generator, dtype=dtype)
 

@@ -1,4 +1,4 @@
-"""The real program in processes of their own, started quickly: forked from a server that has imported it."""
+"""Start the real program in new processes, quickly: forked from a server that has imported it."""
 
 import hashlib
 import json
@@ -15,10 +15,12 @@ from patience import PATIENCE
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["program_warm"])
-# Python 3.11's server does not take over sys.path.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)  # fmt: skip
+# The forkserver of Python 3.11 does not copy sys.path.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+).rstrip(os.pathsep)
 
-# Six samples at a time that take different numbers of steps: they end in another order than they start.
+# The samples take different numbers of steps, so that they end in another order than they start.
 RUN = ["sample", "--model", "mixture", "--eps-rel", "0.5", "--n", "36", "--batch-size", "6"]
 
 
@@ -42,7 +44,10 @@ def _run(words, environment, stdout, stderr):
 
 
 def _die_at(number, folder):
-    """SIGKILL this process before its change number 0, 1, ... of the files in a folder; a line of a journal is half written then."""
+    """SIGKILL this process before its change number `number`, from 0, of the files in a folder.
+
+    If the change is a line of a journal, its first half is written.
+    """
     names = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
     left, write = number, os.write
 
@@ -55,7 +60,8 @@ def _die_at(number, folder):
         inside = isinstance(args[0], str | Path) and str(args[0]).startswith(folder)
         if event == "open":
             return inside and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-        by_descriptor = event in ("os.remove", "os.rmdir") and args[-1] != -1  # of rmtree
+        # `shutil.rmtree` calls them relative to a descriptor.
+        by_descriptor = event in ("os.remove", "os.rmdir") and args[-1] != -1
         return inside or by_descriptor
 
     def see(event, args):
@@ -73,7 +79,13 @@ def _die_at(number, folder):
 
 
 class Program:
-    """`ggf` with some words, running."""
+    """A running `ggf`.
+
+    Args:
+        words: The arguments of the command line.
+        log: The folder for the files of its stdout and stderr.
+        environment: Environment variables to set.
+    """
 
     def __init__(self, *words, log, **environment):
         self._log = Path(log)
@@ -89,7 +101,7 @@ class Program:
         self.process.start()
 
     def wait(self, timeout=PATIENCE):
-        """Its exit code, negative for a signal."""
+        """Wait for the end; the exit code, negative for a signal."""
         self.process.join(timeout)
         assert self.process.exitcode is not None, self.stderr
         return self.process.exitcode
@@ -107,7 +119,16 @@ class Program:
 
 
 def job(world, words, log, restarts=0, different=(None, ()), **environment):
-    """The processes of a job as torchrun would start them, on a port of their own; one may get more words."""
+    """Start the processes of a job as torchrun does, on a free port.
+
+    Args:
+        world: The number of processes.
+        words: The arguments of the command line.
+        log: The folder for their outputs.
+        restarts: The restart count of torchrun.
+        different: A rank and additional arguments for it.
+        environment: Environment variables to set.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -132,44 +153,33 @@ def job(world, words, log, restarts=0, different=(None, ()), **environment):
 
 
 def content(folder):
-    """What a run left behind, without what depends on the day: {file: sha256}, and the accounts of `run.json`."""
+    """The results of a run: {file: sha256}, and the keys of run.json that do not depend on time."""
     found = {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in Path(folder).rglob("*")
         if path.is_file() and path.name != "run.json"
     }
     log = json.loads((Path(folder) / "run.json").read_text())
-    same = (
-        "status",
-        "command",
-        "model",
-        "solver",
-        "seed",
-        "indices",
-        "batch_size",
-        "nfe",
-        "steps",
-        "samples",
-        "files",
-    )
+    same = ("status", "command", "model", "solver", "seed", "indices", "batch_size")
+    same += ("nfe", "steps", "samples", "files")
     return found, {key: log[key] for key in same}
 
 
 def until(condition, timeout=PATIENCE):
-    """Wait for something to happen."""
+    """Wait until a condition is true; fail after `timeout` seconds."""
     end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.01)
 
 
 def lines(folder):
-    """Finished samples in the journals of a folder."""
+    """The number of finished samples in the journals of a folder."""
     return sum(path.read_bytes().count(b'"index"') for path in Path(folder).glob("journal-*.jsonl"))
 
 
 def kill_after(program, folder, samples):
-    """SIGKILL when so many more samples have finished, and a random moment later; whether it came in time."""
+    """SIGKILL a program after `samples` more samples and a random time; whether it still ran."""
     before = lines(folder)
     end = time.monotonic() + PATIENCE
     while program.process.is_alive() and lines(folder) < before + samples:

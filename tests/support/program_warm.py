@@ -1,4 +1,4 @@
-"""What the program needs, imported and called once: the forkserver of `program` starts with it."""
+"""Import what `ggf` needs and draw one sample, in the forkserver of `program`, before it forks."""
 
 import tempfile
 from pathlib import Path

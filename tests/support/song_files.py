@@ -1,7 +1,8 @@
-"""Synthetic `.pth` files in the structure of score_sde_pytorch, for any configuration of its NCSN++, DDPM++ and DDPM.
+"""Synthetic `.pth` files in the structure of score_sde_pytorch (NCSN++, DDPM++, DDPM).
 
-The names and shapes follow from the description of the networks, not from the code that reads them. For 1,200 random
-configurations of the tests' grid they were equal to those of score_sde_pytorch itself (cb1f359).
+The names and shapes follow from the description of the networks, not from the code that reads them.
+For 1,200 random configurations of the tests' grid they were equal to those of score_sde_pytorch
+itself (cb1f359).
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class SongConfig:
-    """Keys as in the configurations of score_sde_pytorch; the values are those of vp/cifar10_ddpmpp_continuous, narrow."""
+    """A configuration of score_sde_pytorch.
+
+    The defaults are vp/cifar10_ddpmpp_continuous with few channels.
+    """
 
     name: str = "ncsnpp"
     sde: str = "vpsde"
@@ -86,7 +90,7 @@ def to_image(c, inputs, outputs):
 
 
 def modules(c):
-    """{name in the module: shape} of each of all_modules."""
+    """The tensors, {name in the module: shape}, of each entry of `all_modules`."""
     fourier, levels = c.embedding_type == "fourier", range(len(c.ch_mult))
     has_attention = [c.image_size // 2**level in c.attn_resolutions for level in levels]
     found = [{"W": (c.nf,)}] if fourier else []
@@ -127,7 +131,7 @@ def modules(c):
 
 
 def shapes(c):
-    """{name: shape} of a network's tensors, in its order, without "module." and sigmas."""
+    """{name: shape} of the tensors of a network, in order, without "module." and sigmas."""
     return {
         f"all_modules.{i}.{name.removeprefix('.')}": shape
         for i, module in zip(count(), modules(c), strict=False)
@@ -136,12 +140,13 @@ def shapes(c):
 
 
 def sigmas(c):
+    """The noise levels, from the largest to the smallest."""
     ends = torch.tensor([c.sigma_max, c.sigma_min], dtype=torch.float64).log()
     return torch.linspace(*ends.tolist(), c.num_scales, dtype=torch.float64).exp()
 
 
 def write(c, path, tensors=None):
-    """The file as `save_checkpoint` of score_sde_pytorch writes it."""
+    """Write a file as `save_checkpoint` of score_sde_pytorch does; return its path."""
     tensors = tensors or {name: torch.zeros(shape) for name, shape in shapes(c).items()}
     trained = [tensor for name, tensor in tensors.items() if name != "all_modules.0.W"]
     model = {f"module.{name}": tensor for name, tensor in tensors.items()}

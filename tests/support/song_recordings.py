@@ -15,7 +15,7 @@ RECORDED = json.loads((DATA / "song_outputs.json").read_text())
 
 
 def song_file(name, path, *, change=lambda content: content):
-    """Save a .pth file as score_sde_pytorch does, with the weights of the recording as moving average."""
+    """Save a .pth file as score_sde_pytorch does; the moving average is that of the recording."""
     case = RECORDED[name]
     average = weights(case["shapes"])
     trained = [t for n, t in average.items() if n != "all_modules.0.W"]

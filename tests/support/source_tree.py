@@ -34,8 +34,9 @@ def written_tree():
 
 
 def main():
-    page = PAGE.read_text()
-    PAGE.write_text(page.replace(written_tree(), source_tree()))
+    before, rest = PAGE.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    PAGE.write_text(before + BEGIN + source_tree() + END + after)
 
 
 if __name__ == "__main__":

@@ -62,14 +62,6 @@ def test_the_model_table_is_the_registry():
     ]
 
 
-<<<<<<< HEAD
-=======
-def test_linked_files_exist():
-    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / link).exists(), link
-
-
->>>>>>> h-tests-a
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)(?:  |`)", README):

@@ -1,4 +1,4 @@
-"""Solvers. Importing this imports no torch; classes such as `Adaptive` are imported on use."""
+"""Solvers. Does not import torch; classes such as `Adaptive` are imported on first use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ggf_cli.errors import OptionError
 from ggf_cli.registry import did_you_mean, lookup
-from ggf_cli.solvers.catalog import owners
 from ggf_cli.solvers.registry import SOLVERS
 
 if TYPE_CHECKING:
@@ -34,6 +33,9 @@ def make_solver(name: str, options: Mapping[str, Any] | None = None) -> Solver:
 
 
 def _no_such_option(name: str, option: str, known: list[str]) -> OptionError:
+    # Imported here, so that `python -m ggf_cli.solvers.catalog` runs the module once.
+    from ggf_cli.solvers.catalog import owners
+
     has = f"{name} has {', '.join(known)}"
     others = owners(option)
     return OptionError(

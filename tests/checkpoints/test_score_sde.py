@@ -374,12 +374,12 @@ def test_a_registered_name_says_all_of_it(name, registered):
 @pytest.mark.parametrize(
     ("name", "config", "error", "named"),
     [
-        ("lsun", "bedroom", CheckpointError, "sigma_max is 380 in the file, not 378"),
+        ("lsun", "bedroom", CheckpointError, "its sigma_max is 380, not 378"),
         ("lsun", "cifar10-ve", CheckpointError, "VE network for 256x256"),
         ("vp", "cifar10-ve", CheckpointError, "VP, sub-VP or discrete network for 32x32"),
-        ("ve", "cifar10-vp", CheckpointError, "this is no 'cifar10-vp'"),
-        ("ve-discrete", "cifar10-ve", CheckpointError, "this is no 'cifar10-ve'"),
-        ("vp-discrete", "cifar10-ddpm", CheckpointError, "this is no 'cifar10-ddpm'"),
+        ("ve", "cifar10-vp", CheckpointError, "the file is not 'cifar10-vp'"),
+        ("ve-discrete", "cifar10-ve", CheckpointError, "the file is not 'cifar10-ve'"),
+        ("vp-discrete", "cifar10-ddpm", CheckpointError, "the file is not 'cifar10-ddpm'"),
         ("vp", "sde=ve", CheckpointError, "positional embedding"),
         ("ve", "sde=ve-discrete", CheckpointError, "Fourier features"),
         ("vp-residual", "sde=vp,fir=false", CheckpointError, "fir=true"),

@@ -134,8 +134,8 @@ def test_a_positional_network_is_vp_or_sub_vp_only_when_told(tmp_path):
 @pytest.mark.parametrize(
     ("config", "error", "named"),
     [
-        ("cifar10-ve", CheckpointError, "this is no 'cifar10-ve': the file is a VP"),
-        ("church", CheckpointError, "this is no 'church'"),
+        ("cifar10-ve", CheckpointError, "the file is not 'cifar10-ve': it is a VP"),
+        ("church", CheckpointError, "the file is not 'church'"),
         ("cifar", UsageError, "unknown config 'cifar'"),
     ],
 )

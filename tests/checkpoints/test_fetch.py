@@ -226,7 +226,7 @@ def test_without_a_server_the_reason_is_told(hub, fetch):
 def test_what_answers_unlike_a_hub_is_not_taken_for_one(hub, fetch):
     hub.fail(404, times=99)
     answer = fetch.fails()
-    assert "does not answer like a hub" in answer.message
+    assert "does not answer like a Hugging Face hub" in answer.message
     assert "HF_ENDPOINT" in answer.hint
 
 
@@ -274,7 +274,7 @@ def test_a_file_that_does_not_exist_is_told(hub, fetch):
 def test_a_gated_repository_is_told(hub, fetch):
     hub.gated.add(REPO)
     answer = fetch.fails()
-    assert "accepted its terms" in answer.message
+    assert "accept the terms of" in answer.message
     assert f"127.0.0.1/{REPO}" in answer.hint
     assert "HF_TOKEN" in answer.hint
 
@@ -305,10 +305,10 @@ def test_unsafe_names_of_files_and_revisions_are_refused_before_any_request(name
     from ggf_cli.errors import CheckpointError
 
     for function in (fetch_file, cached_file):
-        with pytest.raises(CheckpointError, match="is no name of a file"):
+        with pytest.raises(CheckpointError, match="is not the name of a file"):
             function(REPO, name)
         if name:
-            with pytest.raises(CheckpointError, match="is no name of a revision"):
+            with pytest.raises(CheckpointError, match="is not the name of a revision"):
                 function(REPO, FILE, revision=name)
 
 

@@ -157,8 +157,8 @@ def test_weights_in_another_form_are_named(place, weights, name, named):
         ("unet/config.json", {"_diffusers_version": "0.0.4"}, "lacks attention_head_dim"),
         ("unet/config.json", {"in_channels": 1}, "out_channels is 3"),
         ("unet/config.json", {"block_out_channels": []}, "block_out_channels have 2, 2 and 0 levels"),
-        ("unet/config.json", {"block_out_channels": None}, "configured badly"),
-        ("unet/config.json", {"norm_num_groups": 10**400}, "norm_num_groups|multiples|configured badly"),
+        ("unet/config.json", {"block_out_channels": None}, "is not valid"),
+        ("unet/config.json", {"norm_num_groups": 10**400}, "norm_num_groups|multiples|is not valid"),
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_refused_by_the_key(weights, file, changes, named, tmp_path):
@@ -209,9 +209,9 @@ def test_a_native_file_keeps_what_the_folder_says(config, scheduler, tmp_path):
     ("kind", "settings", "told"),
     [
         ("DDPMScheduler", {}, []),
-        ("DDPMScheduler", {"beta_start": 0.001, "beta_end": 0.004}, ["x(T) holds 29% of the data"]),
+        ("DDPMScheduler", {"beta_start": 0.001, "beta_end": 0.004}, ["x(T) still contains 29% of the data"]),
         ("ScoreSdeVpScheduler", {}, ["label of time t is assumed to be 999 t"]),
-        ("ScoreSdeVpScheduler", {"beta_max": 5}, ["999 t", "x(T) holds 28% of the data"]),
+        ("ScoreSdeVpScheduler", {"beta_max": 5}, ["999 t", "x(T) still contains 28% of the data"]),
     ],
 )
 def test_what_the_files_do_not_state_is_told(kind, settings, told, tmp_path):

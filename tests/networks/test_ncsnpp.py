@@ -312,7 +312,7 @@ def test_a_hub_folder_gives_the_score_that_diffusers_gives(diffusers_ncsnpp, spe
         ({"time_embedding_type": "positional"}, "time_embedding_type"),
         ({"up_block_types": ("AttnSkipUpBlock2D",) + ("SkipUpBlock2D",) * 3}, "different levels"),
         ({"mid_block_scale_factor": 1}, "mid_block_scale_factor"),
-        ({"block_out_channels": None}, "configured badly"),
+        ({"block_out_channels": None}, "is not valid"),
         ({"sample_size": [32, 32, 32]}, "no shape of a sample"),
         ({"sample_size": None}, "no shape of a sample"),
         ({"sample_size": 27}, "does not work for samples of shape"),

@@ -49,7 +49,7 @@ def test_a_converted_file_tells_its_assumptions_again(tmp_path):
 
 def test_config_is_for_pth_files_only(tmp_path):
     for name in ("mixture", tmp_path):
-        with pytest.raises(UsageError, match=r"--config is for \.pth files"):
+        with pytest.raises(UsageError, match=r"--config is only for \.pth files"):
             load_model(name, config="cifar10-vp")
 
 

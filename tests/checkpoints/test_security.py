@@ -212,7 +212,7 @@ def test_a_network_of_absurd_size_is_refused_before_it_is_built(tmp_path, config
 
 @pytest.mark.parametrize("shape", [[1, 2**15, 2**15], [2**27], [10**30]])
 def test_samples_of_absurd_size_are_refused(tmp_path, shape):
-    with pytest.raises(CheckpointError, match="is no shape of a sample"):
+    with pytest.raises(CheckpointError, match="is not the shape of a sample"):
         load_model(described(tmp_path, {"shape": shape}))
 
 

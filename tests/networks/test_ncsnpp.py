@@ -313,10 +313,10 @@ def test_a_hub_folder_gives_the_score_that_diffusers_gives(diffusers_ncsnpp, spe
         ({"up_block_types": ("AttnSkipUpBlock2D",) + ("SkipUpBlock2D",) * 3}, "different levels"),
         ({"mid_block_scale_factor": 1}, "mid_block_scale_factor"),
         ({"block_out_channels": None}, "is not valid"),
-        ({"sample_size": [32, 32, 32]}, "no shape of a sample"),
-        ({"sample_size": None}, "no shape of a sample"),
+        ({"sample_size": [32, 32, 32]}, "must be one or two whole numbers"),
+        ({"sample_size": None}, "must be one or two whole numbers"),
         ({"sample_size": 27}, "does not work for samples of shape"),
-        ({"sample_size": 10**9}, "no shape of a sample"),
+        ({"sample_size": 10**9}, "is not the shape of a sample"),
     ],
 )
 def test_configs_that_are_not_ncsnpp_are_refused(diffusers_ncsnpp, change, named, tmp_path):

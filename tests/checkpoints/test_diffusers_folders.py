@@ -137,8 +137,8 @@ def test_what_draws_no_pixels_is_refused_by_the_part(place, weights, more, named
     ("name", "named"),
     [
         ("diffusion_pytorch_model.fp16.safetensors", "it has diffusion_pytorch_model.fp16.safetensors"),
-        ("diffusion_pytorch_model.safetensors.index.json", "over several files"),
-        ("diffusion_pytorch_model.bin.index.json", "over several files"),
+        ("diffusion_pytorch_model.safetensors.index.json", "into several files"),
+        ("diffusion_pytorch_model.bin.index.json", "into several files"),
         ("other.txt", "has no weights"),
     ],
 )  # fmt: skip

@@ -74,7 +74,7 @@ def test_nothing_in_a_pickle_is_called(tmp_path, monkeypatch, harm, legacy):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "weights.bin"
     torch.save({"a": harm}, path, _use_new_zipfile_serialization=not legacy)
-    refused(path, "holds more than tensors")
+    refused(path, "has other objects than tensors")
     assert not (tmp_path / "harmed").exists()
 
 
@@ -227,7 +227,7 @@ def test_weights_of_a_byte_each_are_refused(tmp_path):
 
 @pytest.mark.parametrize("provenance", [None, 3, "text", [1]])
 def test_a_provenance_that_is_no_table_is_refused(tmp_path, provenance):
-    with pytest.raises(CheckpointError, match="describes itself badly"):
+    with pytest.raises(CheckpointError, match="the metadata of .* are not valid"):
         load_model(described(tmp_path, {"provenance": provenance}))
 
 

@@ -1,4 +1,4 @@
-"""Whether checkpoints on this machine are what they must be: their sha256."""
+"""Verify the sha256 of the checkpoints on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INTACT, ALTERED, UNKNOWN, MISSING = "intact", "altered", "unknown", "missing"
 
 
 def package() -> Finding:
-    """The models and the features that come with ggf, against the registry."""
+    """Verify the models and the features in the package, against the registry."""
     from ggf_cli.metrics import classifier
 
     entries = [entry for entry in read_manifest().values() if entry.kind == EMBEDDED]
@@ -26,14 +26,14 @@ def package() -> Finding:
 
 
 def cache() -> Finding:
-    """The models that were downloaded or converted, against the registry or what the hub stated."""
+    """Verify downloaded and converted models, against the registry or the hash from the hub."""
     from huggingface_hub import constants
 
     entries = [entry for entry in read_manifest().values() if entry.kind != EMBEDDED]
     states = []
     for entry in entries:
         if path := local_path(entry):
-            # what users convert themselves has no published hash
+            # A model that the user has converted has no published hash.
             known = entry.sha256 if entry.kind == HUB else None
             states.append(_state(entry.name, path, expected_sha256(path, known)))
     folder = Path(constants.HF_HUB_CACHE).expanduser()

@@ -51,7 +51,7 @@ def test_a_model_is_not_called_anything(tmp_path, monkeypatch, name):
     monkeypatch.setenv("GGF_MANIFEST", str(tmp_path / "c.toml"))
     done = ggf("list-models")
     assert done.exit_code == 2
-    assert "is no name of a model" in done.stderr
+    assert "is not a valid name of a model" in done.stderr
     assert "\x1b" not in done.stderr
 
 

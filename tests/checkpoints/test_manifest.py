@@ -174,5 +174,5 @@ def test_what_is_known_of_a_repository_counts_under_its_own_name_too():
 
 @pytest.mark.parametrize("name", ["hf:", "hf:one", "hf:../a", "hf:a/b/c", "hf:a/b c"])
 def test_names_of_no_repository_are_refused(name):
-    with pytest.raises(CheckpointError, match="names no repository"):
+    with pytest.raises(CheckpointError, match="is not the name of a repository"):
         find_model(name)

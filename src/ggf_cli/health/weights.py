@@ -49,6 +49,7 @@ def cache() -> Finding:
 
 
 def _state(name: str, path: Path | None, expected: str | None) -> dict[str, Any]:
+    """Compare the hash of a file with the expected one; the facts about the file."""
     if path is None or not path.is_file():
         return {"name": name, "path": None, "bytes": None, "sha256": None, "state": MISSING}
     found = file_sha256(path)
@@ -58,6 +59,7 @@ def _state(name: str, path: Path | None, expected: str | None) -> dict[str, Any]
 
 
 def _finding(states: Sequence[dict[str, Any]], facts: dict[str, Any], hint: str) -> Finding:
+    """Summarise the states of all files; `hint` is used if a file is altered or missing."""
     by_state = {
         wanted: [state["name"] for state in states if state["state"] == wanted]
         for wanted in (INTACT, UNKNOWN, ALTERED, MISSING)

@@ -24,8 +24,13 @@ from problems import gaussian_model
 from song_files import SongConfig, shapes, write
 
 VE = SongConfig(
-    sde="vesde", embedding_type="fourier", fir=True, progressive_input="residual", centered=False, scale_by_sigma=True
-)  # fmt: skip
+    sde="vesde",
+    embedding_type="fourier",
+    fir=True,
+    progressive_input="residual",
+    centered=False,
+    scale_by_sigma=True,
+)
 
 
 def test_python_is_warned_where_it_loads_the_model(tmp_path):
@@ -53,7 +58,7 @@ def test_config_is_for_pth_files_only(tmp_path):
             load_model(name, config="cifar10-vp")
 
 
-# --- commands --------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +135,8 @@ def test_the_command_of_a_comparison_says_the_config(mixture):
     wanted |= {"contenders": (parse_contender("em:steps=5"),), "eps_rel": EPS_REL, "nfe": "match"}
     plain = CompareRequest(model="a.pth", n=8, repeats=1, **wanted)
     said = replace(plain, config=CONFIG)
-    assert "config" not in plain.key()  # the name of its folder comes from these
+    # The name of its folder comes from these.
+    assert "config" not in plain.key()
     assert said.key() != plain.key()
     command = plan_comparison(said, mixture, [], Path("none"), batch_size=4).command
     assert f"--model a.pth --config {CONFIG} " in command
@@ -156,5 +162,5 @@ def test_assumptions_that_are_no_sentences_are_refused(assumptions, tmp_path):
     checkpoint = score_sde.read(write(VE, tmp_path / "a.pth"), config="cifar10-ve")
     checkpoint = replace(checkpoint, provenance={"assumptions": assumptions})
     (tmp_path / "b.safetensors").write_bytes(native.to_bytes(checkpoint))
-    with pytest.raises(CheckpointError, match="the metadata of .* are not valid"):
+    with pytest.raises(CheckpointError, match=r"the metadata of .* are not valid"):
         native.read(tmp_path / "b.safetensors")

@@ -119,7 +119,7 @@ def test_tensors_of_whole_numbers_are_refused(tmp_path):
 def test_nesting_without_end_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"a": torch.zeros(2)}, path, {"ggf": "[" * 100_000})
-    with pytest.raises(CheckpointError, match="the metadata of .* are not valid"):
+    with pytest.raises(CheckpointError, match=r"the metadata of .* are not valid"):
         load_model(path)
 
 

@@ -38,7 +38,8 @@ from ggf_cli.sde import VPSDE
 def test_what_people_have_is_right_or_refused_by_the_key(name, tmp_path):
     case = CASES[name]
     scheduler = scheduler_of(case.scheduler, **case.schedule)
-    if case.refused:  # before the weights are read, so there are none
+    # Before the weights are read, so there are none.
+    if case.refused:
         quiet(scheduler.save_pretrained, tmp_path)
         config = {"_class_name": "UNet2DModel", **case.network}
         (tmp_path / "config.json").write_text(json.dumps(config))
@@ -49,7 +50,7 @@ def test_what_people_have_is_right_or_refused_by_the_key(name, tmp_path):
         assert_same_score(save(tmp_path, network, scheduler), network, scheduler, load=load_untried)
 
 
-# --- structure -------------------------------------------------------------------------------------------
+# --- structure ------------------------------------------------------------------------------------
 
 
 def pairwise(factors, allowed):
@@ -92,7 +93,8 @@ def at_random(factors, allowed, n):
     return list(itertools.islice((case for case in every if allowed(**case)), n))
 
 
-BETAS = torch.linspace(0.0002, 0.03, 1000).tolist()  # rounded to float32, as the library keeps them
+# Rounded to float32, as the library keeps them.
+BETAS = torch.linspace(0.0002, 0.03, 1000).tolist()
 SCHEDULERS = [
     ("DDPMScheduler", {}),
     ("DPMSolverMultistepScheduler", {"beta_start": 0.0002, "beta_end": 0.03}),
@@ -135,7 +137,7 @@ UNET = {
     "channels": [1, 3],
     "size": [8, (4, 12), [12, 8]],
     "scheduler": SCHEDULERS,
-}  # fmt: skip
+}
 
 
 def unet_allowed(widths, where, head, middle, middle_groups, freq_shift, **_):
@@ -264,7 +266,7 @@ def test_any_keys_together(config, case, tmp_path):
     check_structure(config, case, tmp_path, load=load_model)
 
 
-# --- keys ------------------------------------------------------------------------------------------------
+# --- keys -----------------------------------------------------------------------------------------
 
 # Other legal values of every key of UNet2DModel: those that are computed, and those that are refused.
 KEYS = {
@@ -276,9 +278,15 @@ KEYS = {
     "time_embedding_dim": ([24], []),
     "freq_shift": ([1], []),
     "flip_sin_to_cos": ([False], []),
-    "down_block_types": ([(A, D), (D, D)], [("ResnetDownsampleBlock2D", D), ("KDownBlock2D", D), (SD, D)]),
+    "down_block_types": (
+        [(A, D), (D, D)],
+        [("ResnetDownsampleBlock2D", D), ("KDownBlock2D", D), (SD, D)],
+    ),
     "mid_block_type": ([], [None]),
-    "up_block_types": ([(V, V), (U, U)], [("ResnetUpsampleBlock2D", U), ("KUpBlock2D", U), (SU, U)]),
+    "up_block_types": (
+        [(V, V), (U, U)],
+        [("ResnetUpsampleBlock2D", U), ("KUpBlock2D", U), (SU, U)],
+    ),
     "block_out_channels": ([(16, 16), (4, 12)], []),
     "layers_per_block": ([2], []),
     "mid_block_scale_factor": ([2, -0.5], []),
@@ -296,7 +304,7 @@ KEYS = {
     "class_embed_type": ([], ["timestep", "identity"]),
     "num_class_embeds": ([], [5]),
     "num_train_timesteps": ([500], []),
-}  # fmt: skip
+}
 SONG_KEYS = {
     "sample_size": ([16, (4, 8)], [None]),
     "in_channels": ([], [1]),
@@ -357,13 +365,14 @@ def test_each_value_of_a_key_is_computed_or_refused(base, schedule, key, value, 
     if right:
         network = random_network(**config)
         assert_same_score(save(tmp_path, network, scheduler), network, scheduler, load=load_untried)
-    else:  # most of these networks diffusers can make, which does not matter: weights are not read
+    # Most of these networks diffusers can make, which does not matter: weights are not read.
+    else:
         document = {"_class_name": "UNet2DModel", **config}
         with pytest.raises(CheckpointError, match="block_types" if "types" in key else key):
             read_architecture(document, tmp_path / "config.json")
 
 
-# --- schedulers ------------------------------------------------------------------------------------------
+# --- schedulers -----------------------------------------------------------------------------------
 
 # Other values of each key that some scheduler has: those with which the model is the same, and those that are refused.
 MODEL_KEYS = {
@@ -397,7 +406,8 @@ SAMPLING_KEYS = {
     "predictor_order": [1],
     "sample_max_value": [2.0],
     "set_alpha_to_one": [False, True],
-    "shift_terminal": [None],  # others only with use_flow_sigmas
+    # Others only with use_flow_sigmas.
+    "shift_terminal": [None],
     "sigma_max": [10.0],
     "sigma_min": [0.1],
     "skip_prk_steps": [True],
@@ -410,7 +420,8 @@ SAMPLING_KEYS = {
     "time_shift_type": ["linear"],
     "timestep_spacing": ["leading", "linspace", "trailing"],
     "use_beta_sigmas": [True],
-    "use_dynamic_shifting": [False],  # so too
+    # So too.
+    "use_dynamic_shifting": [False],
     "use_exponential_sigmas": [True],
     "use_karras_sigmas": [True],
     "use_lu_lambdas": [True],
@@ -441,8 +452,10 @@ def assert_same_model(scheduler, folder):
     """The label of each noise level is the one at which diffusers samples that level, to within its rounding."""
     sde, parametrization = reread(scheduler, folder)
     quiet(scheduler.set_timesteps, 8)
-    labels = scheduler.timesteps[2::2]  # second-order schedulers have half steps in between
-    if type(scheduler).__name__ == "RePaintScheduler":  # cannot add noise
+    # Second-order schedulers have half steps in between.
+    labels = scheduler.timesteps[2::2]
+    # Cannot add noise.
+    if type(scheduler).__name__ == "RePaintScheduler":
         alpha_bar = scheduler.alphas_cumprod[labels].double()
         alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     else:
@@ -511,7 +524,7 @@ def test_no_key_of_a_continuous_scheduler_is_left_out(kind, tmp_path):
         ({"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler"),
         ({"_class_name": ["DDPMScheduler"]}, "DDPMScheduler"),
     ],
-)  # fmt: skip
+)
 def test_schedules_that_are_other_models_are_refused(changes, named, tmp_path):
     with pytest.raises(CheckpointError, match=named):
         read_scheduler(changes, tmp_path / "scheduler_config.json")

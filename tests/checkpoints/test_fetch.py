@@ -130,7 +130,8 @@ json.dumps = pause_between_reading_and_writing
 
 
 def test_a_cut_connection_is_resumed(hub, fetch):
-    piece = 10 * 2**20  # what the client writes at a time, and so loses at most
+    # What the client writes at a time, and so loses at most.
+    piece = 10 * 2**20
     content = random.Random(2).randbytes(24_000_000)
     hub.publish(REPO, {FILE: content})
     hub.cut(after=piece + 1000, times=2)
@@ -172,7 +173,8 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(hub, fetch, slow):
         " less than 500 bytes in 0.5 s of waiting"
     )
     assert "GGF_DOWNLOAD_PATIENCE" in answer.hint
-    assert len(hub.requests) <= 4  # it is not tried again
+    # It is not tried again.
+    assert len(hub.requests) <= 4
     hub.trickles = set()
     fetch.environment.pop("GGF_DOWNLOAD_PATIENCE")
     assert fetch().path.read_bytes() == WEIGHTS
@@ -183,7 +185,8 @@ def test_only_what_is_waited_for_counts_and_a_burst_makes_up_for_a_pause():
 
     pace = _Pace("x", 30.0)
     pace.count(1, 29.0)
-    pace.count(40_000, 9.0)  # 38 s of waiting, and more than 1,000 bytes for each of 30
+    # 38 s of waiting, and more than 1,000 bytes for each of 30.
+    pace.count(40_000, 9.0)
     pace.count(1, 29.0)
     with pytest.raises(TooSlow, match=r"less than 30,000 bytes in 30 s"):
         pace.count(1, 1.0)
@@ -213,7 +216,8 @@ def test_a_server_error_that_stays_is_given_up(hub, fetch, method, requests):
     assert answer.message == f"cannot download {FILE} of {REPO} from 127.0.0.1: HTTP 503"
     assert "run the same command again" in answer.hint
     assert sum(request.method == method for request in hub.requests) == requests
-    assert fetch().message  # and nothing half was left behind
+    # And nothing half was left behind.
+    assert fetch().message
     assert not list(fetch.cache.rglob("*.incomplete"))
 
 
@@ -346,7 +350,8 @@ def test_a_file_that_changed_since_its_first_download_is_refused(hub, fetch):
     assert sha256(CHANGED) in answer.message
     assert str(fetch.data / "known_hashes.json") in answer.hint
 
-    (fetch.data / "known_hashes.json").write_text("{}")  # as the hint says
+    # As the hint says.
+    (fetch.data / "known_hashes.json").write_text("{}")
     assert fetch().path.read_bytes() == CHANGED
 
 
@@ -502,7 +507,8 @@ def on_a_terminal(fetch, **options):
             while data := os.read(ours, 4096):
                 seen.append(data)
         except OSError:
-            pass  # how Linux tells that the other side is closed
+            # How Linux tells that the other side is closed.
+            pass
 
     listener = threading.Thread(target=listen)
     listener.start()

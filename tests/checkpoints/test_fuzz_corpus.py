@@ -85,14 +85,18 @@ def arrays(damage, first="mu"):
     directory = content.index(b"PK\x01\x02")
     start = 30 + int.from_bytes(content[26:28], "little") + int.from_bytes(content[28:30], "little")
     match damage:
-        case "stream":  # zlib.error
+        # Zlib.error.
+        case "stream":
             content[start : start + 4] = b"\xff\xff\xff\xff"
-        case "flags":  # NotImplementedError: compressed patched data
+        # NotImplementedError: compressed patched data.
+        case "flags":
             content[6] |= 0x20
             content[directory + 8] |= 0x20
-        case "method":  # NotImplementedError: that compression method is not supported
+        # NotImplementedError: that compression method is not supported.
+        case "method":
             content[8] = content[directory + 10] = 99
-        case "encrypted":  # RuntimeError
+        # RuntimeError.
+        case "encrypted":
             content[6] |= 1
             content[directory + 8] |= 1
     return bytes(content)

@@ -114,7 +114,8 @@ def test_a_registered_model_is_downloaded_once_and_sampled(hub, program, ncsnpp,
     assert log["status"] == "failed"
     assert log["samples"][0]["nfe"] == 6
     assert log["model"]["name"] == "church"
-    assert log["model"]["sde"]["sigma_max"] == 380  # the registry's, not the 999 of the hub's file
+    # The registry's, not the 999 of the hub's file.
+    assert log["model"]["sde"]["sigma_max"] == 380
     assert log["model"]["shape"] == [3, 32, 32]
     assert len(hub.transfers) == 3
 
@@ -127,7 +128,8 @@ def test_a_registered_model_is_downloaded_once_and_sampled(hub, program, ncsnpp,
 
     pc = ["sample", "--model", "church", "--solver", "pc", "--n", 1, "--max-nfe", 2, "--json"]
     log = json.loads(program(*pc, "--out", "c", GGF_MANIFEST=str(manifest)).stdout)
-    assert log["solver"]["options"]["snr"] == 0.075  # the registry's
+    # The registry's.
+    assert log["solver"]["options"]["snr"] == 0.075
 
 
 def test_any_repository_of_a_known_architecture_can_be_named(hub, program):
@@ -188,13 +190,15 @@ def test_weights_that_are_not_the_registered_ones_are_refused(hub, program, ncsn
     assert "hint: delete" in done.stderr
 
 
-@pytest.mark.slow  # four programs that load a network of full depth
+# Four programs that load a network of full depth.
+@pytest.mark.slow
 def test_a_model_behind_a_browser_is_explained_converted_and_then_found(program, tmp_path):
     done = program("sample", "--model", "cifar10-vp", "--n", 1)
     assert done.returncode == 3
     assert "drive.google.com/drive/folders/1xYjVMx10N9ivQQBIsEoXEeu9nvSGTBrC" in done.stderr
     assert "checkpoint_8.pth" in done.stderr
-    command = done.stderr.split("ggf ")[-1].strip()  # what the hint says to do
+    # What the hint says to do.
+    command = done.stderr.split("ggf ")[-1].strip()
     assert command.startswith("convert checkpoint_8.pth ")
 
     song_file("cifar10-vp", tmp_path / "checkpoint_8.pth")

@@ -127,7 +127,8 @@ def test_the_registry_says_what_the_embedded_file_says(name):
     checkpoint = native.read(local_path(entry))
     network = NETWORKS[checkpoint.network].load()(**checkpoint.network_config)
     assert file_sha256(local_path(entry)) == entry.sha256
-    if checkpoint.parametrization != "exact":  # those have a score under any SDE
+    # Those have a score under any SDE.
+    if checkpoint.parametrization != "exact":
         # the range of the data stands in the file alone
         registered = sde_from_dict(entry.sde)
         assert replace(registered, data_range=checkpoint.sde.data_range) == checkpoint.sde

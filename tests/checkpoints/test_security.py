@@ -45,7 +45,7 @@ def refused(path, message=""):
         tensors.read_tensors(path)
 
 
-# --- pickles ---------------------------------------------------------------------------------------------
+# --- pickles --------------------------------------------------------------------------------------
 
 
 class Call:
@@ -137,7 +137,7 @@ def test_a_pickle_that_is_too_large_is_not_read(tmp_path):
     refused(path, "its pickle has")
 
 
-# --- safetensors -----------------------------------------------------------------------------------------
+# --- safetensors ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stated", [2**63, 2**40, 10_000, tensors.MAX_HEADER + 1])
@@ -181,8 +181,11 @@ def described(tmp_path, change):
 
 
 UNET = {
-    "image_channels": 3, "channels": [32], "attention_down": [False], "attention_up": [False],
-}  # fmt: skip
+    "image_channels": 3,
+    "channels": [32],
+    "attention_down": [False],
+    "attention_up": [False],
+}
 
 
 @pytest.mark.parametrize(
@@ -227,11 +230,11 @@ def test_weights_of_a_byte_each_are_refused(tmp_path):
 
 @pytest.mark.parametrize("provenance", [None, 3, "text", [1]])
 def test_a_provenance_that_is_no_table_is_refused(tmp_path, provenance):
-    with pytest.raises(CheckpointError, match="the metadata of .* are not valid"):
+    with pytest.raises(CheckpointError, match=r"the metadata of .* are not valid"):
         load_model(described(tmp_path, {"provenance": provenance}))
 
 
-# --- configurations and the registry ---------------------------------------------------------------------
+# --- configurations and the registry --------------------------------------------------------------
 
 
 def test_a_configuration_of_any_size_is_not_read(tmp_path):
@@ -288,22 +291,46 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path):
     assert "\x1b" not in done.stderr
 
 
-# --- addresses -------------------------------------------------------------------------------------------
+# --- addresses ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["https://huggingface.co", "https://h:8443/x", "http://localhost:1", "http://127.0.0.1:80", "http://127.1.2.3", "http://[::1]:8"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://huggingface.co",
+        "https://h:8443/x",
+        "http://localhost:1",
+        "http://127.0.0.1:80",
+        "http://127.1.2.3",
+        "http://[::1]:8",
+    ],
+)
 def test_https_and_this_machine_are_asked(url):
     _check_address(url)
 
 
-@pytest.mark.parametrize("url", ["http://huggingface.co", "http://127.0.0.1.evil.org", "http://localhost.evil.org", "http://user:hf_SECRET@host/", "ftp://host", "file:///etc/passwd", "huggingface.co", "", "http://10.0.0.1", "http://127.evil"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://huggingface.co",
+        "http://127.0.0.1.evil.org",
+        "http://localhost.evil.org",
+        "http://user:hf_SECRET@host/",
+        "ftp://host",
+        "file:///etc/passwd",
+        "huggingface.co",
+        "",
+        "http://10.0.0.1",
+        "http://127.evil",
+    ],
+)
 def test_other_addresses_are_refused_without_telling_secrets(url):
     with pytest.raises(CheckpointError, match="ggf downloads over https only") as caught:
         _check_address(url)
     assert "SECRET" not in caught.value.message + caught.value.hint
 
 
-# --- references and runs ---------------------------------------------------------------------------------
+# --- references and runs --------------------------------------------------------------------------
 
 
 def test_statistics_that_unpack_to_gigabytes_are_not_unpacked(tmp_path):
@@ -348,7 +375,7 @@ def test_the_check_of_a_run_stays_in_its_folder(tmp_path):
     assert done.exit_code == 5
 
 
-# --- the code --------------------------------------------------------------------------------------------
+# --- the code -------------------------------------------------------------------------------------
 
 
 def test_no_code_of_a_file_can_be_run():

@@ -2,7 +2,7 @@
 
 The result must be a `GGFError` or success: never another exception, a hang, or memory beyond 2 ×
 the file. Here a few hundred inputs are tried, the same ones each time. The command `python
-tests/checkpoints/test_fuzz.py SECONDS` tries new inputs, for SECONDS for each kind, and prints their
+tests/checkpoints/test_fuzz.py SECONDS` tries new inputs, SECONDS for each kind, and prints their
 number. `test_fuzz_corpus.py` has the inputs that failed before.
 """
 

@@ -49,14 +49,14 @@ def test_a_hub_without_https_gets_no_request(hub, fetch):
     fetch.environment["HF_ENDPOINT"] = hub.url.replace("127.0.0.1", "192.0.2.1")
     fetch.environment["HF_TOKEN"] = TOKEN
     answer = fetch.fails()
-    assert "192.0.2.1 would be asked over http, ggf downloads over https only" in answer.message
+    assert "requests to 192.0.2.1 would use http, ggf downloads over https only" in answer.message
     assert "https://" in answer.hint
 
 
 def test_a_redirect_away_from_https_is_not_followed(hub, fetch):
     hub.store_url = "http://192.0.2.1"
     answer = fetch.fails()
-    assert "192.0.2.1 would be asked over http, ggf downloads over https only" in answer.message
+    assert "requests to 192.0.2.1 would use http, ggf downloads over https only" in answer.message
 
 
 # --- downloads ------------------------------------------------------------------------------------

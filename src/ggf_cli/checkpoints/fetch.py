@@ -169,12 +169,12 @@ def _check_names(repo: str, file: str, revision: str) -> None:
         raise CheckpointError(
             f"{repo!r} is not the name of a repository", hint="write it as OWNER/NAME"
         )
-    for what, name in ("file in a repository", file), ("revision", revision):
+    for kind, name in ("file in a repository", file), ("revision", revision):
         parts = name.split("/")
         inside = not PureWindowsPath(name).anchor and not {"", ".", ".."} & set(parts)
         if not (inside and name.isprintable() and "\\" not in name):
             raise CheckpointError(
-                f"{name!r} is not the name of a {what} (repository {repo})",
+                f"{name!r} is not the name of a {kind} (repository {repo})",
                 hint="write it relative to the repository, with / and without ..",
             )
 
@@ -224,7 +224,7 @@ def _check_address(url: str) -> None:
     loopback = host == "localhost" or host == "::1" or re.fullmatch(r"127(\.\d{1,3}){3}", host)
     if address.scheme != "https" and not (address.scheme == "http" and loopback):
         raise CheckpointError(
-            f"{host or 'HF_ENDPOINT'} would be asked over {address.scheme or 'no protocol'},"
+            f"requests to {host or 'HF_ENDPOINT'} would use {address.scheme or 'no protocol'},"
             " ggf downloads over https only",
             hint="set HF_ENDPOINT to an address that starts with https://",
         )

@@ -68,7 +68,7 @@ def _finding(states: Sequence[dict[str, Any]], facts: dict[str, Any], hint: str)
     parts = [f"{len(by_state[INTACT])} intact ({size / 1e6:.0f} MB)"] if states else ["empty"]
     parts += [f"no published sha256: {', '.join(by_state[UNKNOWN])}"] if by_state[UNKNOWN] else []
     wrong = [
-        f"{what}: {', '.join(by_state[what])}" for what in (ALTERED, MISSING) if by_state[what]
+        f"{state}: {', '.join(by_state[state])}" for state in (ALTERED, MISSING) if by_state[state]
     ]
     unfinished = bool(facts.get("unfinished"))
     if unfinished:

@@ -1,4 +1,4 @@
-"""What a checkpoint does not state and was assumed: told by Python and every command, recorded, and told again later."""
+"""Assumed settings of a checkpoint: Python and the commands warn of them and record them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +24,16 @@ from problems import gaussian_model
 from song_files import SongConfig, shapes, write
 
 VE = SongConfig(
-    sde="vesde", embedding_type="fourier", fir=True, progressive_input="residual", centered=False, scale_by_sigma=True
-)  # fmt: skip
+    sde="vesde",
+    embedding_type="fourier",
+    fir=True,
+    progressive_input="residual",
+    centered=False,
+    scale_by_sigma=True,
+)
 
 
-def test_python_is_warned_where_it_loads_the_model(tmp_path):
+def test_the_warning_points_to_the_line_that_loads_the_model(tmp_path):
     path = write(VE, tmp_path / "a.pth")
     with pytest.warns(AssumptionWarning, match="sde=ve,image_size=32,fir_kernel") as caught:
         model = ggf_cli.load_model(path)
@@ -38,7 +43,7 @@ def test_python_is_warned_where_it_loads_the_model(tmp_path):
     assert model.provenance["assumptions"] == []
 
 
-def test_a_converted_file_tells_its_assumptions_again(tmp_path):
+def test_a_converted_file_repeats_its_assumptions(tmp_path):
     checkpoint = score_sde.read(write(VE, tmp_path / "a.pth"))
     (tmp_path / "b.safetensors").write_bytes(native.to_bytes(checkpoint))
     again = native.read(tmp_path / "b.safetensors")
@@ -49,16 +54,16 @@ def test_a_converted_file_tells_its_assumptions_again(tmp_path):
 
 def test_config_is_for_pth_files_only(tmp_path):
     for name in ("mixture", tmp_path):
-        with pytest.raises(UsageError, match=r"--config is for \.pth files"):
+        with pytest.raises(UsageError, match=r"--config is only for \.pth files"):
             load_model(name, config="cifar10-vp")
 
 
-# --- commands --------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A DDPM++ of one level: its SDE, size and resampling are told by nobody."""
+    """A DDPM++ of one level, whose file does not state SDE, image size and resampling."""
     c = SongConfig(ch_mult=(1,), num_res_blocks=1, image_size=28, num_channels=1)
     generator = torch.Generator().manual_seed(0)
     tensors = {n: 0.1 * torch.randn(s, generator=generator) for n, s in shapes(c).items()}
@@ -69,7 +74,7 @@ EM = ["--n", 1, "-s", "em", "--steps", 2]
 CONFIG = "sde=subvp,image_size=28"
 
 
-def test_sample_tells_and_records_what_is_assumed(small, tmp_path):
+def test_sample_warns_of_assumptions_and_records_them(small, tmp_path):
     out = tmp_path / "run"
     done = ggf("sample", "--model", small, "--config", CONFIG, *EM, "--out", out)
     assert done.exit_code == 0, done.output
@@ -98,7 +103,7 @@ def test_sample_tells_and_records_what_is_assumed(small, tmp_path):
     assert "--config was" in other.stderr
 
 
-def test_sample_asks_for_what_is_not_assumed(small, tmp_path):
+def test_sample_requires_settings_that_are_not_assumed(small, tmp_path):
     done = ggf("sample", "--model", small, *EM, "--out", tmp_path / "run")
     assert done.exit_code == 3
     assert "does not state the sde" in done.stderr
@@ -107,7 +112,7 @@ def test_sample_asks_for_what_is_not_assumed(small, tmp_path):
     assert done.exit_code == 2
 
 
-def test_convert_tells_and_writes_what_is_assumed(small, tmp_path):
+def test_convert_warns_of_assumptions_and_writes_them(small, tmp_path):
     out = tmp_path / "small.safetensors"
     done = ggf("convert", small, out, "--config", CONFIG)
     assert done.exit_code == 0, done.output
@@ -117,7 +122,7 @@ def test_convert_tells_and_writes_what_is_assumed(small, tmp_path):
     assert read_log(tmp_path / "run")["model"]["assumptions"]
 
 
-def test_compare_tells_what_is_assumed(small, tmp_path):
+def test_compare_warns_of_assumptions(small, tmp_path):
     words = ["compare", "em:steps=2", "--model", small, "--config", CONFIG, "--metric", "none"]
     done = ggf(*words, "--out", tmp_path)
     assert done.exit_code == 2
@@ -125,18 +130,19 @@ def test_compare_tells_what_is_assumed(small, tmp_path):
     assert "unknown metric 'none'" in done.stderr
 
 
-def test_the_command_of_a_comparison_says_the_config(mixture):
+def test_the_command_of_a_comparison_has_the_config(mixture):
     wanted = {"preset": None, "budget_s": 1.0, "reference": None, "metrics": (), "seed": 0}
     wanted |= {"contenders": (parse_contender("em:steps=5"),), "eps_rel": EPS_REL, "nfe": "match"}
     plain = CompareRequest(model="a.pth", n=8, repeats=1, **wanted)
-    said = replace(plain, config=CONFIG)
-    assert "config" not in plain.key()  # the name of its folder comes from these
-    assert said.key() != plain.key()
-    command = plan_comparison(said, mixture, [], Path("none"), batch_size=4).command
+    with_config = replace(plain, config=CONFIG)
+    # The name of its folder is derived from the key.
+    assert "config" not in plain.key()
+    assert with_config.key() != plain.key()
+    command = plan_comparison(with_config, mixture, [], Path("none"), batch_size=4).command
     assert f"--model a.pth --config {CONFIG} " in command
 
 
-def test_a_comparison_records_what_is_said_and_assumed(tmp_path):
+def test_a_comparison_records_config_and_assumptions(tmp_path):
     provenance = {"config": CONFIG, "assumptions": ["beta_max is assumed"]}
     model = replace(gaussian_model(VPSDE(), dtype=torch.float32), provenance=provenance)
     wanted = plan(tmp_path, model=model, config=CONFIG, notes=["a note"])
@@ -152,9 +158,9 @@ def test_a_comparison_records_what_is_said_and_assumed(tmp_path):
 
 
 @pytest.mark.parametrize("assumptions", [3, "text", [1], {"a": "b"}, None])
-def test_assumptions_that_are_no_sentences_are_refused(assumptions, tmp_path):
+def test_assumptions_that_are_not_a_list_of_text_are_refused(assumptions, tmp_path):
     checkpoint = score_sde.read(write(VE, tmp_path / "a.pth"), config="cifar10-ve")
     checkpoint = replace(checkpoint, provenance={"assumptions": assumptions})
     (tmp_path / "b.safetensors").write_bytes(native.to_bytes(checkpoint))
-    with pytest.raises(CheckpointError, match="describes itself badly"):
+    with pytest.raises(CheckpointError, match=r"the metadata of .* are not valid"):
         native.read(tmp_path / "b.safetensors")

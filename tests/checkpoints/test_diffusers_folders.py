@@ -1,4 +1,4 @@
-"""Folders in diffusers layout and repositories of the hub: what is found where, and what is no model of pixels."""
+"""Folders in diffusers layout and repositories on the hub: supported layouts, refused models."""
 
 import json
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ def as_bytes(content):
 
 
 class Folder:
-    """Loads files from a folder on this machine."""
+    """Load files from a folder on this machine."""
 
     def __init__(self, path):
         self.path = path
@@ -51,7 +51,7 @@ class Folder:
 
 
 class Repository:
-    """Loads files from a repository of the hub."""
+    """Load files from a repository on the hub."""
 
     def __init__(self, hub):
         self.hub = hub
@@ -62,8 +62,8 @@ class Repository:
 
 
 @contextmanager
-def asked_hub(cache, monkeypatch):
-    """A hub on this machine, which huggingface_hub asks in this process, with its cache in a folder."""
+def local_hub(cache, monkeypatch):
+    """A hub on this machine, for huggingface_hub in this process, with its cache in a folder."""
     from huggingface_hub import constants
 
     with Hub() as hub:
@@ -76,16 +76,16 @@ def asked_hub(cache, monkeypatch):
 
 @pytest.fixture(params=["folder", "hub"])
 def place(request, tmp_path, monkeypatch):
-    """Either place: what holds for one holds for the other."""
+    """Run each test with a folder and with a repository."""
     if request.param == "folder":
         yield Folder(tmp_path)
         return
-    with asked_hub(tmp_path, monkeypatch) as hub:
+    with local_hub(tmp_path, monkeypatch) as hub:
         yield Repository(hub)
 
 
 def pipeline(weights, **more):
-    """The files of a pipeline, and more of them; None takes one away."""
+    """The files of a pipeline, with `more` files; None removes a file."""
     files = {
         "unet/config.json": CONFIG,
         f"unet/{WEIGHTS}": weights,
@@ -117,18 +117,39 @@ def test_files_at_the_root_are_read(place, weights):
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        ({"model_index.json": {**INDEX, "_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]}}, "latent model.*vqvae"),
-        ({"model_index.json": {**INDEX, "vae": ["diffusers", "AutoencoderKL"]}}, "latent model.*vae"),
+        (
+            {
+                "model_index.json": {
+                    **INDEX,
+                    "_class_name": "LDMPipeline",
+                    "vqvae": ["diffusers", "VQModel"],
+                }
+            },
+            "latent model.*vqvae",
+        ),
+        (
+            {"model_index.json": {**INDEX, "vae": ["diffusers", "AutoencoderKL"]}},
+            "latent model.*vae",
+        ),
         ({"model_index.json": None, "vae/config.json": {}}, "latent model.*vae"),
         ({"model_index.json": None, "vqvae/config.json": {}}, "latent model.*vqvae"),
-        ({"model_index.json": {**INDEX, "text_encoder": ["transformers", "CLIPTextModel"]}}, "text_encoder"),
+        (
+            {"model_index.json": {**INDEX, "text_encoder": ["transformers", "CLIPTextModel"]}},
+            "text_encoder",
+        ),
         ({"model_index.json": {**INDEX, "mel": ["audio_diffusion", "Mel"]}}, "mel"),
-        ({"model_index.json": {**INDEX, "_class_name": "ConsistencyModelPipeline"}}, "ConsistencyModelPipeline"),
-        ({"model_index.json": {**INDEX, "_class_name": ["mine", "DDPMPipeline"]}}, "_class_name is .'mine'"),
+        (
+            {"model_index.json": {**INDEX, "_class_name": "ConsistencyModelPipeline"}},
+            "ConsistencyModelPipeline",
+        ),
+        (
+            {"model_index.json": {**INDEX, "_class_name": ["mine", "DDPMPipeline"]}},
+            "_class_name is .'mine'",
+        ),
         ({"model_index.json": []}, "not a JSON object"),
     ],
-)  # fmt: skip
-def test_what_draws_no_pixels_is_refused_by_the_part(place, weights, more, named):
+)
+def test_a_model_that_does_not_generate_pixels_is_refused(place, weights, more, named):
     with pytest.raises(CheckpointError, match=named):
         place.load(pipeline(weights, **more))
 
@@ -136,13 +157,16 @@ def test_what_draws_no_pixels_is_refused_by_the_part(place, weights, more, named
 @pytest.mark.parametrize(
     ("name", "named"),
     [
-        ("diffusion_pytorch_model.fp16.safetensors", "there is diffusion_pytorch_model.fp16.safetensors"),
-        ("diffusion_pytorch_model.safetensors.index.json", "over several files"),
-        ("diffusion_pytorch_model.bin.index.json", "over several files"),
+        (
+            "diffusion_pytorch_model.fp16.safetensors",
+            "it has diffusion_pytorch_model.fp16.safetensors",
+        ),
+        ("diffusion_pytorch_model.safetensors.index.json", "into several files"),
+        ("diffusion_pytorch_model.bin.index.json", "into several files"),
         ("other.txt", "has no weights"),
     ],
-)  # fmt: skip
-def test_weights_in_another_form_are_named(place, weights, name, named):
+)
+def test_weights_in_another_format_are_named(place, weights, name, named):
     with pytest.raises(CheckpointError, match=named):
         place.load(pipeline(weights, **{f"unet/{WEIGHTS}": None, f"unet/{name}": b"{}"}))
 
@@ -152,24 +176,42 @@ def test_weights_in_another_form_are_named(place, weights, name, named):
     [
         ("unet/config.json", {"rotary": 1}, "rotary is 1"),
         ("scheduler/scheduler_config.json", {"snr_gamma": 5.0}, "snr_gamma is 5.0"),
-        ("scheduler/scheduler_config.json", {"_class_name": "KarrasVeScheduler"}, "KarrasVeScheduler"),
-        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler"),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "KarrasVeScheduler"},
+            "KarrasVeScheduler",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+            "FlowMatchEulerDiscreteScheduler",
+        ),
         ("unet/config.json", {"_diffusers_version": "0.0.4"}, "lacks attention_head_dim"),
         ("unet/config.json", {"in_channels": 1}, "out_channels is 3"),
-        ("unet/config.json", {"block_out_channels": []}, "block_out_channels have 2, 2 and 0 levels"),
-        ("unet/config.json", {"block_out_channels": None}, "configured badly"),
-        ("unet/config.json", {"norm_num_groups": 10**400}, "norm_num_groups|multiples|configured badly"),
+        (
+            "unet/config.json",
+            {"block_out_channels": []},
+            "block_out_channels have 2, 2 and 0 levels",
+        ),
+        ("unet/config.json", {"block_out_channels": None}, "is not valid"),
+        (
+            "unet/config.json",
+            {"norm_num_groups": 10**400},
+            "norm_num_groups|multiples|is not valid",
+        ),
     ],
-)  # fmt: skip
-def test_what_is_not_known_is_refused_by_the_key(weights, file, changes, named, tmp_path):
+)
+def test_an_unsupported_configuration_is_refused_by_its_key(
+    weights, file, changes, named, tmp_path
+):
     files = pipeline(weights)
     files[file] = files[file] | changes
     with pytest.raises(CheckpointError, match=named):
         Folder(tmp_path).load(files)
 
 
-def test_absent_keys_of_a_network_are_the_library_s(tmp_path):
-    """A configuration by hand, with the keys that `UNet2DModel` was called with."""
+def test_absent_keys_of_a_network_have_the_defaults_of_diffusers(tmp_path):
+    """A configuration written by hand, with only the arguments of `UNet2DModel`."""
     network = random_network(**SMALL_DDPM)
     folder = save_pipeline(tmp_path, network, scheduler_of("DDPMScheduler"))
     whole = load_model(folder)
@@ -179,10 +221,10 @@ def test_absent_keys_of_a_network_are_the_library_s(tmp_path):
     assert torch.equal(load_model(folder).score(x, t), whole.score(x, t))
 
 
-def test_a_moving_average_that_describes_itself_is_read(tmp_path):
+def test_a_configuration_with_keys_of_the_moving_average_is_read(tmp_path):
     folder = save_pipeline(tmp_path, random_network(**SMALL_DDPM), scheduler_of("DDPMScheduler"))
-    notes = {"decay": 0.9999, "optimization_step": 5, "power": 0.75, "use_ema_warmup": True}
-    edit(folder / "unet/config.json", **notes)
+    more = {"decay": 0.9999, "optimization_step": 5, "power": 0.75, "use_ema_warmup": True}
+    edit(folder / "unet/config.json", **more)
     assert load_model(folder).shape == (3, 8, 8)
 
 
@@ -190,11 +232,20 @@ def test_a_moving_average_that_describes_itself_is_read(tmp_path):
     ("config", "scheduler"),
     [
         (SMALL_NCSNPP, "ScoreSdeVeScheduler"),
-        ({**SMALL_DDPM, "attn_norm_num_groups": 2, "mid_block_scale_factor": 2.0, "center_input_sample": True, "attention_head_dim": 5}, "DDPMScheduler"),
+        (
+            {
+                **SMALL_DDPM,
+                "attn_norm_num_groups": 2,
+                "mid_block_scale_factor": 2.0,
+                "center_input_sample": True,
+                "attention_head_dim": 5,
+            },
+            "DDPMScheduler",
+        ),
     ],
     ids=["ncsnpp", "ddpm"],
-)  # fmt: skip
-def test_a_native_file_keeps_what_the_folder_says(config, scheduler, tmp_path):
+)
+def test_a_native_file_keeps_all_settings_of_the_folder(config, scheduler, tmp_path):
     folder = save_pipeline(tmp_path / "a", random_network(**config), scheduler_of(scheduler))
     checkpoint = reader.read(folder)
     file = tmp_path / "a.safetensors"
@@ -206,43 +257,45 @@ def test_a_native_file_keeps_what_the_folder_says(config, scheduler, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "told"),
+    ("kind", "settings", "expected"),
     [
         ("DDPMScheduler", {}, []),
-        ("DDPMScheduler", {"beta_start": 0.001, "beta_end": 0.004}, ["x(T) holds 29% of the data"]),
+        (
+            "DDPMScheduler",
+            {"beta_start": 0.001, "beta_end": 0.004},
+            ["x(T) still contains 29% of the data"],
+        ),
         ("ScoreSdeVpScheduler", {}, ["label of time t is assumed to be 999 t"]),
-        ("ScoreSdeVpScheduler", {"beta_max": 5}, ["999 t", "x(T) holds 28% of the data"]),
+        ("ScoreSdeVpScheduler", {"beta_max": 5}, ["999 t", "x(T) still contains 28% of the data"]),
     ],
 )
-def test_what_the_files_do_not_state_is_told(kind, settings, told, tmp_path):
+def test_assumptions_are_reported(kind, settings, expected, tmp_path):
     folder = save_pipeline(tmp_path, random_network(**SMALL_DDPM), scheduler_of(kind, **settings))
     sentences = reader.read(folder).assumptions
-    assert len(sentences) == len(told)
-    for sentence, words in zip(sentences, told, strict=True):
+    assert len(sentences) == len(expected)
+    for sentence, words in zip(sentences, expected, strict=True):
         assert words in sentence
 
 
-def test_a_fourier_network_has_no_label_0(tmp_path):
+def test_a_fourier_network_with_a_label_0_is_refused(tmp_path):
     folder = save_pipeline(tmp_path, random_network(**SMALL_NCSNPP), scheduler_of("DDPMScheduler"))
     with pytest.raises(CheckpointError, match="time_embedding_type 'fourier'"):
         load_model(folder)
 
 
-def test_what_the_hub_lacks_is_asked_for_once_where_the_commit_is_given(
-    weights, tmp_path, monkeypatch
-):
-    with asked_hub(tmp_path, monkeypatch) as hub:
+def test_absent_files_of_a_given_commit_are_requested_only_once(weights, tmp_path, monkeypatch):
+    with local_hub(tmp_path, monkeypatch) as hub:
         files = {"config.json": CONFIG, "scheduler_config.json": SCHEDULER, WEIGHTS: weights}
         commit = hub.publish("a/b", {name: as_bytes(content) for name, content in files.items()})
         load_model(f"hf:a/b@{commit}", quiet=True)
-        asked = len(hub.requests)
+        requests = len(hub.requests)
         load_model(f"hf:a/b@{commit}", quiet=True)
-        assert len(hub.requests) == asked
+        assert len(hub.requests) == requests
 
 
 @pytest.mark.parametrize(("file", "snr"), [({"snr": 0.075}, 0.075), ({}, None)])
-def test_the_corrector_takes_the_ratio_of_the_scheduler(file, snr, tmp_path):
-    """From the folder, and from the native file that it becomes."""
+def test_the_corrector_uses_the_snr_of_the_scheduler(file, snr, tmp_path):
+    """The SNR is read from the folder, and from a native file converted from it."""
     folder = save_pipeline(
         tmp_path / "a", random_network(**SMALL_NCSNPP), scheduler_of("ScoreSdeVeScheduler")
     )
@@ -257,7 +310,7 @@ def test_the_corrector_takes_the_ratio_of_the_scheduler(file, snr, tmp_path):
 
 
 @pytest.mark.parametrize("snr", ["0.1", -1, 1e9, None, True])
-def test_a_ratio_that_is_none_is_refused(snr, tmp_path):
+def test_an_invalid_snr_is_refused(snr, tmp_path):
     folder = save_pipeline(
         tmp_path, random_network(**SMALL_NCSNPP), scheduler_of("ScoreSdeVeScheduler")
     )

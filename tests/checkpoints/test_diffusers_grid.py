@@ -1,7 +1,7 @@
-"""Every configuration of diffusers is computed as diffusers computes it, or refused by name.
+"""Every configuration of diffusers gives the output of diffusers, or is refused by its key.
 
-The other side of each comparison is diffusers itself: its network with random weights, saved by itself, and the noise levels
-of its scheduler.
+The reference is diffusers itself: its network with random weights, which diffusers saves, and the
+noise levels of its scheduler.
 """
 
 import inspect
@@ -35,10 +35,11 @@ from ggf_cli.sde import VPSDE
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_people_have_is_right_or_refused_by_the_key(name, tmp_path):
+def test_a_typical_configuration_is_right_or_refused_by_its_key(name, tmp_path):
     case = CASES[name]
     scheduler = scheduler_of(case.scheduler, **case.schedule)
-    if case.refused:  # before the weights are read, so there are none
+    # It is refused before the weights are read, so none are saved.
+    if case.refused:
         quiet(scheduler.save_pretrained, tmp_path)
         config = {"_class_name": "UNet2DModel", **case.network}
         (tmp_path / "config.json").write_text(json.dumps(config))
@@ -49,11 +50,14 @@ def test_what_people_have_is_right_or_refused_by_the_key(name, tmp_path):
         assert_same_score(save(tmp_path, network, scheduler), network, scheduler, load=load_untried)
 
 
-# --- structure -------------------------------------------------------------------------------------------
+# --- structure ------------------------------------------------------------------------------------
 
 
 def pairwise(factors, allowed):
-    """Cases in which every two values of different factors meet, where that is allowed: greedily, the best of 40 draws."""
+    """Cases that together have every allowed pair of values of two factors.
+
+    Chosen greedily: each case is the best of 40 random ones.
+    """
     draw = random.Random(0)
     missing = {
         ((a, i), (b, j))
@@ -86,13 +90,14 @@ def pairwise(factors, allowed):
 
 
 def at_random(factors, allowed, n):
-    """Cases with each value drawn by itself."""
+    """Cases with each value drawn independently."""
     draw = random.Random(1)
     every = ({name: draw.choice(values) for name, values in factors.items()} for _ in iter(int, 1))
     return list(itertools.islice((case for case in every if allowed(**case)), n))
 
 
-BETAS = torch.linspace(0.0002, 0.03, 1000).tolist()  # rounded to float32, as the library keeps them
+# Rounded to float32, as in diffusers.
+BETAS = torch.linspace(0.0002, 0.03, 1000).tolist()
 SCHEDULERS = [
     ("DDPMScheduler", {}),
     ("DPMSolverMultistepScheduler", {"beta_start": 0.0002, "beta_end": 0.03}),
@@ -112,7 +117,7 @@ WHERE = {
 
 
 def blocks(where, widths, plain, attending):
-    """(down_block_types, up_block_types), of two block types each."""
+    """(down_block_types, up_block_types), from a plain block type and one with attention."""
     n = len(widths)
     down = [(plain, attending)[WHERE[where](level, n, False)][0] for level in range(n)]
     up = [(plain, attending)[WHERE[where](level, n, True)][1] for level in range(n)]
@@ -135,11 +140,11 @@ UNET = {
     "channels": [1, 3],
     "size": [8, (4, 12), [12, 8]],
     "scheduler": SCHEDULERS,
-}  # fmt: skip
+}
 
 
 def unet_allowed(widths, where, head, middle, middle_groups, freq_shift, **_):
-    """Whether diffusers can run it: heads fit into their levels, groups divide."""
+    """Whether diffusers can run a case: heads fit into their levels, groups divide the widths."""
     _, widths = widths
     attends = [
         w for i, w in enumerate(widths) for up in (False, True) if WHERE[where](i, len(widths), up)
@@ -190,8 +195,8 @@ def unet_config(
     }
 
 
-# Attention normalises with 32 groups here, so that a level with attention has a multiple of 32 channels; and the groups of
-# the blocks above it must divide what they join.
+# Attention normalises with 32 groups here, so a level with attention has a multiple of 32 channels.
+# The groups of the blocks above it must divide the number of concatenated channels.
 NCSNPP = {
     "place": [
         ((32, 64), "everywhere"),
@@ -264,9 +269,9 @@ def test_any_keys_together(config, case, tmp_path):
     check_structure(config, case, tmp_path, load=load_model)
 
 
-# --- keys ------------------------------------------------------------------------------------------------
+# --- keys -----------------------------------------------------------------------------------------
 
-# Other legal values of every key of UNet2DModel: those that are computed, and those that are refused.
+# Other valid values of every key of UNet2DModel: the supported ones, and the refused ones.
 KEYS = {
     "sample_size": ([16, (4, 8)], [None]),
     "in_channels": ([], [2]),
@@ -276,9 +281,15 @@ KEYS = {
     "time_embedding_dim": ([24], []),
     "freq_shift": ([1], []),
     "flip_sin_to_cos": ([False], []),
-    "down_block_types": ([(A, D), (D, D)], [("ResnetDownsampleBlock2D", D), ("KDownBlock2D", D), (SD, D)]),
+    "down_block_types": (
+        [(A, D), (D, D)],
+        [("ResnetDownsampleBlock2D", D), ("KDownBlock2D", D), (SD, D)],
+    ),
     "mid_block_type": ([], [None]),
-    "up_block_types": ([(V, V), (U, U)], [("ResnetUpsampleBlock2D", U), ("KUpBlock2D", U), (SU, U)]),
+    "up_block_types": (
+        [(V, V), (U, U)],
+        [("ResnetUpsampleBlock2D", U), ("KUpBlock2D", U), (SU, U)],
+    ),
     "block_out_channels": ([(16, 16), (4, 12)], []),
     "layers_per_block": ([2], []),
     "mid_block_scale_factor": ([2, -0.5], []),
@@ -296,7 +307,7 @@ KEYS = {
     "class_embed_type": ([], ["timestep", "identity"]),
     "num_class_embeds": ([], [5]),
     "num_train_timesteps": ([500], []),
-}  # fmt: skip
+}
 SONG_KEYS = {
     "sample_size": ([16, (4, 8)], [None]),
     "in_channels": ([], [1]),
@@ -331,7 +342,7 @@ SONG_KEYS = {
 
 @pytest.mark.parametrize("keys", [KEYS, SONG_KEYS], ids=["ddpm", "ncsnpp"])
 def test_no_key_of_the_network_is_left_out(keys):
-    """A key that is new in diffusers fails here: find out what it does, read it or refuse it, and add it."""
+    """If this fails because diffusers has a new key: support the key or refuse it, and add it."""
     signature = inspect.signature(network_class().__init__)
     assert set(keys) == set(signature.parameters) - {"self"}
     for key, default in DEFAULTS.items():
@@ -351,21 +362,23 @@ def test_no_key_of_the_network_is_left_out(keys):
         for value in values
     ],
 )
-def test_each_value_of_a_key_is_computed_or_refused(base, schedule, key, value, right, tmp_path):
+def test_each_value_of_a_key_is_supported_or_refused(base, schedule, key, value, right, tmp_path):
     config = base | {key: value}
     scheduler = scheduler_of(schedule)
     if right:
         network = random_network(**config)
         assert_same_score(save(tmp_path, network, scheduler), network, scheduler, load=load_untried)
-    else:  # most of these networks diffusers can make, which does not matter: weights are not read
+    else:
+        # No network is saved: the configuration is refused before the weights are read.
         document = {"_class_name": "UNet2DModel", **config}
         with pytest.raises(CheckpointError, match="block_types" if "types" in key else key):
             read_architecture(document, tmp_path / "config.json")
 
 
-# --- schedulers ------------------------------------------------------------------------------------------
+# --- schedulers -----------------------------------------------------------------------------------
 
-# Other values of each key that some scheduler has: those with which the model is the same, and those that are refused.
+# Other values of each key of the schedulers: those that do not change the model, or change it in a
+# supported way, and those that are refused.
 MODEL_KEYS = {
     "num_train_timesteps": ([], [500]),
     "beta_start": ([0.0002], [0.5]),
@@ -397,7 +410,8 @@ SAMPLING_KEYS = {
     "predictor_order": [1],
     "sample_max_value": [2.0],
     "set_alpha_to_one": [False, True],
-    "shift_terminal": [None],  # others only with use_flow_sigmas
+    # Other values are only valid with use_flow_sigmas.
+    "shift_terminal": [None],
     "sigma_max": [10.0],
     "sigma_min": [0.1],
     "skip_prk_steps": [True],
@@ -410,7 +424,8 @@ SAMPLING_KEYS = {
     "time_shift_type": ["linear"],
     "timestep_spacing": ["leading", "linspace", "trailing"],
     "use_beta_sigmas": [True],
-    "use_dynamic_shifting": [False],  # so too
+    # True is only valid with use_flow_sigmas.
+    "use_dynamic_shifting": [False],
     "use_exponential_sigmas": [True],
     "use_karras_sigmas": [True],
     "use_lu_lambdas": [True],
@@ -424,7 +439,7 @@ OWN_VALUES = {
 
 
 def reread(scheduler, folder, **changes):
-    """The SDE and parametrisation of a scheduler that was saved, and then changed by hand."""
+    """The SDE and parametrization of a scheduler that was saved, and then edited."""
     quiet(scheduler.save_pretrained, folder)
     file = folder / "scheduler_config.json"
     edit(file, **changes)
@@ -438,11 +453,13 @@ def keys_of(kind):
 
 
 def assert_same_model(scheduler, folder):
-    """The label of each noise level is the one at which diffusers samples that level, to within its rounding."""
+    """Check that the label of each noise level is that of diffusers, within rounding."""
     sde, parametrization = reread(scheduler, folder)
     quiet(scheduler.set_timesteps, 8)
-    labels = scheduler.timesteps[2::2]  # second-order schedulers have half steps in between
-    if type(scheduler).__name__ == "RePaintScheduler":  # cannot add noise
+    # Second-order schedulers have half steps in between.
+    labels = scheduler.timesteps[2::2]
+    # This scheduler cannot add noise.
+    if type(scheduler).__name__ == "RePaintScheduler":
         alpha_bar = scheduler.alphas_cumprod[labels].double()
         alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     else:
@@ -463,8 +480,8 @@ def assert_same_model(scheduler, folder):
 
 
 @pytest.mark.parametrize("kind", DISCRETE)
-def test_each_key_of_a_scheduler_is_read_refused_or_does_not_matter(kind, tmp_path):
-    """A key that is new in diffusers fails here: find out what it does, read it or refuse it, and add it."""
+def test_each_key_of_a_scheduler_is_supported_refused_or_ignored(kind, tmp_path):
+    """If this fails because diffusers has a new key: support the key or refuse it, and add it."""
     defaults = scheduler_of(kind)
     assert_same_model(defaults, tmp_path)
     for key in keys_of(kind):
@@ -511,13 +528,13 @@ def test_no_key_of_a_continuous_scheduler_is_left_out(kind, tmp_path):
         ({"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler"),
         ({"_class_name": ["DDPMScheduler"]}, "DDPMScheduler"),
     ],
-)  # fmt: skip
-def test_schedules_that_are_other_models_are_refused(changes, named, tmp_path):
+)
+def test_unsupported_schedulers_are_refused(changes, named, tmp_path):
     with pytest.raises(CheckpointError, match=named):
         read_scheduler(changes, tmp_path / "scheduler_config.json")
 
 
-def test_absent_keys_of_a_scheduler_are_the_library_s(tmp_path):
+def test_absent_keys_of_a_scheduler_have_the_defaults_of_diffusers(tmp_path):
     file = tmp_path / "scheduler_config.json"
     assert read_scheduler({"_class_name": "DDPMScheduler"}, file)[0] == VPSDE()
     sde, _ = read_scheduler({"_class_name": "HeunDiscreteScheduler"}, file)

@@ -1,6 +1,7 @@
-"""Downloads, by the real client in a process of its own, from a hub on this machine.
+"""Downloads with the real client from a hub on this machine.
 
-A process for each because `huggingface_hub` reads its environment variables when imported.
+Each download runs in its own process, because `huggingface_hub` reads its environment variables
+when it is imported.
 """
 
 import hashlib
@@ -41,27 +42,27 @@ def fetch(tmp_path, hub):
     return Client(tmp_path, hub.url)
 
 
-# Over what
+# --- https ----------------------------------------------------------------------------------------
 
 
-def test_a_hub_that_is_asked_without_https_gets_no_request(hub, fetch):
+def test_a_hub_without_https_gets_no_request(hub, fetch):
     fetch.environment["HF_ENDPOINT"] = hub.url.replace("127.0.0.1", "192.0.2.1")
     fetch.environment["HF_TOKEN"] = TOKEN
     answer = fetch.fails()
-    assert "192.0.2.1 would be asked over http, ggf downloads over https only" in answer.message
+    assert "requests to 192.0.2.1 would use http, ggf downloads over https only" in answer.message
     assert "https://" in answer.hint
 
 
-def test_a_redirection_away_from_https_is_not_followed(hub, fetch):
+def test_a_redirect_away_from_https_is_not_followed(hub, fetch):
     hub.store_url = "http://192.0.2.1"
     answer = fetch.fails()
-    assert "192.0.2.1 would be asked over http, ggf downloads over https only" in answer.message
+    assert "requests to 192.0.2.1 would use http, ggf downloads over https only" in answer.message
 
 
-# What is fetched
+# --- downloads ------------------------------------------------------------------------------------
 
 
-def test_a_file_arrives_whole_and_is_not_transferred_again(hub, fetch):
+def test_a_file_is_complete_and_is_not_downloaded_again(hub, fetch):
     first = fetch()
     assert first.path.read_bytes() == WEIGHTS
     assert first.path.is_relative_to(fetch.cache)
@@ -71,27 +72,27 @@ def test_a_file_arrives_whole_and_is_not_transferred_again(hub, fetch):
     assert fetch().path == first.path
 
 
-def test_a_small_file_is_fetched_and_not_hashed(hub, fetch):
+def test_a_small_file_is_downloaded_and_not_verified(hub, fetch):
     answer = fetch(file="config.json", verify=False)
     assert answer.path.read_bytes() == CONFIG
     assert not fetch.data.exists()
 
 
-def test_the_newest_version_of_a_branch_is_fetched(hub, fetch):
+def test_the_newest_version_of_a_branch_is_downloaded(hub, fetch):
     fetch(verify=False)
     hub.publish(REPO, {FILE: CHANGED})
     assert fetch(verify=False).path.read_bytes() == CHANGED
 
 
 @pytest.mark.parametrize("length", [7, 40])
-def test_a_file_named_by_its_commit_is_not_asked_for_again(hub, fetch, length):
+def test_a_file_of_a_given_commit_is_not_requested_again(hub, fetch, length):
     revision = hub.commit[:length]
     first = fetch(revision=revision)
     hub.publish(REPO, {FILE: CHANGED})
-    met = len(hub.requests)
+    requests = len(hub.requests)
     assert fetch(revision=revision).path.read_bytes() == WEIGHTS
     assert first.path.parts[-3] == hub.commit
-    assert len(hub.requests) == met
+    assert len(hub.requests) == requests
 
 
 def test_another_branch_is_another_file(hub, fetch):
@@ -101,7 +102,7 @@ def test_another_branch_is_another_file(hub, fetch):
     assert set(fetch.known) == {f"{REPO}@refs/pr/1/{FILE}", f"{REPO}@main/{FILE}"}
 
 
-def test_two_processes_at_once_transfer_the_content_once(hub, fetch):
+def test_two_processes_at_once_download_the_content_once(hub, fetch):
     hub.delay = 0.5
     answers = [fetch.finish(process) for process in [fetch.start(), fetch.start()]]
     assert [answer.path.read_bytes() == WEIGHTS for answer in answers] == [True, True]
@@ -126,11 +127,12 @@ json.dumps = pause_between_reading_and_writing
     assert [f.name for f in fetch.data.glob("*.part")] == []
 
 
-# A network that fails
+# --- network failures -----------------------------------------------------------------------------
 
 
 def test_a_cut_connection_is_resumed(hub, fetch):
-    piece = 10 * 2**20  # what the client writes at a time, and so loses at most
+    # The client writes pieces of this size, and so loses at most one.
+    piece = 10 * 2**20
     content = random.Random(2).randbytes(24_000_000)
     hub.publish(REPO, {FILE: content})
     hub.cut(after=piece + 1000, times=2)
@@ -139,19 +141,19 @@ def test_a_cut_connection_is_resumed(hub, fetch):
     assert hub.sent == len(content) + 2000
 
 
-def test_a_small_file_is_cut_and_arrives_whole(hub, fetch):
+def test_a_cut_small_file_is_complete_in_the_end(hub, fetch):
     hub.cut(after=700_000, times=3)
     assert fetch().path.read_bytes() == WEIGHTS
     assert len(hub.transfers) == 4
 
 
-def test_a_connection_that_is_reset_is_tried_again(hub, fetch):
+def test_a_reset_connection_is_retried(hub, fetch):
     hub.cut(after=700_000, times=2, reset=True)
     assert fetch().path.read_bytes() == WEIGHTS
     assert len(hub.transfers) == 3
 
 
-def test_a_connection_that_is_always_reset_is_given_up(hub, fetch):
+def test_a_connection_that_is_always_reset_fails(hub, fetch):
     hub.cut(after=0, times=99, reset=True)
     answer = fetch.fails()
     assert re.search(
@@ -162,8 +164,8 @@ def test_a_connection_that_is_always_reset_is_given_up(hub, fetch):
 
 
 @pytest.mark.parametrize("slow", ["HEAD", "GET", "content"])
-def test_a_server_that_sends_a_byte_now_and_then_is_given_up(hub, fetch, slow):
-    """Its every byte comes in time for the client, so that it would wait for 40 hours; the whole takes 10 s at any speed."""
+def test_a_download_from_a_very_slow_server_fails(hub, fetch, slow):
+    """Each byte comes within the client's timeout, so the client alone would wait for 40 hours."""
     hub.trickles = {slow}
     fetch.environment["GGF_DOWNLOAD_PATIENCE"] = "0.5"
     answer = fetch.fails()
@@ -172,18 +174,20 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(hub, fetch, slow):
         " less than 500 bytes in 0.5 s of waiting"
     )
     assert "GGF_DOWNLOAD_PATIENCE" in answer.hint
-    assert len(hub.requests) <= 4  # it is not tried again
+    # There is no retry.
+    assert len(hub.requests) <= 4
     hub.trickles = set()
     fetch.environment.pop("GGF_DOWNLOAD_PATIENCE")
     assert fetch().path.read_bytes() == WEIGHTS
 
 
-def test_only_what_is_waited_for_counts_and_a_burst_makes_up_for_a_pause():
+def test_only_waiting_time_counts_and_a_burst_makes_up_for_a_pause():
     from ggf_cli.checkpoints.pace import TooSlow, _Pace
 
     pace = _Pace("x", 30.0)
     pace.count(1, 29.0)
-    pace.count(40_000, 9.0)  # 38 s of waiting, and more than 1,000 bytes for each of 30
+    # 38 s of waiting, and more than 1,000 bytes for each of 30 s.
+    pace.count(40_000, 9.0)
     pace.count(1, 29.0)
     with pytest.raises(TooSlow, match=r"less than 30,000 bytes in 30 s"):
         pace.count(1, 1.0)
@@ -191,7 +195,7 @@ def test_only_what_is_waited_for_counts_and_a_burst_makes_up_for_a_pause():
 
 
 @pytest.mark.parametrize("text", ["x", "0", "-1", "nan"])
-def test_a_patience_that_is_none_is_refused(monkeypatch, text):
+def test_an_invalid_patience_is_refused(monkeypatch, text):
     from ggf_cli.checkpoints.pace import patience
     from ggf_cli.errors import UsageError
 
@@ -201,38 +205,39 @@ def test_a_patience_that_is_none_is_refused(monkeypatch, text):
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_a_server_error_that_passes_is_survived(hub, fetch, method):
+def test_a_temporary_server_error_is_retried(hub, fetch, method):
     hub.fail(500, method=method, times=2)
     assert fetch().path.read_bytes() == WEIGHTS
 
 
 @pytest.mark.parametrize(("method", "requests"), [("HEAD", 7), ("GET", 4)])
-def test_a_server_error_that_stays_is_given_up(hub, fetch, method, requests):
+def test_a_permanent_server_error_fails(hub, fetch, method, requests):
     hub.fail(503, method=method, times=99)
     answer = fetch.fails()
     assert answer.message == f"cannot download {FILE} of {REPO} from 127.0.0.1: HTTP 503"
     assert "run the same command again" in answer.hint
     assert sum(request.method == method for request in hub.requests) == requests
-    assert fetch().message  # and nothing half was left behind
+    # Nothing incomplete is left behind.
+    assert fetch().message
     assert not list(fetch.cache.rglob("*.incomplete"))
 
 
-def test_without_a_server_the_reason_is_told(hub, fetch):
+def test_without_a_server_the_message_has_the_reason(hub, fetch):
     hub.stop()
     answer = fetch.fails()
     assert answer.message == f"cannot download {FILE} of {REPO} from 127.0.0.1: Connection refused"
 
 
-def test_what_answers_unlike_a_hub_is_not_taken_for_one(hub, fetch):
+def test_a_server_that_is_not_a_hub_is_refused(hub, fetch):
     hub.fail(404, times=99)
     answer = fetch.fails()
-    assert "does not answer like a hub" in answer.message
+    assert "does not answer like a Hugging Face hub" in answer.message
     assert "HF_ENDPOINT" in answer.hint
 
 
 def test_offline_a_cached_file_is_used(hub, fetch):
     fetch()
-    met = len(hub.requests)
+    requests = len(hub.requests)
     fetch.environment["HF_HUB_OFFLINE"] = "1"
     for options in (
         {},
@@ -241,7 +246,7 @@ def test_offline_a_cached_file_is_used(hub, fetch):
         {"sha256": sha256(WEIGHTS)},
     ):
         assert fetch(**options).path.read_bytes() == WEIGHTS
-    assert len(hub.requests) == met
+    assert len(hub.requests) == requests
 
 
 def test_offline_a_file_that_is_not_cached_is_refused_at_once(hub, fetch):
@@ -252,35 +257,35 @@ def test_offline_a_file_that_is_not_cached_is_refused_at_once(hub, fetch):
     assert hub.requests == []
 
 
-# What is not there, or not for everybody
+# --- absent or restricted files -------------------------------------------------------------------
 
 
-def test_a_repository_that_does_not_exist_is_told(hub, fetch):
+def test_the_message_for_a_repository_that_does_not_exist(hub, fetch):
     answer = fetch.fails(repo="some/nothing")
     assert "has no repository some/nothing" in answer.message
 
 
-def test_a_revision_that_does_not_exist_is_told(hub, fetch):
+def test_the_message_for_a_revision_that_does_not_exist(hub, fetch):
     answer = fetch.fails(revision="v9")
     assert f"{REPO} at 127.0.0.1 has no revision 'v9'" in answer.message
 
 
-def test_a_file_that_does_not_exist_is_told(hub, fetch):
+def test_the_message_for_a_file_that_does_not_exist(hub, fetch):
     answer = fetch.fails(file="nothing.bin")
     assert "has no file 'nothing.bin' at revision main" in answer.message
     assert answer.hint == f"see 127.0.0.1/{REPO}/tree/main"
 
 
-def test_a_gated_repository_is_told(hub, fetch):
+def test_the_message_for_a_gated_repository(hub, fetch):
     hub.gated.add(REPO)
     answer = fetch.fails()
-    assert "accepted its terms" in answer.message
+    assert "accept the terms of" in answer.message
     assert f"127.0.0.1/{REPO}" in answer.hint
     assert "HF_TOKEN" in answer.hint
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_is_told(hub, fetch, status):
+def test_the_message_for_a_refused_request(hub, fetch, status):
     hub.fail(status, times=99)
     answer = fetch.fails()
     assert answer.message == f"127.0.0.1 refuses {FILE} of {REPO} (HTTP {status})"
@@ -305,14 +310,14 @@ def test_unsafe_names_of_files_and_revisions_are_refused_before_any_request(name
     from ggf_cli.errors import CheckpointError
 
     for function in (fetch_file, cached_file):
-        with pytest.raises(CheckpointError, match="is no name of a file"):
+        with pytest.raises(CheckpointError, match="is not the name of a file"):
             function(REPO, name)
         if name:
-            with pytest.raises(CheckpointError, match="is no name of a revision"):
+            with pytest.raises(CheckpointError, match="is not the name of a revision"):
                 function(REPO, FILE, revision=name)
 
 
-# Hashes
+# --- hashes ---------------------------------------------------------------------------------------
 
 
 def test_the_expected_hash_is_accepted_and_nothing_is_recorded(hub, fetch):
@@ -326,12 +331,12 @@ def test_another_hash_than_expected_is_refused_with_both(hub, fetch):
         assert part in answer.message
 
 
-def test_a_file_of_known_hash_is_not_asked_for_again(hub, fetch):
+def test_a_file_of_known_hash_is_not_requested_again(hub, fetch):
     first = fetch(sha256=sha256(WEIGHTS))
     hub.publish(REPO, {FILE: CHANGED})
-    met = len(hub.requests)
+    requests = len(hub.requests)
     assert fetch(sha256=sha256(WEIGHTS)).path == first.path
-    assert len(hub.requests) == met
+    assert len(hub.requests) == requests
     assert fetch(sha256=sha256(CHANGED)).path.read_bytes() == CHANGED
 
 
@@ -346,14 +351,15 @@ def test_a_file_that_changed_since_its_first_download_is_refused(hub, fetch):
     assert sha256(CHANGED) in answer.message
     assert str(fetch.data / "known_hashes.json") in answer.hint
 
-    (fetch.data / "known_hashes.json").write_text("{}")  # as the hint says
+    # The entry is removed, as in the hint.
+    (fetch.data / "known_hashes.json").write_text("{}")
     assert fetch().path.read_bytes() == CHANGED
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"sha256": sha256(WEIGHTS)}, {"revision": "main"}], ids=str
 )
-def test_a_corrupted_file_is_refused_and_the_hint_cures_it(hub, fetch, options):
+def test_a_corrupted_file_is_refused_and_the_hint_helps(hub, fetch, options):
     path = fetch(**options).path
     with path.open("r+b") as file:
         file.write(b"damage")
@@ -364,7 +370,7 @@ def test_a_corrupted_file_is_refused_and_the_hint_cures_it(hub, fetch, options):
     assert fetch(**options).path.read_bytes() == WEIGHTS
 
 
-def test_a_small_file_that_was_corrupted_is_refused(hub, fetch):
+def test_a_corrupted_small_file_is_refused(hub, fetch):
     fetch(file="config.json").path.write_bytes(b"damage")
     assert sha256(CONFIG) in fetch.fails(file="config.json").message
 
@@ -372,24 +378,24 @@ def test_a_small_file_that_was_corrupted_is_refused(hub, fetch):
 @pytest.mark.parametrize(
     "content", ["not json", "[]", '{"some/model@main/weights/model.safetensors": 3}']
 )
-def test_damaged_records_are_told(hub, fetch, content):
+def test_the_message_for_damaged_records(hub, fetch, content):
     fetch.data.mkdir()
     (fetch.data / "known_hashes.json").write_text(content)
     answer = fetch.fails()
     assert answer.message == f"{fetch.data / 'known_hashes.json'} is damaged"
 
 
-def test_records_that_cannot_be_written_are_told(hub, fetch):
+def test_the_message_for_records_that_cannot_be_written(hub, fetch):
     fetch.data.write_text("a file where the folder should be")
     answer = fetch.fails()
     assert "cannot record the sha256" in answer.message
     assert "GGF_HOME" in answer.hint
 
 
-# The disk
+# --- the disk -------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_told(hub, fetch):
+def test_the_message_for_a_full_disk(hub, fetch):
     before = """
 import errno, huggingface_hub.file_download as library
 def full(url, file, **_):
@@ -405,7 +411,7 @@ library.http_get = full
 
 
 def on_a_small_disk(fetch, before=""):
-    """Fetch into a cache on a disk of 1 MB, mounted for that process only."""
+    """Download into a cache on a disk of 1 MB, mounted for that process only."""
     fetch.cache.mkdir(parents=True)
     shell = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     mount = f"mount -t tmpfs -o size=1m tmpfs '{fetch.cache}'"
@@ -417,14 +423,14 @@ def on_a_small_disk(fetch, before=""):
     return fetch.finish(fetch.start(before=before, shell=[*shell, f'{mount} && exec "$@"', "sh"]))
 
 
-def test_a_disk_that_is_too_small_is_told_before_the_transfer(hub, fetch):
+def test_a_disk_that_is_too_small_is_refused_before_the_download(hub, fetch):
     answer = on_a_small_disk(fetch)
     assert answer.message == f"cannot store {FILE} of {REPO} in {fetch.cache}: not enough space"
     assert "Warning" not in answer.stderr
     assert hub.transfers == []
 
 
-def test_a_disk_that_fills_during_the_transfer_is_told(hub, fetch):
+def test_the_message_for_a_disk_that_fills_during_the_download(hub, fetch):
     plenty = (
         "import shutil; shutil.disk_usage = lambda path: shutil._ntuple_diskusage(9**9, 0, 9**9)"
     )
@@ -435,7 +441,7 @@ def test_a_disk_that_fills_during_the_transfer_is_told(hub, fetch):
     assert len(hub.transfers) == 1
 
 
-def test_a_cache_that_cannot_be_written_is_told(hub, fetch):
+def test_the_message_for_a_cache_that_cannot_be_written(hub, fetch):
     fetch.cache.parent.mkdir()
     fetch.cache.write_text("a file where the folder should be")
     answer = fetch.fails()
@@ -443,36 +449,36 @@ def test_a_cache_that_cannot_be_written_is_told(hub, fetch):
     assert "HF_HOME" in answer.hint
 
 
-# Whether a file is here
+# --- cached files ---------------------------------------------------------------------------------
 
 
-def test_what_is_cached_is_found_by_branch_and_commit(hub, fetch):
+def test_a_cached_file_is_found_by_branch_and_commit(hub, fetch):
     commit = hub.commit
     for revision in (None, "main", commit, commit[:8]):
         assert fetch("cached_file", revision=revision).path is None
     path = fetch().path
-    met = len(hub.requests)
+    requests = len(hub.requests)
     for revision in (None, "main", commit, commit[:8]):
         assert fetch("cached_file", revision=revision).path == path
     for options in ({"revision": "v9"}, {"revision": "0" * 40}, {"file": "other"}, {"repo": "a/b"}):
         assert fetch("cached_file", **options).path is None
-    assert len(hub.requests) == met
+    assert len(hub.requests) == requests
 
 
-def test_asking_what_is_cached_imports_no_client(hub, fetch):
+def test_cached_file_imports_no_client(hub, fetch):
     modules = {name.split(".")[0] for name in fetch("cached_file").modules}
     assert "huggingface_hub" in modules
     assert not modules & {"httpx2", "httpx", "requests", "filelock", "tqdm"}
 
 
-# The token, and what the terminal sees
+# --- the token and the terminal -------------------------------------------------------------------
 
 
-def test_the_token_goes_to_the_hub_and_nowhere_else(hub, fetch):
+def test_the_token_is_sent_only_to_the_hub(hub, fetch):
     fetch.environment["HF_TOKEN"] = TOKEN
     answer = fetch()
-    asked = {(request.to_store, request.authorization) for request in hub.requests}
-    assert asked == {(False, f"Bearer {TOKEN}"), (True, None)}
+    sent = {(request.to_store, request.authorization) for request in hub.requests}
+    assert sent == {(False, f"Bearer {TOKEN}"), (True, None)}
     assert TOKEN not in answer.stderr
 
 
@@ -484,7 +490,7 @@ def test_without_a_token_none_is_sent(hub, fetch):
 @pytest.mark.parametrize(
     "token", [TOKEN, f"{TOKEN}\x01bad", f"{TOKEN}\nbad", f"{TOKEN}é"], ids=ascii
 )
-def test_the_token_is_in_no_message(hub, fetch, token):
+def test_no_message_contains_the_token(hub, fetch, token):
     fetch.environment["HF_TOKEN"] = token
     hub.fail(403, times=99)
     answer = fetch.fails()
@@ -492,7 +498,7 @@ def test_the_token_is_in_no_message(hub, fetch, token):
 
 
 def on_a_terminal(fetch, **options):
-    """What a fetch writes to a terminal that is its stderr."""
+    """The output of a download to a terminal that is its stderr."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
     seen = []
@@ -502,7 +508,8 @@ def on_a_terminal(fetch, **options):
             while data := os.read(ours, 4096):
                 seen.append(data)
         except OSError:
-            pass  # how Linux tells that the other side is closed
+            # On Linux, this error means that the other side is closed.
+            pass
 
     listener = threading.Thread(target=listen)
     listener.start()
@@ -514,7 +521,7 @@ def on_a_terminal(fetch, **options):
     return b"".join(seen).decode()
 
 
-def test_a_terminal_sees_a_bar_unless_quiet(hub, fetch):
+def test_a_terminal_gets_a_progress_bar_unless_quiet(hub, fetch):
     assert "100%" in on_a_terminal(fetch, file=FILE)
     hub.publish(REPO, {"other.bin": CHANGED})
     hub.fail(500, times=1)
@@ -522,7 +529,7 @@ def test_a_terminal_sees_a_bar_unless_quiet(hub, fetch):
     assert on_a_terminal(fetch, file="other.bin", quiet=True) == ""
 
 
-def test_quiet_leaves_the_library_as_it_was(hub, fetch):
+def test_quiet_restores_the_settings_of_the_library(hub, fetch):
     after = """
 import logging, atexit
 import huggingface_hub.file_download
@@ -537,7 +544,7 @@ atexit.register(check)
     assert fetch(repo="some/nothing", before=after, quiet=True).stderr == "as it was"
 
 
-def test_the_data_folder_is_the_users_unless_told_otherwise(monkeypatch, tmp_path):
+def test_the_data_folder_is_that_of_the_user_unless_ggf_home_is_set(monkeypatch, tmp_path):
     from ggf_cli.checkpoints.hashes import data_folder
 
     monkeypatch.setenv("GGF_HOME", str(tmp_path))

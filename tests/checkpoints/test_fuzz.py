@@ -1,7 +1,9 @@
-"""Files and values from strangers: a `GGFError` or success, never another exception, a hang, or memory beyond 2 × the file.
+"""Fuzzing of untrusted files and values.
 
-A few hundred inputs here, the same ones each time; `python tests/checkpoints/test_fuzz.py SECONDS` tries new ones for so long for each kind and
-prints how many. What it found is kept in `test_fuzz_corpus.py`.
+The result must be a `GGFError` or success: never another exception, a hang, or memory beyond 2 ×
+the file. Here a few hundred inputs are tried, the same ones each time. The command `python
+tests/checkpoints/test_fuzz.py SECONDS` tries new inputs, SECONDS for each kind, and prints their
+number. `test_fuzz_corpus.py` has the inputs that failed before.
 """
 
 import io
@@ -27,7 +29,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
 
-# for `python tests/checkpoints/test_fuzz.py`; pytest has the folder already
+# For `python tests/checkpoints/test_fuzz.py`; pytest adds the folder by itself.
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 from command import ggf
 from fuzzing import NUMBER, TEXT, VALUE, as_json, edited_bytes, edited_json, kept_promise
@@ -46,10 +48,17 @@ from ggf_cli.sde import VPSDE
 from png_files import png_chunk
 
 EXIT_CODES = {0, 2, 3, 4, 5}
-UNET = {"image_channels": 1, "channels": [4], "attention_down": [True], "attention_up": [False], "blocks": 1, "groups": 2}  # fmt: skip
+UNET = {
+    "image_channels": 1,
+    "channels": [4],
+    "attention_down": [True],
+    "attention_up": [False],
+    "blocks": 1,
+    "groups": 2,
+}
 
 
-# --- good files ------------------------------------------------------------------------------------------
+# --- good files -----------------------------------------------------------------------------------
 
 
 @cache
@@ -57,29 +66,40 @@ def exact_file():
     mixture = two_dimensional()
     return native.to_bytes(
         native.Checkpoint(
-            network="gaussian-mixture", network_config=mixture.config, parametrization="exact",
-            sde=VPSDE(), shape=(2,), tensors=mixture.state_dict(), provenance={"license": "MIT"},
+            network="gaussian-mixture",
+            network_config=mixture.config,
+            parametrization="exact",
+            sde=VPSDE(),
+            shape=(2,),
+            tensors=mixture.state_dict(),
+            provenance={"license": "MIT"},
         )
-    )  # fmt: skip
+    )
 
 
 @cache
 def network_file():
     return native.to_bytes(
         native.Checkpoint(
-            network="unet", network_config=UNET, parametrization="vp-continuous",
-            sde=VPSDE(), shape=(1, 4, 4), tensors=UNet(**UNET).state_dict(),
+            network="unet",
+            network_config=UNET,
+            parametrization="vp-continuous",
+            sde=VPSDE(),
+            shape=(1, 4, 4),
+            tensors=UNet(**UNET).state_dict(),
         )
-    )  # fmt: skip
+    )
 
 
 @cache
 def header_of(content):
+    """The header and the data of a safetensors file."""
     size = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + size]), content[8 + size :]
 
 
 def with_header(header, data):
+    """A safetensors file with this header and data."""
     text = as_json(header)
     return len(text).to_bytes(8, "little") + text + data
 
@@ -97,7 +117,7 @@ def torch_file(legacy=False):
 
 
 def with_pickle(content, change):
-    """A zip of torch.save with its pickle changed and all its checksums right."""
+    """A zip file of torch.save with its pickle changed and correct checksums."""
     result = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(result, "w") as new:
         for record in old.infolist():
@@ -116,19 +136,34 @@ def run_folder():
     return folder
 
 
-UNENDED = ["sample", "--model", "mixture", "--n", "2", "--solver", "em", "--steps", "1", "--format", "none", "--grid", "1x1"]  # fmt: skip
+UNENDED = [
+    "sample",
+    "--model",
+    "mixture",
+    "--n",
+    "2",
+    "--solver",
+    "em",
+    "--steps",
+    "1",
+    "--format",
+    "none",
+    "--grid",
+    "1x1",
+]
 
 
 @cache
 def journal_lines():
-    """Those of a run of `UNENDED` that did not write its log."""
+    """The journal of a run of `UNENDED` that stopped before it wrote run.json."""
     from faults import Faults
 
     folder = Path(tempfile.mkdtemp(prefix="ggf-fuzz-")) / "run"
     with Faults(folder, at=("open", ".run.json.part")):
         ggf(*UNENDED, "--out", folder)
     lines = (folder / "journal-0.jsonl").read_text().splitlines()
-    assert len(lines) == 5  # the run, a session, two samples, the session's end
+    # The settings, the start of a session, two samples, the end of the session.
+    assert len(lines) == 5
     return [json.loads(line) for line in lines]
 
 
@@ -164,7 +199,7 @@ def statistics_file(compressed):
 
 @cache
 def samples_file():
-    """The .npz file of a run of a comparison."""
+    """The samples.npz file of a run in a comparison."""
     import ggf_cli
     from ggf_cli.comparison.cell_runs import plan_cell_run
     from ggf_cli.engine import Engine
@@ -181,24 +216,53 @@ def samples_file():
 
 
 CONFIG = {
-    "_class_name": "UNet2DModel", "act_fn": "silu", "attention_head_dim": None, "block_out_channels": [4], "center_input_sample": False,
-    "down_block_types": ["DownBlock2D"], "downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1, "in_channels": 1,
-    "layers_per_block": 1, "mid_block_scale_factor": 1, "norm_eps": 1e-6, "norm_num_groups": 2, "out_channels": 1,
-    "sample_size": 4, "time_embedding_type": "positional", "up_block_types": ["UpBlock2D"],
-}  # fmt: skip
+    "_class_name": "UNet2DModel",
+    "act_fn": "silu",
+    "attention_head_dim": None,
+    "block_out_channels": [4],
+    "center_input_sample": False,
+    "down_block_types": ["DownBlock2D"],
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "in_channels": 1,
+    "layers_per_block": 1,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-6,
+    "norm_num_groups": 2,
+    "out_channels": 1,
+    "sample_size": 4,
+    "time_embedding_type": "positional",
+    "up_block_types": ["UpBlock2D"],
+}
 NCSNPP = {
-    **CONFIG, "time_embedding_type": "fourier", "mid_block_scale_factor": 1.41421356237, "norm_num_groups": None,
-    "block_out_channels": [4, 4], "down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D"],
+    **CONFIG,
+    "time_embedding_type": "fourier",
+    "mid_block_scale_factor": 1.41421356237,
+    "norm_num_groups": None,
+    "block_out_channels": [4, 4],
+    "down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D"],
     "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"],
-}  # fmt: skip
+}
 SCHEDULERS = [
-    {"_class_name": "DDPMScheduler", "beta_schedule": "linear", "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02},
-    {"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01, "sigma_max": 50.0, "sampling_eps": 1e-5},
+    {
+        "_class_name": "DDPMScheduler",
+        "beta_schedule": "linear",
+        "num_train_timesteps": 1000,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+    },
+    {
+        "_class_name": "ScoreSdeVeScheduler",
+        "sigma_min": 0.01,
+        "sigma_max": 50.0,
+        "sampling_eps": 1e-5,
+    },
     {"_class_name": "ScoreSdeVpScheduler", "beta_min": 0.1, "beta_max": 20.0, "sampling_eps": 1e-3},
-]  # fmt: skip
+]
 
 
-# --- what is done with changed ones ----------------------------------------------------------------------
+# --- use of a changed file ------------------------------------------------------------------------
 
 
 def load(content, folder):
@@ -271,7 +335,7 @@ def read_comparison(content, folder):
     command_line(["show", str(folder)], folder)
     before = read_document(folder)
     assert before is not None
-    # what a comparison that goes on takes from it
+    # A resumed comparison uses these.
     assert isinstance(before["n"] + before["repeats"], int)
     assert [cell["id"] for cell in before["cells"]] != None
     assert [
@@ -298,7 +362,7 @@ def read_images(content, folder):
 
 
 def command_line(words, folder):
-    """The program, in this process: its exit codes are those that are documented, and nothing else gets out."""
+    """Run the program in this process; it must end with a documented exit code."""
     done = ggf(*words)
     if not isinstance(done.exception, SystemExit | None):
         raise done.exception
@@ -311,12 +375,18 @@ def sample(words, folder):
     command_line(["sample", *words, "--format", "none", "--out", folder / "run"], folder)
 
 
-# --- the kinds of input ----------------------------------------------------------------------------------
+# --- the kinds of input ---------------------------------------------------------------------------
 
 
 @dataclass
 class Kind:
-    """Inputs of a kind, what is done with one, and how many are tried in an ordinary run."""
+    """A kind of input.
+
+    Attributes:
+        inputs: The strategy for inputs.
+        use: Called with an input and an empty folder.
+        examples: The number of inputs in an ordinary run.
+    """
 
     inputs: Any
     use: Any
@@ -332,34 +402,114 @@ def headers(content):
     return st.one_of(descriptions, edited_json(header).map(lambda h: with_header(h, data)))
 
 
-_TENSOR = st.sampled_from([torch.zeros(2, 3), torch.zeros(()), torch.zeros(3).long(), torch.zeros(2).expand(4, 2), torch.zeros(2, 2).T])  # fmt: skip
+_TENSOR = st.sampled_from(
+    [
+        torch.zeros(2, 3),
+        torch.zeros(()),
+        torch.zeros(3).long(),
+        torch.zeros(2).expand(4, 2),
+        torch.zeros(2, 2).T,
+    ]
+)
 _CONTENT = st.recursive(
     st.one_of(_TENSOR, st.none(), st.integers(-5, 5), TEXT.filter(lambda t: "\ud800" not in t)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["model", "ema", "shadow_params", "step", "module.all_modules.54.weight", "all_modules.0.W", "all_modules.76.bias", "sigmas", "x"]), inner, max_size=5),
+        st.dictionaries(
+            st.sampled_from(
+                [
+                    "model",
+                    "ema",
+                    "shadow_params",
+                    "step",
+                    "module.all_modules.54.weight",
+                    "all_modules.0.W",
+                    "all_modules.76.bias",
+                    "sigmas",
+                    "x",
+                ]
+            ),
+            inner,
+            max_size=5,
+        ),
     ),
     max_leaves=12,
-)  # fmt: skip
+)
 _SONG = st.fixed_dictionaries(
     {
         "model": st.dictionaries(
-            st.sampled_from([f"module.all_modules.{i}.{part}" for i in (0, 1, 2, 3, 54, 58, 76) for part in ("W", "weight", "bias", "Conv_0.weight", "NIN_0.W")] + ["sigmas"]),
-            _TENSOR, max_size=12,
+            st.sampled_from(
+                [
+                    f"module.all_modules.{i}.{part}"
+                    for i in (0, 1, 2, 3, 54, 58, 76)
+                    for part in ("W", "weight", "bias", "Conv_0.weight", "NIN_0.W")
+                ]
+                + ["sigmas"]
+            ),
+            _TENSOR,
+            max_size=12,
         ),
         "ema": st.fixed_dictionaries({"shadow_params": st.lists(_TENSOR, max_size=12)}),
     }
-)  # fmt: skip
+)
 
-_OPTIONS = ["--n", "--indices", "--seed", "--batch-size", "--device", "--precision", "--solver", "--t-eps", "--max-nfe", "--grid", "--eps-rel", "--eps-abs", "--steps", "--nfe", "--norm", "--reference", "--snr", "--h-init", "--safety", "--exponent", "--schedule", "--intervals", "--rho", "--order", "--model"]  # fmt: skip
+_OPTIONS = [
+    "--n",
+    "--indices",
+    "--seed",
+    "--batch-size",
+    "--device",
+    "--precision",
+    "--solver",
+    "--t-eps",
+    "--max-nfe",
+    "--grid",
+    "--eps-rel",
+    "--eps-abs",
+    "--steps",
+    "--nfe",
+    "--norm",
+    "--reference",
+    "--snr",
+    "--h-init",
+    "--safety",
+    "--exponent",
+    "--schedule",
+    "--intervals",
+    "--rho",
+    "--order",
+    "--model",
+]
 _WORDS = st.one_of(
-    TEXT, NUMBER.map(str), st.sampled_from(["em", "pc", "heun", "restart", "ode-rk45", "unipc", "auto", "cpu", "bf16", "0-3,7", "2x2", "1e-3", "2,1", "hf:a/b@../c", "0.06-0.30:2x2", "mixture"]),
-)  # fmt: skip
-# Large counts are allowed, and take what they take: only their refusal is looked at here.
+    TEXT,
+    NUMBER.map(str),
+    st.sampled_from(
+        [
+            "em",
+            "pc",
+            "heun",
+            "restart",
+            "ode-rk45",
+            "unipc",
+            "auto",
+            "cpu",
+            "bf16",
+            "0-3,7",
+            "2x2",
+            "1e-3",
+            "2,1",
+            "hf:a/b@../c",
+            "0.06-0.30:2x2",
+            "mixture",
+        ]
+    ),
+)
+# These options accept large counts, which take long: only refused values are tried here.
 _PATIENT = {"--n", "--max-nfe", "--steps", "--nfe", "--batch-size", "--indices", "--intervals"}
 
 
 def affordable(pairs):
+    """Whether the counts are small, or so large that they are refused."""
     return all(name not in _PATIENT or len(value) <= 3 or len(value) >= 12 for name, value in pairs)
 
 
@@ -371,9 +521,32 @@ _COMMANDS = (
     )
 )
 _OTHERS = st.one_of(
-    st.tuples(st.sampled_from(["show", "convert", "list-solvers", "download"]), st.lists(_WORDS, max_size=3)),
-    st.tuples(st.just("compare"), st.lists(st.one_of(_WORDS, st.sampled_from(["--n", "--nfe", "--eps-rel", "--metric", "--repeats", "--preset", "--budget", "--seed"])), max_size=4).map(lambda words: ["em:steps=2", *words, "--model", "nope"])),
-).map(lambda pair: [pair[0], *pair[1]])  # fmt: skip
+    st.tuples(
+        st.sampled_from(["show", "convert", "list-solvers", "download"]),
+        st.lists(_WORDS, max_size=3),
+    ),
+    st.tuples(
+        st.just("compare"),
+        st.lists(
+            st.one_of(
+                _WORDS,
+                st.sampled_from(
+                    [
+                        "--n",
+                        "--nfe",
+                        "--eps-rel",
+                        "--metric",
+                        "--repeats",
+                        "--preset",
+                        "--budget",
+                        "--seed",
+                    ]
+                ),
+            ),
+            max_size=4,
+        ).map(lambda words: ["em:steps=2", *words, "--model", "nope"]),
+    ),
+).map(lambda pair: [pair[0], *pair[1]])
 
 
 @cache
@@ -386,37 +559,77 @@ def kinds():
     bytes_or_text = st.one_of(
         st.binary(max_size=40), TEXT.map(lambda t: t.encode(errors="replace"))
     )
-    chunks = st.lists(st.tuples(st.sampled_from([b"tEXt", b"iTXt", b"zTXt", b"IHDR", b"IEND"]), bytes_or_text.map(lambda b: b"ggf\0" + b)), max_size=4)  # fmt: skip
+    chunks = st.lists(
+        st.tuples(
+            st.sampled_from([b"tEXt", b"iTXt", b"zTXt", b"IHDR", b"IEND"]),
+            bytes_or_text.map(lambda b: b"ggf\0" + b),
+        ),
+        max_size=4,
+    )
     return {
-        "safetensors": Kind(st.one_of(*(edited_bytes(f) for f in (exact_file(), network_file()))), load),
-        "safetensors-header": Kind(st.one_of(*(headers(f) for f in (exact_file(), network_file()))), load, 80),
+        "safetensors": Kind(
+            st.one_of(*(edited_bytes(f) for f in (exact_file(), network_file()))), load
+        ),
+        "safetensors-header": Kind(
+            st.one_of(*(headers(f) for f in (exact_file(), network_file()))), load, 80
+        ),
         "torch-zip": Kind(edited_bytes(torch_file()), read_torch),
         "torch-pickle": Kind(pickles(), read_torch, 60),
         "torch-legacy": Kind(edited_bytes(torch_file(legacy=True)), read_torch),
         "torch-content": Kind(st.one_of(_CONTENT, _SONG), read_song),
         "diffusers": Kind(
-            st.tuples(st.one_of(*(edited_json(c).map(as_json) for c in (CONFIG, NCSNPP)), edited_bytes(as_json(CONFIG))), st.sampled_from(SCHEDULERS).map(as_json)),
+            st.tuples(
+                st.one_of(
+                    *(edited_json(c).map(as_json) for c in (CONFIG, NCSNPP)),
+                    edited_bytes(as_json(CONFIG)),
+                ),
+                st.sampled_from(SCHEDULERS).map(as_json),
+            ),
             read_diffusers,
         ),
         "diffusers-scheduler": Kind(
-            st.tuples(st.sampled_from([CONFIG, NCSNPP]).map(as_json), st.sampled_from(SCHEDULERS).flatmap(edited_json).map(as_json)),
+            st.tuples(
+                st.sampled_from([CONFIG, NCSNPP]).map(as_json),
+                st.sampled_from(SCHEDULERS).flatmap(edited_json).map(as_json),
+            ),
             read_diffusers,
         ),
         "png": Kind(st.one_of(edited_bytes(grid), chunks.map(png)), read_image),
-        "run.json": Kind(st.one_of(edited_json(log).map(as_json), edited_bytes(as_json(log))), read_run, 30),
-        "journal": Kind(st.one_of(edited_json(journal_lines()).map(journal), edited_bytes(journal(journal_lines()))), read_journal, 30),
-        "compare.json": Kind(st.one_of(edited_json(comparison()).map(as_json), edited_bytes(as_json(comparison()))), read_comparison),
-        "registry": Kind(st.one_of(edited_bytes(block), edited_bytes(registry), registries()), read_registry),
-        "statistics": Kind(st.one_of(*(edited_bytes(statistics_file(c)) for c in (False, True))), read_reference, 60),
+        "run.json": Kind(
+            st.one_of(edited_json(log).map(as_json), edited_bytes(as_json(log))), read_run, 30
+        ),
+        "journal": Kind(
+            st.one_of(
+                edited_json(journal_lines()).map(journal), edited_bytes(journal(journal_lines()))
+            ),
+            read_journal,
+            30,
+        ),
+        "compare.json": Kind(
+            st.one_of(edited_json(comparison()).map(as_json), edited_bytes(as_json(comparison()))),
+            read_comparison,
+        ),
+        "registry": Kind(
+            st.one_of(edited_bytes(block), edited_bytes(registry), registries()), read_registry
+        ),
+        "statistics": Kind(
+            st.one_of(*(edited_bytes(statistics_file(c)) for c in (False, True))),
+            read_reference,
+            60,
+        ),
         "samples": Kind(edited_bytes(samples_file()), read_samples, 30),
-        "images": Kind(st.one_of(*(edited_bytes(image_file(f)) for f in ("PNG", "JPEG", "GIF", "TIFF"))), read_images, 30),
+        "images": Kind(
+            st.one_of(*(edited_bytes(image_file(f)) for f in ("PNG", "JPEG", "GIF", "TIFF"))),
+            read_images,
+            30,
+        ),
         "sample": Kind(_COMMANDS, sample, 40),
         "commands": Kind(_OTHERS, command_line, 40),
-    }  # fmt: skip
+    }
 
 
 def pickles():
-    """Edits of the pickle inside the archive, which its checksums do not hide."""
+    """Edits of the pickle inside the archive, with correct checksums."""
     with zipfile.ZipFile(io.BytesIO(torch_file())) as file:
         (name,) = [name for name in file.namelist() if name.endswith("data.pkl")]
         pickle = file.read(name)
@@ -424,12 +637,31 @@ def pickles():
 
 
 def registries():
-    """One block with any values, as TOML can say them."""
-    keys = ["summary", "dataset", "sde", "shape", "parameters", "source", "sha256", "license", "revision", "file", "snr", "x"]  # fmt: skip
+    """A registry with one block of any values, written as TOML."""
+    keys = [
+        "summary",
+        "dataset",
+        "sde",
+        "shape",
+        "parameters",
+        "source",
+        "sha256",
+        "license",
+        "revision",
+        "file",
+        "snr",
+        "x",
+    ]
     good = {
-        "summary": "s", "dataset": "d", "shape": [1, 2], "parameters": 3, "source": "embedded:a.safetensors", "sha256": "", "license": "MIT",
+        "summary": "s",
+        "dataset": "d",
+        "shape": [1, 2],
+        "parameters": 3,
+        "source": "embedded:a.safetensors",
+        "sha256": "",
+        "license": "MIT",
         "sde": {"name": "vp", "beta_min": 0.1, "beta_max": 20, "t_eps": 0.001},
-    }  # fmt: skip
+    }
 
     def write(changes, name):
         def value(v):
@@ -448,11 +680,11 @@ def registries():
     return st.builds(write, changes, st.one_of(st.just("a"), TEXT))
 
 
-# --- the promise -----------------------------------------------------------------------------------------
+# --- the tests ------------------------------------------------------------------------------------
 
 
 def attempt(kind, value):
-    """Whether it was accepted."""
+    """Use an input and check time, memory and errors; whether it was accepted."""
     with tempfile.TemporaryDirectory(prefix="ggf-fuzz-") as folder, kept_promise(_size(value)):
         kind.use(value, Path(folder))
         return True
@@ -463,16 +695,38 @@ def _size(value):
     return len(value) if isinstance(value, bytes) else 10_000
 
 
-NAMES = ["safetensors", "safetensors-header", "torch-zip", "torch-pickle", "torch-legacy", "torch-content", "diffusers", "diffusers-scheduler", "png", "run.json", "journal", "compare.json", "registry", "statistics", "samples", "images", "sample", "commands"]  # fmt: skip
+NAMES = [
+    "safetensors",
+    "safetensors-header",
+    "torch-zip",
+    "torch-pickle",
+    "torch-legacy",
+    "torch-content",
+    "diffusers",
+    "diffusers-scheduler",
+    "png",
+    "run.json",
+    "journal",
+    "compare.json",
+    "registry",
+    "statistics",
+    "samples",
+    "images",
+    "sample",
+    "commands",
+]
 
 
 def fuzz(name, examples, *, derandomize, use=attempt):
     kind = kinds()[name]
 
     @settings(
-        max_examples=examples or kind.examples, derandomize=derandomize, database=None, deadline=None,
+        max_examples=examples or kind.examples,
+        derandomize=derandomize,
+        database=None,
+        deadline=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(kind.inputs)
     def run(value):
         use(kind, value)
@@ -481,13 +735,13 @@ def fuzz(name, examples, *, derandomize, use=attempt):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_promise_is_kept(name):
+def test_inputs_are_accepted_or_refused_with_an_error(name):
     fuzz(name, None, derandomize=True)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", NAMES)
-def test_the_promise_is_kept_long(name):
+def test_many_inputs_are_accepted_or_refused_with_an_error(name):
     fuzz(name, 2000, derandomize=False)
 
 
@@ -495,8 +749,8 @@ def test_all_kinds_are_tried():
     assert list(kinds()) == NAMES
 
 
-def test_good_files_are_read(tmp_path):
-    """The edits start from files that are accepted: else they would be refused at the door."""
+def test_unchanged_files_are_read(tmp_path):
+    """The edits start from files that are accepted; others would be refused at once."""
     load(exact_file(), tmp_path)
     load(network_file(), tmp_path)
     for legacy in (False, True):
@@ -512,7 +766,7 @@ def test_good_files_are_read(tmp_path):
 
 
 def main(seconds):
-    """Try new inputs of each kind for so long, print how many and what was found."""
+    """Try new inputs of each kind for some seconds; print their number and the failures."""
     found, total = {}, 0
     for name in NAMES:
         outcomes, clock, seen = Counter(), time.monotonic(), set()
@@ -523,7 +777,8 @@ def main(seconds):
             outcomes["inputs"] += 1
             try:
                 outcomes["accepted"] += attempt(kind, value)
-            except BaseException as error:  # noqa: BLE001 - counted and shown
+            # Failures are counted and printed.
+            except BaseException as error:  # noqa: BLE001
                 import traceback
 
                 where = traceback.extract_tb(error.__traceback__)[-1]

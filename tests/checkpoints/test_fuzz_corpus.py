@@ -1,4 +1,7 @@
-"""What fuzzing found, each as small as it could be made: these were tracebacks, or reached the terminal as they are."""
+"""Inputs found by fuzzing, reduced to minimal ones.
+
+They caused tracebacks, or their control characters reached the terminal.
+"""
 
 import io
 import json
@@ -20,7 +23,7 @@ from ggf_cli.runs.load_samples import load_samples
 from manifests import GOOD_MANIFEST
 
 
-def test_a_comparison_that_is_whole_is_read(tmp_path):
+def test_an_unchanged_comparison_is_read(tmp_path):
     (tmp_path / "compare.json").write_text(json.dumps(single()))
     assert read_document(tmp_path) == json.loads(json.dumps(single()))
 
@@ -46,12 +49,12 @@ def test_a_comparison_that_was_edited_is_refused(tmp_path, change):
 
 
 @pytest.mark.parametrize("name", ["[/b]", "\\u001b[2J"])
-def test_a_model_is_not_called_anything(tmp_path, monkeypatch, name):
+def test_an_invalid_name_of_a_model_is_refused(tmp_path, monkeypatch, name):
     (tmp_path / "c.toml").write_text(GOOD_MANIFEST.replace("[one]", f'["{name}"]'))
     monkeypatch.setenv("GGF_MANIFEST", str(tmp_path / "c.toml"))
     done = ggf("list-models")
     assert done.exit_code == 2
-    assert "is no name of a model" in done.stderr
+    assert "is not a valid name of a model" in done.stderr
     assert "\x1b" not in done.stderr
 
 
@@ -61,15 +64,15 @@ def test_control_characters_of_a_command_line_are_not_repeated():
     assert "\x1b" not in done.stderr
 
 
-def test_a_line_of_blanks_keeps_nobody_busy(tmp_path):
-    """Looking for the line of an error took 3.6 s for 1,600 blanks, and eight times as long for twice as many."""
+def test_a_long_line_of_blanks_takes_no_long_time(tmp_path):
+    """The search for the line of an error took 3.6 s for 1,600 blanks, 8 times that for 3,200."""
     text = f'[a]\nsummary = "s"\n[b]\nsummary = """\n[{" " * 500_000}\n"""\n'
     (tmp_path / "c.toml").write_text(text)
     with kept_promise(len(text)), pytest.raises(ConfigError, match=r"line 1: \[a\] lacks"):
         read_manifest(tmp_path / "c.toml")
 
 
-def test_a_comparison_of_any_size_is_not_read(tmp_path):
+def test_a_huge_comparison_is_not_read(tmp_path):
     with (tmp_path / "compare.json").open("wb") as file:
         file.truncate(2**24 + 1)
     with pytest.raises(OutputError, match="more than 16,777,216 bytes"):
@@ -85,14 +88,18 @@ def arrays(damage, first="mu"):
     directory = content.index(b"PK\x01\x02")
     start = 30 + int.from_bytes(content[26:28], "little") + int.from_bytes(content[28:30], "little")
     match damage:
-        case "stream":  # zlib.error
+        # Raises zlib.error.
+        case "stream":
             content[start : start + 4] = b"\xff\xff\xff\xff"
-        case "flags":  # NotImplementedError: compressed patched data
+        # Raises NotImplementedError: compressed patched data.
+        case "flags":
             content[6] |= 0x20
             content[directory + 8] |= 0x20
-        case "method":  # NotImplementedError: that compression method is not supported
+        # Raises NotImplementedError: that compression method is not supported.
+        case "method":
             content[8] = content[directory + 10] = 99
-        case "encrypted":  # RuntimeError
+        # Raises RuntimeError.
+        case "encrypted":
             content[6] |= 1
             content[directory + 8] |= 1
     return bytes(content)
@@ -117,13 +124,13 @@ def test_samples_of_a_run_that_are_damaged_are_refused(tmp_path, damage):
         load_samples(tmp_path, log)
 
 
-def test_the_damages_are_real():
-    """Without damage, the archive is read."""
+def test_an_undamaged_archive_is_valid():
+    """So the tests above fail because of the damage."""
     with zipfile.ZipFile(io.BytesIO(arrays(""))) as file:
         assert file.testzip() is None
 
 
-def test_a_run_json_that_is_an_image_is_no_run(tmp_path):
+def test_a_run_json_that_is_an_image_is_refused(tmp_path):
     (tmp_path / "run.json").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(UsageError):
         find_record(tmp_path / "run.json")

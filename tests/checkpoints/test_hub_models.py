@@ -1,6 +1,7 @@
-"""From `--model NAME` to samples: registered and other repositories on a loopback hub, and models users convert.
+"""Download, convert and sample models with the real program, from a hub on this machine.
 
-The real program in a process of its own; the models are NCSN++ and DDPM with few channels and random weights.
+The program runs in its own process. The models are NCSN++ and DDPM with few channels and random
+weights.
 """
 
 import io
@@ -40,7 +41,7 @@ def hub():
 
 @pytest.fixture
 def program(tmp_path, hub):
-    """Runs `ggf` with its caches in tmp_path and the hub at hand."""
+    """Run `ggf` with its caches in tmp_path and with the local hub."""
     keep = {key: os.environ[key] for key in ("PATH", "NO_COLOR", "TERM", "COLUMNS")}
     environment = {
         **keep,
@@ -84,7 +85,7 @@ def ncsnpp():
 
 
 def manifest_with_commit(tmp_path, commit):
-    """The registry, with church at this commit."""
+    """A copy of the registry in which church has this commit."""
     from ggf_cli.checkpoints.manifest import find_manifest
 
     text = find_manifest().read_text()
@@ -108,13 +109,14 @@ def test_a_registered_model_is_downloaded_once_and_sampled(hub, program, ncsnpp,
         "--json",
     ]
     done = program(*command, "--out", "a", GGF_MANIFEST=str(manifest))
-    # Random weights: the solve is cut short, and says so.
+    # With random weights, the solver stops at --max-nfe, which is a failure.
     assert done.returncode == 4, done.stderr
     log = json.loads(done.stdout)
     assert log["status"] == "failed"
     assert log["samples"][0]["nfe"] == 6
     assert log["model"]["name"] == "church"
-    assert log["model"]["sde"]["sigma_max"] == 380  # the registry's, not the 999 of the hub's file
+    # From the registry; the file on the hub has 999.
+    assert log["model"]["sde"]["sigma_max"] == 380
     assert log["model"]["shape"] == [3, 32, 32]
     assert len(hub.transfers) == 3
 
@@ -127,7 +129,8 @@ def test_a_registered_model_is_downloaded_once_and_sampled(hub, program, ncsnpp,
 
     pc = ["sample", "--model", "church", "--solver", "pc", "--n", 1, "--max-nfe", 2, "--json"]
     log = json.loads(program(*pc, "--out", "c", GGF_MANIFEST=str(manifest)).stdout)
-    assert log["solver"]["options"]["snr"] == 0.075  # the registry's
+    # From the registry.
+    assert log["solver"]["options"]["snr"] == 0.075
 
 
 def test_any_repository_of_a_known_architecture_can_be_named(hub, program):
@@ -155,7 +158,7 @@ def test_any_repository_of_a_known_architecture_can_be_named(hub, program):
     assert json.loads(done.stdout)["model"]["shape"] == [1, 28, 28]
 
 
-def test_an_architecture_that_is_not_covered_is_refused_before_its_weights_are_read(hub, program):
+def test_an_unsupported_architecture_is_refused_before_its_weights_are_read(hub, program):
     config = {"_class_name": "UNet2DConditionModel", **FASHION}
     hub.publish(
         "someone/conditional",
@@ -177,7 +180,7 @@ def test_download_prints_name_and_path(hub, program, ncsnpp, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
     assert [name for name, _ in lines] == ["church", "mixture"]
-    assert all(os.path.isfile(path) for _, path in lines)  # noqa: PTH113 - names with spaces
+    assert all(os.path.isfile(path) for _, path in lines)  # noqa: PTH113
 
 
 def test_weights_that_are_not_the_registered_ones_are_refused(hub, program, ncsnpp):
@@ -188,13 +191,15 @@ def test_weights_that_are_not_the_registered_ones_are_refused(hub, program, ncsn
     assert "hint: delete" in done.stderr
 
 
-@pytest.mark.slow  # four programs that load a network of full depth
-def test_a_model_behind_a_browser_is_explained_converted_and_then_found(program, tmp_path):
+# Four programs that load a network of full depth.
+@pytest.mark.slow
+def test_a_model_that_needs_a_browser_is_converted_with_the_command_in_the_hint(program, tmp_path):
     done = program("sample", "--model", "cifar10-vp", "--n", 1)
     assert done.returncode == 3
     assert "drive.google.com/drive/folders/1xYjVMx10N9ivQQBIsEoXEeu9nvSGTBrC" in done.stderr
     assert "checkpoint_8.pth" in done.stderr
-    command = done.stderr.split("ggf ")[-1].strip()  # what the hint says to do
+    # The command in the hint.
+    command = done.stderr.split("ggf ")[-1].strip()
     assert command.startswith("convert checkpoint_8.pth ")
 
     song_file("cifar10-vp", tmp_path / "checkpoint_8.pth")
@@ -220,6 +225,6 @@ def test_a_pth_file_can_be_sampled_directly(program, tmp_path):
     assert json.loads(done.stdout)["model"]["sde"]["sigma_max"] == 50
 
 
-def test_models_to_convert_are_kept_where_the_user_says(monkeypatch, tmp_path):
+def test_the_folder_of_converted_models_is_set_by_ggf_home(monkeypatch, tmp_path):
     monkeypatch.setenv("GGF_HOME", str(tmp_path))
     assert data_folder() == tmp_path

@@ -1,3 +1,5 @@
+"""The registry of models, `checkpoints.toml`: reading, checking and finding it."""
+
 import os
 import subprocess
 import sys
@@ -50,7 +52,7 @@ def test_a_good_file_is_read(tmp_path):
         ("[one]", "[one", "line 2"),
     ],
 )
-def test_a_broken_file_is_told_by_line_and_key(tmp_path, old, new, named):
+def test_an_error_states_line_and_key(tmp_path, old, new, named):
     with pytest.raises(ConfigError, match=named):
         read_manifest(write(tmp_path, GOOD_MANIFEST.replace(old, new)))
 
@@ -71,7 +73,7 @@ def test_an_unreadable_file_is_a_config_error(tmp_path, content, monkeypatch):
         read_manifest()
 
 
-def test_the_environment_names_another_file(tmp_path, monkeypatch):
+def test_ggf_manifest_sets_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("GGF_MANIFEST", str(write(tmp_path, GOOD_MANIFEST)))
     assert list(read_manifest()) == ["one"]
 
@@ -84,7 +86,7 @@ def test_an_editable_install_finds_the_file_at_the_root_of_the_repository(monkey
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The unpacked wheel, as `pip install` lays it out."""
+    """The unpacked wheel, with the files as `pip install` places them."""
     out = tmp_path_factory.mktemp("wheel")
     root = ROOT
     subprocess.run(
@@ -97,7 +99,7 @@ def wheel(tmp_path_factory):
     return out / "site"
 
 
-def test_a_wheel_brings_its_own_file_and_weights(wheel, tmp_path):
+def test_a_wheel_contains_the_registry_and_the_weights(wheel, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(wheel)}
     environment.pop("GGF_MANIFEST", None)
     code = (
@@ -120,15 +122,16 @@ EMBEDDED = [name for name, entry in read_manifest().items() if entry.kind == man
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_the_registry_says_what_the_embedded_file_says(name):
+def test_the_registry_agrees_with_the_embedded_file(name):
     from ggf_cli.networks import NETWORKS
 
     entry = read_manifest()[name]
     checkpoint = native.read(local_path(entry))
     network = NETWORKS[checkpoint.network].load()(**checkpoint.network_config)
     assert file_sha256(local_path(entry)) == entry.sha256
-    if checkpoint.parametrization != "exact":  # those have a score under any SDE
-        # the range of the data stands in the file alone
+    # An exact model has a score under any SDE.
+    if checkpoint.parametrization != "exact":
+        # Only the file states the range of the data.
         registered = sde_from_dict(entry.sde)
         assert replace(registered, data_range=checkpoint.sde.data_range) == checkpoint.sde
     assert checkpoint.shape == entry.shape
@@ -144,7 +147,7 @@ def test_every_block_names_an_sde_that_exists(name):
 
 
 def test_sigma_max_is_that_of_the_training():
-    """The scheduler files on the hub say 380 for all but one."""
+    """All scheduler files on the hub but one state 380."""
     sigma_max = {n: e.sde["sigma_max"] for n, e in read_manifest().items() if e.sde["name"] == "ve"}
     assert sigma_max == {
         "fashion-ve": 45,
@@ -159,12 +162,12 @@ def test_sigma_max_is_that_of_the_training():
     }
 
 
-def test_a_repository_of_the_users_choice_is_an_entry():
+def test_an_unregistered_repository_gives_an_entry():
     entry = find_model("hf:someone/some-ddpm@abc123")
     assert (entry.place, entry.revision, entry.sde) == ("someone/some-ddpm", "abc123", {})
 
 
-def test_what_is_known_of_a_repository_counts_under_its_own_name_too():
+def test_a_registered_repository_given_by_its_address_has_the_registered_values():
     ffhq = read_manifest()["ffhq-256"]
     entry = find_model("hf:google/ncsnpp-ffhq-256")
     assert (entry.sde, entry.sha256, entry.file) == (ffhq.sde, ffhq.sha256, ffhq.file)
@@ -173,6 +176,6 @@ def test_what_is_known_of_a_repository_counts_under_its_own_name_too():
 
 
 @pytest.mark.parametrize("name", ["hf:", "hf:one", "hf:../a", "hf:a/b/c", "hf:a/b c"])
-def test_names_of_no_repository_are_refused(name):
-    with pytest.raises(CheckpointError, match="names no repository"):
+def test_invalid_names_of_repositories_are_refused(name):
+    with pytest.raises(CheckpointError, match="is not the name of a repository"):
         find_model(name)

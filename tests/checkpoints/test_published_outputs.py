@@ -1,7 +1,9 @@
-"""The real weights, against what their publishers' code prints. Downloads up to 2 GB: pytest -m network
+"""Outputs of the published weights, compared with those of the publishers' code.
 
-Expected values: scripts/generate_logits.py of diffusers, which feeds `torch.manual_seed(0); torch.randn(1, 3, S, S)` at
-timestep 10 and looks at the first values of the answer, within 1e-3.
+Downloads up to 2 GB: pytest -m network
+
+Expected values: scripts/generate_logits.py of diffusers. Its input is `torch.manual_seed(0);
+torch.randn(1, 3, S, S)` at timestep 10. It compares the first values of the output, within 1e-3.
 """
 
 import math
@@ -54,7 +56,7 @@ def test_ncsnpp_scores(name):
 def test_ddpm_noise_predictions(name):
     model = ggf_cli.load_model(name)
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)[10]
-    # the t at which VP has the noise of level 10: alpha(t)^2 = alpha_bar
+    # The t at which VP has the noise of level 10: alpha(t)^2 = alpha_bar.
     b, c = model.sde.beta_min, -math.log(alpha_bar)
     a = (model.sde.beta_max - b) / 2
     t = torch.tensor([(-b + math.sqrt(b * b + 4 * a * c)) / (2 * a)], dtype=torch.float64)

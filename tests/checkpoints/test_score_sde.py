@@ -1,4 +1,8 @@
-"""Files of score_sde_pytorch over the grid of its configurations: read as they are, refused, or told: never silently another."""
+"""Files of score_sde_pytorch, over a grid of its configurations.
+
+Each file is read correctly, refused, or read with a warning that names each setting that may be
+wrong.
+"""
 
 import itertools
 from dataclasses import asdict, replace
@@ -25,29 +29,42 @@ from song_files import SongConfig, shapes, sigmas, write
 
 VP = SongConfig()
 VE = SongConfig(
-    sde="vesde", embedding_type="fourier", fir=True, progressive_input="residual", centered=False, scale_by_sigma=True
-)  # fmt: skip
+    sde="vesde",
+    embedding_type="fourier",
+    fir=True,
+    progressive_input="residual",
+    centered=False,
+    scale_by_sigma=True,
+)
 LSUN = replace(
-    VE, progressive="output_skip", progressive_input="input_skip", ch_mult=(1, 1, 2, 2, 2, 2, 2), num_res_blocks=2,
-    image_size=256, sigma_max=380.0, num_scales=2000,
-)  # fmt: skip
+    VE,
+    progressive="output_skip",
+    progressive_input="input_skip",
+    ch_mult=(1, 1, 2, 2, 2, 2, 2),
+    num_res_blocks=2,
+    image_size=256,
+    sigma_max=380.0,
+    num_scales=2000,
+)
 PUBLISHED = {
     "vp": VP,
     "subvp": replace(VP, sde="subvpsde"),
     "vp-discrete": replace(VP, continuous=False),
     "vp-residual": replace(VP, fir=True, progressive_input="residual"),
-    "ddpm": replace(VP, name="ddpm", resblock_type="ddpm", nf=128, num_res_blocks=2, skip_rescale=False),
+    "ddpm": replace(
+        VP, name="ddpm", resblock_type="ddpm", nf=128, num_res_blocks=2, skip_rescale=False
+    ),
     "ve": VE,
     "ve-discrete": replace(VE, embedding_type="positional", continuous=False),
     "lsun": LSUN,
-}  # fmt: skip
+}
 
 
-# --- what is true ----------------------------------------------------------------------------------------
+# --- expected values ------------------------------------------------------------------------------
 
 
 def structure_of(c):
-    """The part of a configuration that names and shapes depend on, as they depend on it."""
+    """The expected structure: the part of a configuration that determines names and shapes."""
     several = len(c.ch_mult) > 1
     named = several and (c.resblock_type == "ddpm" or c.progressive_input == "residual")
     return Structure(
@@ -64,7 +81,7 @@ def structure_of(c):
 
 
 def unreadable(c):
-    """Whether it is of a kind that ggf does not read, whatever else is said."""
+    """Whether ggf does not support a configuration, with any `--config`."""
     several = len(c.ch_mult) > 1
     return (
         not c.conditional
@@ -76,23 +93,21 @@ def unreadable(c):
 
 
 def kind_of(c):
+    """The value of the setting sde."""
     name = {"vesde": "ve", "vpsde": "vp", "subvpsde": "subvp"}[c.sde]
-    # sub-VP is always read with continuous labels, by Song's code too
+    # Sub-VP always has continuous labels, also in Song's code.
     return name if c.continuous or name == "subvp" else f"{name}-discrete"
 
 
 def settings_of(c):
-    """All that --config can say of it."""
-    kind, keys = (
-        kind_of(c),
-        ("image_size", "fir", "skip_rescale", "scale_by_sigma", "centered", "nonlinearity"),
-    )
-    said = {"sde": kind, **{key: getattr(c, key) for key in keys}}
+    """All settings of a configuration that --config can give."""
+    keys = ("image_size", "fir", "skip_rescale", "scale_by_sigma", "centered", "nonlinearity")
+    given = {"sde": kind_of(c), **{key: getattr(c, key) for key in keys}}
     if c.fir:
-        said["fir_kernel"] = "1-3-3-1"
+        given["fir_kernel"] = "1-3-3-1"
     if c.sde != "vesde":
-        said |= {"beta_min": c.beta_min, "beta_max": c.beta_max}
-    return said
+        given |= {"beta_min": c.beta_min, "beta_max": c.beta_max}
+    return given
 
 
 def sde_of(c):
@@ -104,7 +119,7 @@ def sde_of(c):
 
 
 def differences(c, network, sde, parametrization, size):
-    """Names of the settings in which what was read differs from the truth."""
+    """Names of the settings that were read differently from the configuration."""
     wrong = set()
     truth = asdict(structure_of(c)) | {
         "fir": c.fir,
@@ -112,7 +127,8 @@ def differences(c, network, sde, parametrization, size):
         "centered": c.centered,
         "scale_by_sigma": c.scale_by_sigma,
     }
-    if parametrization == "ve-discrete":  # divides itself
+    # This parametrization divides by sigma itself.
+    if parametrization == "ve-discrete":
         truth["scale_by_sigma"] = not c.scale_by_sigma
     if len(c.ch_mult) == 1:
         truth["fir"] = network["fir"]
@@ -129,7 +145,8 @@ def differences(c, network, sde, parametrization, size):
     if size != c.image_size:
         wrong.add("image_size")
     if parametrization.endswith("-discrete") and c.num_scales != 1000:
-        wrong.add("num_scales")  # whose labels go up to 999
+        # ggf's labels of a discrete model go up to 999.
+        wrong.add("num_scales")
     if c.nonlinearity != "swish":
         wrong.add("nonlinearity")
     if c.name == "ddpm" and c.nf < 128:
@@ -137,7 +154,7 @@ def differences(c, network, sde, parametrization, size):
     return wrong
 
 
-# --- recognition -----------------------------------------------------------------------------------------
+# --- recognition ----------------------------------------------------------------------------------
 
 
 def tensors_of(c):
@@ -146,17 +163,19 @@ def tensors_of(c):
 
 KINDS = list(
     itertools.product(
-        ("fourier", "positional"), ("biggan", "ddpm"), ("none", "output_skip", "residual"),
+        ("fourier", "positional"),
+        ("biggan", "ddpm"),
+        ("none", "output_skip", "residual"),
         ("none", "input_skip", "residual"),
     )
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("embedding", "resblock", "progressive", "progressive_input"), KINDS)
 def test_names_and_shapes_are_read_back_to_their_configuration_or_refused(
     embedding, resblock, progressive, progressive_input
 ):
-    """Widths, levels, blocks, attention, FIR, with and without what ggf does not read."""
+    """Over widths, levels, blocks, attention and FIR, with and without unsupported settings."""
     read = refused = 0
     for mult, blocks, attention, fir, off in itertools.product(
         ((1,), (1, 2), (2, 1, 3)),
@@ -166,10 +185,16 @@ def test_names_and_shapes_are_read_back_to_their_configuration_or_refused(
         ({}, {"conditional": False}, {"resamp_with_conv": False}, {"progressive_combine": "cat"}),
     ):
         c = SongConfig(
-            embedding_type=embedding, resblock_type=resblock, progressive=progressive, fir=fir,
-            progressive_input=progressive_input, ch_mult=mult, num_res_blocks=blocks, attn_resolutions=attention,
+            embedding_type=embedding,
+            resblock_type=resblock,
+            progressive=progressive,
+            fir=fir,
+            progressive_input=progressive_input,
+            ch_mult=mult,
+            num_res_blocks=blocks,
+            attn_resolutions=attention,
             **off,
-        )  # fmt: skip
+        )
         try:
             structure = recognise(tensors_of(c))
         except CheckpointError:
@@ -188,7 +213,7 @@ def test_names_and_shapes_are_read_back_to_their_configuration_or_refused(
     assert read or progressive == "residual"
 
 
-# --- what the file does not state ------------------------------------------------------------------------
+# --- settings that the file does not state --------------------------------------------------------
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -200,10 +225,12 @@ def registry():
 
 
 def understand(c, config):
+    """The training settings of a configuration, read from names, shapes and `--config`."""
     structure = recognise(tensors_of(c))
     levels = NoiseLevels(round(c.sigma_min, 6), round(c.sigma_max, 6), c.num_scales)
     training = settle(structure, levels, config)
-    NCSNppConfig(**training.network_config())  # may refuse
+    # This raises an error if the configuration is not supported.
+    NCSNppConfig(**training.network_config())
     return training
 
 
@@ -217,7 +244,7 @@ def wrong_in(c, training):
     )
 
 
-# One setting, or two that go together, each; None where a configuration cannot have it.
+# Changes of one setting, or of two that depend on each other.
 VARIATIONS = [
     {"sde": "vpsde", "continuous": True},
     {"sde": "vpsde", "continuous": False},
@@ -259,7 +286,7 @@ VARIATIONS = [
 
 
 def configurations(name):
-    """A published one with every variation, and with pairs of them; the eight together have all pairs."""
+    """A published configuration with each variation, and with one eighth of all pairs of them."""
     base, turn = PUBLISHED[name], list(PUBLISHED).index(name)
     pairs = enumerate(itertools.combinations(VARIATIONS, 2))
     chosen = [{**first, **second} for i, (first, second) in pairs if i % len(PUBLISHED) == turn]
@@ -268,16 +295,20 @@ def configurations(name):
 
 
 def trainable(c):
-    """Whether score_sde_pytorch trains it: Fourier features ask for continuous, discrete or sigma labels for the others."""
+    """Whether score_sde_pytorch can train a configuration.
+
+    Fourier features require continuous labels; a positional embedding requires other labels than
+    the continuous VE ones.
+    """
     if c.embedding_type == "fourier":
         return c.continuous
     return kind_of(c) != "ve" and c.scale_by_sigma == (kind_of(c) == "ve-discrete")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_configuration_is_read_as_it_is_or_refused_or_what_differs_is_told(name):
-    """Without --config, with the SDE, and with SDE and size: whatever is not as it was is named in the warning."""
-    right = told = refused = 0
+def test_a_configuration_is_read_correctly_or_refused_or_warned_about(name):
+    """The warning names each wrong setting: without --config, with SDE, and with SDE and size."""
+    right = warned = refused = 0
     for c in configurations(name):
         kind = kind_of(c)
         for config in (None, f"sde={kind}", f"sde={kind},image_size={c.image_size}"):
@@ -290,15 +321,15 @@ def test_a_configuration_is_read_as_it_is_or_refused_or_what_differs_is_told(nam
             [sentence] = training.assumptions("a.pth")
             assert wrong <= set(training.assumed), (c, config, wrong)
             assert all(f"{key}=" in sentence for key in wrong), (c, config, sentence)
-            right, told = right + (not wrong), told + bool(wrong)
+            right, warned = right + (not wrong), warned + bool(wrong)
     assert right
-    assert told
+    assert warned
     assert refused
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_configuration_that_is_said_in_full_is_read_as_it_is_or_refused(name):
-    """Nothing is assumed then; and nothing that ggf supports is refused."""
+def test_a_configuration_given_in_full_is_read_correctly_or_refused(name):
+    """Then nothing is assumed, and no supported configuration is refused."""
     read = refused = 0
     for c in configurations(name):
         try:
@@ -330,8 +361,8 @@ def test_a_positional_network_is_never_read_without_its_sde(name):
 
 @pytest.mark.parametrize("size", [64, 128, 256])
 @pytest.mark.parametrize("name", ["vp", "ve"])
-def test_the_size_of_an_own_training_is_asked_for(name, size):
-    """Attention at 16x16, one or more levels deeper than in the published ones; the hint has the size."""
+def test_an_unpublished_structure_needs_the_image_size(name, size):
+    """Attention at 16x16 is on a deeper level than in published models; the hint has the size."""
     c = replace(PUBLISHED[name], image_size=size, ch_mult=(1, 1, 2, 2, 2))
     with pytest.raises(CheckpointError, match="does not state the image_size") as error:
         understand(c, f"sde={kind_of(c)}")
@@ -341,8 +372,8 @@ def test_the_size_of_an_own_training_is_asked_for(name, size):
 
 @pytest.mark.parametrize("change", [{"sigma_max": 90.0}, {"num_channels": 1}, {"nf": 16}])
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_only_published_noise_and_channels_stand_for_the_published_size(name, change):
-    """Their width does not matter: networks that differ in it alone are trained on the same images."""
+def test_the_published_size_is_assumed_only_for_published_noise_and_image_channels(name, change):
+    """The width of the network does not matter: it does not depend on the image size."""
     c = replace(PUBLISHED[name], **change, skip_rescale=True)
     config = f"sde={kind_of(c)},skip_rescale=true"
     if "nf" in change:
@@ -363,7 +394,7 @@ def test_only_published_noise_and_channels_stand_for_the_published_size(name, ch
         ("lsun", "church"),
     ],
 )
-def test_a_registered_name_says_all_of_it(name, registered):
+def test_a_registered_name_gives_all_settings(name, registered):
     training = understand(PUBLISHED[name], registered)
     assert training.assumed == ()
     assert not wrong_in(PUBLISHED[name], training)
@@ -374,12 +405,12 @@ def test_a_registered_name_says_all_of_it(name, registered):
 @pytest.mark.parametrize(
     ("name", "config", "error", "named"),
     [
-        ("lsun", "bedroom", CheckpointError, "sigma_max is 380 in the file, not 378"),
+        ("lsun", "bedroom", CheckpointError, "its sigma_max is 380, not 378"),
         ("lsun", "cifar10-ve", CheckpointError, "VE network for 256x256"),
         ("vp", "cifar10-ve", CheckpointError, "VP, sub-VP or discrete network for 32x32"),
-        ("ve", "cifar10-vp", CheckpointError, "this is no 'cifar10-vp'"),
-        ("ve-discrete", "cifar10-ve", CheckpointError, "this is no 'cifar10-ve'"),
-        ("vp-discrete", "cifar10-ddpm", CheckpointError, "this is no 'cifar10-ddpm'"),
+        ("ve", "cifar10-vp", CheckpointError, "the file is not 'cifar10-vp'"),
+        ("ve-discrete", "cifar10-ve", CheckpointError, "the file is not 'cifar10-ve'"),
+        ("vp-discrete", "cifar10-ddpm", CheckpointError, "the file is not 'cifar10-ddpm'"),
         ("vp", "sde=ve", CheckpointError, "positional embedding"),
         ("ve", "sde=ve-discrete", CheckpointError, "Fourier features"),
         ("vp-residual", "sde=vp,fir=false", CheckpointError, "fir=true"),
@@ -393,23 +424,23 @@ def test_a_registered_name_says_all_of_it(name, registered):
         ("vp", "", UsageError, "unknown config ''"),
     ],
 )
-def test_what_does_not_go_together_is_refused(name, config, error, named):
+def test_contradictory_or_unknown_settings_are_refused(name, config, error, named):
     with pytest.raises(error, match=named):
         understand(PUBLISHED[name], config)
 
 
-# --- files -----------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def narrow(name):
-    """A published configuration whose file is small: a DDPM is always wide, and stands here with fewer blocks."""
+    """A published configuration, with fewer blocks for a DDPM, which has many channels."""
     c = PUBLISHED[name]
     return replace(c, ch_mult=(1, 1), num_res_blocks=1) if c.name == "ddpm" else c
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_file_becomes_its_network(name, tmp_path):
-    """The weights fit, the sample has its shape, and nothing is assumed when all is said."""
+def test_a_network_is_built_from_a_file(name, tmp_path):
+    """The weights fit, the shape of a sample is right, and a full --config leaves no assumption."""
     c = narrow(name)
     path = write(c, tmp_path / "a.pth")
     checkpoint = score_sde.read(path, config=as_config(settings_of(c)))
@@ -432,7 +463,7 @@ def test_a_file_becomes_its_network(name, tmp_path):
         torch.ones(1).expand(2**40),
     ],
 )
-def test_noise_levels_that_are_none_are_refused(levels, tmp_path):
+def test_invalid_noise_levels_are_refused(levels, tmp_path):
     path = write(VE, tmp_path / "a.pth")
     content = torch.load(path, weights_only=True)
     content["model"]["module.sigmas"] = levels
@@ -441,16 +472,19 @@ def test_noise_levels_that_are_none_are_refused(levels, tmp_path):
         score_sde.read(path)
 
 
-# --- scores ----------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------
 
 
 def labelled(x, label):
-    """A network whose output tells its label."""
+    """A network whose output depends on its label."""
     return x + label.to(x.dtype)[:, None, None, None]
 
 
 def test_discrete_ve_scores_are_those_of_song_at_every_level():
-    """network(x, k) / sigmas[k], k of the falling noise levels: score_sde_pytorch, get_score_fn and NCSNpp."""
+    """network(x, k) / sigmas[k], with decreasing noise levels.
+
+    Reference: get_score_fn and NCSNpp of score_sde_pytorch.
+    """
     c, x = PUBLISHED["ve-discrete"], torch.randn(1000, 3, 2, 2, dtype=torch.float64)
     k = torch.arange(1000)
     score = PARAMETRIZATIONS["ve-discrete"](labelled, sde_of(c))
@@ -459,17 +493,27 @@ def test_discrete_ve_scores_are_those_of_song_at_every_level():
 
 
 def test_a_ddpm_is_the_u_net_of_ho(tmp_path):
-    """The network that reads the DDPM of score_sde_pytorch against the one with parity to diffusers, to which it is equal
-    where no level has attention (Ho has one after every block on the way up, Song one a level)."""
+    """`NCSNpp` as the DDPM of score_sde_pytorch equals `UNet`, which is tested against diffusers.
+
+    They are equal without attention. On the way up, Ho has one attention after every block, and
+    Song has one on each level.
+    """
     c = replace(narrow("ddpm"), image_size=8, attn_resolutions=())
     generator = torch.Generator().manual_seed(0)
     tensors = {n: 0.1 * torch.randn(s, generator=generator) for n, s in shapes(c).items()}
     config = as_config(settings_of(c))
     checkpoint = score_sde.read(write(c, tmp_path / "a.pth", tensors), config=config)
-    song, ho = NCSNpp(**checkpoint.network_config), UNet(
-        image_channels=3, channels=(128, 128), attention_down=(False, False), attention_up=(False, False), blocks=1,
-        downsample_padding=0,
-    )  # fmt: skip
+    song, ho = (
+        NCSNpp(**checkpoint.network_config),
+        UNet(
+            image_channels=3,
+            channels=(128, 128),
+            attention_down=(False, False),
+            attention_up=(False, False),
+            blocks=1,
+            downsample_padding=0,
+        ),
+    )
     song.load_state_dict(checkpoint.tensors)
     last = {"up.1.to_image.norm": "norm_out", "up.1.to_image.conv": "conv_out"}
     state = {}

@@ -172,7 +172,7 @@ def test_a_full_disk_is_a_warning(monkeypatch):
     monkeypatch.setattr(folders, "LITTLE", 2**62)
     finding = folders.folders()
     assert finding.status == WARNING
-    assert "make room" in finding.hint
+    assert "free some disk space" in finding.hint
 
 
 def test_an_altered_file_of_the_package_fails(monkeypatch, tmp_path):
@@ -235,7 +235,7 @@ def test_unfinished_downloads_are_counted(home):
         ({"MAX_MEAN_ERROR": 0.1}, "the squared error of the mean"),
         ({"VARIANCE": (0.99, 1.0)}, "the variance is"),
         ({"SEED": 1}, "have the mean"),
-        ({"NOISE_SHA256": "0" * 64}, "the noise is not the one"),
+        ({"NOISE_SHA256": "0" * 64}, "the noise differs from the recorded noise"),
     ],
 )
 def test_wrong_samples_fail(monkeypatch, change, problem):

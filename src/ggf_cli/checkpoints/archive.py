@@ -1,8 +1,9 @@
-"""What a file of `torch.save` would do when it is read, found out before it is.
+"""Check which globals a torch pickle refers to, and how much memory it needs, before loading it.
 
-`weights_only` runs no code, but lets a small file ask for any amount of memory: a `bytearray` of any size, a tensor made from a
-number, a compressed record. So a file is read only if it holds what checkpoints hold: tables, numbers, text and dense tensors,
-stored as they are. This module does not unpickle anything.
+`torch.load(weights_only=True)` runs no code, but a small file can make it take any amount of
+memory: with a `bytearray` of any size, a tensor built from a number, or a compressed record. So a
+file is refused unless it has only tables, numbers, text and dense tensors, all uncompressed. This
+module does not unpickle anything.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from torch import Tensor
 from ggf_cli.errors import CheckpointError
 from ggf_cli.files import NotAFile, open_file
 
-MAX_PICKLE = 4 * 2**20  # bytes; the largest published checkpoint has 0.5 MB beside its tensors
+# Bytes. The pickle of the largest published checkpoint has 0.5 MB, without its tensors.
+MAX_PICKLE = 4 * 2**20
 MAX_OPERATIONS = 1_000_000
-_LEGACY_PICKLES = 5  # before the tensors of a file written before 2020
+# The number of pickles before the tensors, in a file written before 2020.
+_LEGACY_PICKLES = 5
 
 _STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _KNOWN = {
@@ -35,10 +38,10 @@ _KNOWN = {
 
 
 def inspect(path: Path) -> None:
-    """Refuse a file that needs more than tables, numbers, text and tensors, or more memory than its size.
+    """Refuse a file with other objects than tables, numbers, text and tensors, or a huge pickle.
 
     Raises:
-        CheckpointError: It does, or cannot be read.
+        CheckpointError: The file is refused, or cannot be read.
     """
     try:
         with open_file(path) as file:
@@ -51,15 +54,16 @@ def inspect(path: Path) -> None:
         raise
     except NotAFile as error:
         raise CheckpointError(f"{path} is not a file") from error
-    except Exception as error:  # damage can surface as almost anything
+    # A damaged file can raise almost any exception.
+    except Exception as error:
         raise _refusal(path, f"{type(error).__name__}: {error}") from error
 
 
 def check_storage(tensors: Iterable[Tensor], path: Path) -> None:
-    """Refuse tensors that are more than their file: views of the same numbers, repeated without end.
+    """Refuse tensors that are larger than their file, because they repeat the same numbers.
 
     Raises:
-        CheckpointError: They take more bytes than the file.
+        CheckpointError: The tensors have more bytes than the file.
     """
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     try:
@@ -71,7 +75,7 @@ def check_storage(tensors: Iterable[Tensor], path: Path) -> None:
 
 
 def _zipped(file: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
-    """The pickles of an archive whose records are as large as they seem."""
+    """The pickles of an archive; refused if a record is compressed."""
     with zipfile.ZipFile(file) as archive:
         for record in archive.infolist():
             if record.compress_type != zipfile.ZIP_STORED or record.file_size > path.stat().st_size:
@@ -83,10 +87,11 @@ def _zipped(file: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
 
 
 def _check_operations(pickle: IO[bytes], path: Path) -> None:
+    """Refuse a pickle with unknown globals, or with too many operations or bytes."""
     for number, (operation, argument, position) in enumerate(pickletools.genops(pickle)):
         if operation.name == "GLOBAL" and argument not in _KNOWN:
             raise CheckpointError(
-                f"{path} is corrupt, or holds more than tensors: {str(argument)[:80]!r}",
+                f"{path} is corrupt, or has other objects than tensors: {str(argument)[:80]!r}",
                 hint="ggf never runs code from a checkpoint; export the weights as safetensors",
             )
         if number > MAX_OPERATIONS or (position or 0) > MAX_PICKLE:

@@ -1,8 +1,9 @@
-"""Single files from the Hugging Face hub: cache, tokens and environment variables are `huggingface_hub`'s.
+"""Download single files from the Hugging Face hub and verify them.
 
-Added here: weights are compared with a known sha256 whenever they are asked for, and every failure is a
-`CheckpointError`. Its message never repeats the text of a foreign error, which may hold a token or a signed
-address. This module knows nothing of models and does not import torch.
+`huggingface_hub` provides the cache, the tokens and the environment variables. Added here: weights
+are compared with a known sha256 at each use, and every failure is a `CheckpointError`. Its message
+never repeats the text of another library's error, which may contain a token or a signed address.
+This module handles files, not models, and does not import torch.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ MAIN = "main"
 
 
 class MissingFile(CheckpointError):
-    """The repository is there and does not have the file."""
+    """The repository exists and does not have the file."""
 
 
 class OfflineMiss(CheckpointError):
-    """The file is not in the cache, and HF_HUB_OFFLINE forbids to ask for it."""
+    """The file is not in the cache, and HF_HUB_OFFLINE forbids to download it."""
 
 
 # Seconds before the second, third and fourth attempt.
@@ -46,21 +47,21 @@ def fetch_file(
     verify: bool = True,
     quiet: bool = False,
 ) -> Path:
-    """The path of a file in the hub's cache; downloaded if need be.
+    """Download a file into the hub's cache, unless it is there, and return its path.
 
-    A file that is here and has the given sha256, or is named by its commit, is not asked for again; of a
-    branch the newest version is fetched.
+    A cached file that has the given sha256, or that belongs to a given commit, is not downloaded
+    again. For a branch, the newest version is downloaded.
 
     Args:
         repo: "OWNER/NAME".
         file: Its path in the repository.
         revision: A branch, tag or commit, whole or shortened; by default "main".
-        sha256: What the file must be. By default it must stay what it was when first downloaded.
+        sha256: The expected hash of the file. By default, the hash of the first download.
         verify: Whether to compare hashes at all.
-        quiet: No progress bar and no remarks of the library.
+        quiet: No progress bar and no messages of the library.
 
     Raises:
-        CheckpointError: Not to be had, not the file it should be, or not to be stored; says which.
+        CheckpointError: The file cannot be downloaded or stored, or its hash is wrong.
     """
     cached = cached_file(repo, file, revision=revision)
     if cached and verify and sha256 and file_sha256(cached) == sha256.lower():
@@ -77,13 +78,13 @@ def fetch_file(
 def fetch_if_there(
     repo: str, file: str, *, revision: str | None = None, quiet: bool = False
 ) -> Path | None:
-    """The path of a small file that a repository need not have; None if it has none.
+    """Download an optional small file and return its path; None if the repository lacks it.
 
-    Offline, what is not in the cache is taken for absent, as in any other folder. With a network that fails, only
-    what was absent when it was last asked for is.
+    Offline, a file that is not in the cache counts as absent. If the network fails, a file counts
+    as absent only if the hub stated so before.
 
     Raises:
-        CheckpointError: As `fetch_file`, if it may be there.
+        CheckpointError: As `fetch_file`, if the file may exist.
     """
     revision = revision or MAIN
     if _is_commit(revision) and _known_absent(repo, file, revision):
@@ -99,8 +100,9 @@ def fetch_if_there(
 
 
 def is_there(repo: str, file: str, *, revision: str | None = None) -> bool:
-    """Whether a repository has a file, without fetching it; False if it cannot be asked."""
-    with suppress(Exception):  # it is asked for the sake of a message
+    """Whether a repository has a file, without downloading it; False if the hub does not answer."""
+    # Only the hint of an error depends on the answer.
+    with suppress(Exception):
         from huggingface_hub import HfApi, constants
 
         _check_address(constants.ENDPOINT)
@@ -111,35 +113,37 @@ def is_there(repo: str, file: str, *, revision: str | None = None) -> bool:
 
 
 def cached_file(repo: str, file: str, *, revision: str | None = None) -> Path | None:
-    """The path of a file if it is in the hub's cache, without asking the network.
+    """The path of a file in the hub's cache, or None; makes no request.
 
     Raises:
-        CheckpointError: A name that is none, or that points out of the cache.
+        CheckpointError: A name is not valid, or points out of the cache.
     """
     return _in_cache("snapshots", repo, file, revision or MAIN)
 
 
 def _known_absent(repo: str, file: str, revision: str) -> bool:
-    """Whether the hub said of this revision that it does not have the file."""
+    """Whether the hub stated before that this revision does not have the file."""
     return _in_cache(".no_exist", repo, file, revision) is not None
 
 
 def _in_cache(where: str, repo: str, file: str, revision: str) -> Path | None:
     _check_names(repo, file, revision)
-    from huggingface_hub import constants  # not more: a listing of models asks this for each
+    # Only this part of the library, which loads fast: `ggf list-models` comes here for each model.
+    from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repo.replace('/', '--')}"
-    with suppress(OSError):  # a cache that cannot be read holds nothing for us
+    # A cache that cannot be read counts as empty.
+    with suppress(OSError):
         path = folder / where / _cached_commit(folder, revision) / file
         return path if path.is_file() else None
     return None
 
 
 def reach(*, timeout_s: float) -> None:
-    """Ask the hub whether it is there; no token is sent.
+    """Check that the hub answers; no token is sent.
 
     Raises:
-        CheckpointError: It does not answer, or not over https.
+        CheckpointError: It does not answer, or its address is not https.
     """
     from huggingface_hub import constants, get_session
 
@@ -162,13 +166,15 @@ def reach(*, timeout_s: float) -> None:
 def _check_names(repo: str, file: str, revision: str) -> None:
     part = r"\w(?:[\w.-]*\w)?"
     if not re.fullmatch(f"{part}/{part}", repo, re.ASCII) or ".." in repo or "--" in repo:
-        raise CheckpointError(f"{repo!r} is no name of a repository", hint="write it as OWNER/NAME")
-    for what, name in ("file in a repository", file), ("revision", revision):
+        raise CheckpointError(
+            f"{repo!r} is not the name of a repository", hint="write it as OWNER/NAME"
+        )
+    for kind, name in ("file in a repository", file), ("revision", revision):
         parts = name.split("/")
         inside = not PureWindowsPath(name).anchor and not {"", ".", ".."} & set(parts)
         if not (inside and name.isprintable() and "\\" not in name):
             raise CheckpointError(
-                f"{name!r} is no name of a {what}, asked of {repo}",
+                f"{name!r} is not the name of a {kind} (repository {repo})",
                 hint="write it relative to the repository, with / and without ..",
             )
 
@@ -178,7 +184,7 @@ def _is_commit(revision: str) -> bool:
 
 
 def _cached_commit(folder: Path, revision: str) -> str:
-    """The commit a revision stood for when last seen; the revision itself if that is not known."""
+    """The commit of a revision at its last download; the revision itself if there was none."""
     ref = folder / "refs" / revision
     with suppress(FileNotFoundError):
         commit = read_file(ref, 2**10).decode(errors="replace").strip()
@@ -199,9 +205,9 @@ def _download(repo: str, file: str, revision: str, quiet: bool) -> Path:
         host = urlsplit(constants.ENDPOINT).hostname
         slow = watched(get_session(), f"{file} of {repo} from {host}", patience())
         with _silence() if quiet else nullcontext(), slow, warnings.catch_warnings():
-            # The library warns of a disk that is too small, and then fills it.
+            # The library only warns that the disk is too small, and then fills the disk.
             warnings.filterwarnings("error", message="Not enough free disk space")
-            return Path(_persist(lambda: hf_hub_download(repo, file, revision=revision)))
+            return Path(_retry(lambda: hf_hub_download(repo, file, revision=revision)))
     except (CheckpointError, UsageError):
         raise
     except Exception as error:
@@ -209,23 +215,28 @@ def _download(repo: str, file: str, revision: str, quiet: bool) -> Path:
 
 
 def _check_address(url: str) -> None:
-    """Downloads go over https, so that nobody on the way can read a token or give another file; or stay on this machine."""
+    """Refuse an address that is neither https nor on this machine.
+
+    Without https, others on the network could read the token or replace the file.
+    """
     address = urlsplit(url)
     host = address.hostname or ""
     loopback = host == "localhost" or host == "::1" or re.fullmatch(r"127(\.\d{1,3}){3}", host)
     if address.scheme != "https" and not (address.scheme == "http" and loopback):
         raise CheckpointError(
-            f"{host or 'HF_ENDPOINT'} would be asked over {address.scheme or 'no protocol'}, ggf downloads over https only",
+            f"requests to {host or 'HF_ENDPOINT'} would use {address.scheme or 'no protocol'},"
+            " ggf downloads over https only",
             hint="set HF_ENDPOINT to an address that starts with https://",
         )
 
 
 def _check_requests() -> None:
-    """Have the library's client ask `_check_address` before each request, those that it is redirected to among them."""
+    """Make the library's client call `_check_address` before each request, redirects included."""
     from huggingface_hub import get_session
 
+    # The client of `huggingface_hub` before 1.0 has no hooks.
     hooks = getattr(get_session(), "event_hooks", None)
-    if hooks is not None and _check_request not in hooks["request"]:  # None: a library before 1.0
+    if hooks is not None and _check_request not in hooks["request"]:
         get_session().event_hooks = {**hooks, "request": [*hooks["request"], _check_request]}
 
 
@@ -233,22 +244,23 @@ def _check_request(request: Any) -> None:
     _check_address(str(request.url))
 
 
-def _persist(call: Callable[[], str]) -> str:
+def _retry(call: Callable[[], str]) -> str:
+    """Call a function, up to four times if it fails with an error that may be temporary."""
     for pause in _PAUSES:
         try:
             return call()
         except Exception as error:
-            if not _is_worth_repeating(error):
+            if not _is_worth_a_retry(error):
                 raise
             time.sleep(pause)
     return call()
 
 
-def _is_worth_repeating(error: Exception) -> bool:
-    """Whether it may pass and the library has not repeated it itself.
+def _is_worth_a_retry(error: Exception) -> bool:
+    """Whether an error may be temporary and the library has not repeated the request itself.
 
-    The library repeats a failing look-up six times in 23 s, and resumes a transfer that is cut off; it does
-    neither when the transfer is answered 5xx or the connection is reset.
+    The library repeats a failing look-up six times in 23 s, and resumes a transfer that is cut off.
+    It does neither when the answer to the transfer is 5xx or the connection is reset.
     """
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -260,6 +272,7 @@ def _is_worth_repeating(error: Exception) -> bool:
 
 @contextmanager
 def _silence() -> Iterator[None]:
+    """Turn off the library's progress bars, log messages and warnings."""
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -281,12 +294,13 @@ def _silence() -> Iterator[None]:
 
 
 def _failure(error: Exception, repo: str, file: str, revision: str) -> CheckpointError:
-    """What the library's error means to the user."""
+    """Translate an error of the library into a message and a hint for the user."""
     from huggingface_hub import constants, errors
 
     cause: BaseException = error
+    # Its cause is the reason why the look-up failed.
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
-        cause = error.__cause__  # why it could not be looked up
+        cause = error.__cause__
     what, host = f"{file} of {repo}", urlsplit(constants.ENDPOINT).hostname or "HF_ENDPOINT"
     cache, status = constants.HF_HUB_CACHE, _status(cause)
 
@@ -296,13 +310,13 @@ def _failure(error: Exception, repo: str, file: str, revision: str) -> Checkpoin
             hint="unset HF_HUB_OFFLINE, or run the command once with a network",
         )
     if isinstance(cause, errors.GatedRepoError):
-        message = f"{host} gives {what} only to those who accepted its terms (HTTP {status})"
+        message = f"{host} requires that you accept the terms of {what} (HTTP {status})"
         hint = f"accept them at {host}/{repo}, then set HF_TOKEN or run: hf auth login"
     elif isinstance(cause, errors.RevisionNotFoundError):
         message = f"{repo} at {host} has no revision {revision!r}"
         hint = f"see {host}/{repo}/commits/main"
     elif isinstance(cause, errors.RepositoryNotFoundError):
-        message = f"{host} has no repository {repo}, or a private one"
+        message = f"{host} has no repository {repo}, or it is private"
         hint = "check the name; if it is private, set HF_TOKEN or run: hf auth login"
     elif isinstance(cause, errors.EntryNotFoundError) and status == 404:
         return MissingFile(
@@ -313,12 +327,12 @@ def _failure(error: Exception, repo: str, file: str, revision: str) -> Checkpoin
         message = f"{host} refuses {what} (HTTP {status})"
         hint = "set HF_TOKEN to a token that may read it, or run: hf auth login"
     elif status == 404 or isinstance(cause, errors.FileMetadataError):
-        message = f"{host} does not answer like a hub when asked for {what}"
+        message = f"{host} does not answer like a Hugging Face hub to the request for {what}"
         hint = "check HF_ENDPOINT and the proxy"
     elif isinstance(cause, Warning) or (isinstance(cause, OSError) and cause.errno):
         reason = "not enough space" if isinstance(cause, Warning) else _reason(cause)
         message = f"cannot store {what} in {cache}: {reason}"
-        hint = f"make room in {cache}, or set HF_HOME to a folder elsewhere"
+        hint = f"free some space in {cache}, or set HF_HOME to a folder elsewhere"
     else:
         message = f"cannot download {what} from {host}: {_reason(cause)}"
         hint = "check the network, then run the same command again"
@@ -326,12 +340,13 @@ def _failure(error: Exception, repo: str, file: str, revision: str) -> Checkpoin
 
 
 def _status(error: BaseException) -> int | None:
+    """The HTTP status of the answer that caused an error, if there was one."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
 
 
 def _reason(error: BaseException) -> str:
-    """In a few words that are not the foreign error's own."""
+    """The reason for an error in a few words, without the text of the error."""
     if status := _status(error):
         return f"HTTP {status}"
     words = (link.strerror for link in _chain(error) if isinstance(link, OSError))
@@ -339,6 +354,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and its causes."""
     while error:
         yield error
         error = error.__cause__ or error.__context__

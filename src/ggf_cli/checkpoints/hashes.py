@@ -1,4 +1,4 @@
-"""What weights must be: their sha256 against the registry, the hub, or the first download.
+"""Verify the sha256 of weights files against the registry, the hub, or the first download.
 
 This module does not import torch.
 """
@@ -17,12 +17,14 @@ from ggf_cli.errors import CheckpointError
 from ggf_cli.files import lock, read_file, replace_file
 from ggf_cli.files import sha256 as digest_of
 
-MAX_BOOK = 2**24  # bytes of known_hashes.json; an entry has 200
-PATIENCE_S = 60.0  # for other processes that record a hash
+# The largest size of known_hashes.json, in bytes. An entry has 200.
+MAX_BOOK = 2**24
+# Seconds to wait for other processes that record a hash.
+PATIENCE_S = 60.0
 
 
 def data_folder() -> Path:
-    """Where ggf keeps what it must remember: GGF_HOME, or the user's folder for application data."""
+    """The folder of ggf's own data: GGF_HOME, or the user's folder for application data."""
     if home := os.environ.get("GGF_HOME"):
         return Path(home).expanduser()
     import typer
@@ -31,7 +33,7 @@ def data_folder() -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal.
+    """The SHA-256 of a file, in hexadecimal.
 
     Raises:
         CheckpointError: The file cannot be read.
@@ -45,30 +47,33 @@ def file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=16)
 def _digest(path: Path, *unchanged: int) -> str:
-    """Checking, reading and logging a checkpoint all want its hash: a gigabyte is read once for it."""
+    """The SHA-256 of a file, cached until the file changes.
+
+    A checkpoint is hashed when it is verified, read and logged: a gigabyte is read only once.
+    """
     return digest_of(path)
 
 
 def check_hash(path: Path, sha256: str | None, repo: str, file: str, revision: str) -> None:
-    """Compare a file from the hub with what it must be.
+    """Verify the hash of a file from the hub.
 
     Args:
         path: The file on this machine.
-        sha256: What is published, if it is. Otherwise what the hub states counts, and what it was when it was
-            first downloaded, which is recorded for good.
+        sha256: The published hash. Without one, the file must have the hash that the hub states,
+            and the hash of the first download, which is recorded permanently.
         repo: Its repository.
-        file: Its path there.
-        revision: The branch or commit asked for.
+        file: Its path in the repository.
+        revision: The requested branch or commit.
 
     Raises:
-        CheckpointError: It is another file; or the record cannot be read or written.
+        CheckpointError: The hash differs, or the record cannot be read or written.
     """
     found = file_sha256(path)
     expected = expected_sha256(path, sha256)
     if expected and found != expected:
         raise CheckpointError(
             f"sha256 of {file} of {repo} is {found}, expected {expected}",
-            # The file itself: while it exists, a link to it that was deleted is made anew.
+            # Not the link: if only the link is deleted, the library restores it to the same file.
             hint=f"delete {path.resolve()} and run the same command again",
         )
     if sha256 is None:
@@ -76,17 +81,18 @@ def check_hash(path: Path, sha256: str | None, repo: str, file: str, revision: s
 
 
 def expected_sha256(path: Path, published: str | None) -> str | None:
-    """What a file's sha256 must be, if anybody said: what is published, or what the hub stated for a large file."""
+    """The expected hash of a file: the published one, that of the hub (large files), or None."""
     if published:
         return published.lower()
-    # the name of what the link in the cache points to
+    # In the hub's cache, a large file is a link to a file that is named by its hash.
     name = ""
-    with suppress(OSError):  # no link
+    with suppress(OSError):
         name = path.readlink().name
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 
 
 def _check_recorded(found: str, repo: str, file: str, revision: str) -> None:
+    """Compare a hash with that of the first download; record it if this is the first."""
     book, key = data_folder() / "known_hashes.json", f"{repo}@{revision}/{file}"
     try:
         known = _read_hashes(book).get(key) or _record(book, key, found)
@@ -98,17 +104,17 @@ def _check_recorded(found: str, repo: str, file: str, revision: str) -> None:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"{book} is damaged", hint="delete it; the hashes of the files in use are recorded anew"
+            f"{book} is damaged", hint="delete it; the hashes are then recorded again"
         ) from error
     if found != first:
         raise CheckpointError(
-            f"sha256 of {file} of {repo} is {found}, that of the one first downloaded on {day} is {first}",
+            f"sha256 of {file} of {repo} is {found}, but {first} at the first download on {day}",
             hint=f"if the publisher changed it on purpose, remove the entry {key!r} from {book}",
         )
 
 
 def _record(book: Path, key: str, sha256: str) -> dict[str, str]:
-    """Record a hash unless another process was first; returns what is recorded then."""
+    """Record a hash, unless another process was first; returns the entry."""
     book.parent.mkdir(parents=True, exist_ok=True)
     held = lock(book.with_name(f"{book.name}.lock"), timeout_s=PATIENCE_S)
     try:
@@ -121,6 +127,7 @@ def _record(book: Path, key: str, sha256: str) -> dict[str, str]:
 
 
 def _read_hashes(book: Path) -> dict[str, dict[str, str]]:
+    """Read the recorded hashes: {"REPO@REVISION/FILE": {"sha256", "date"}}."""
     try:
         hashes: dict[str, dict[str, str]] = json.loads(read_file(book, MAX_BOOK))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""From a name or a path to a model that can be sampled from."""
+"""Load a model from a name or a path, ready for sampling."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from ggf_cli.runtime.devices import resolve_device
 from ggf_cli.score import PARAMETRIZATIONS, Parametrization, ScoreModel, as_shape
 from ggf_cli.sde import sde_from_dict
 
-# The network works in one of these; other types would grow more than twofold when they become it.
+# The network computes in one of these. Tensors of other types, when converted, could grow to more
+# than twice their size.
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-MAX_NUMBERS = 2**26  # of one sample: 3 x 4096 x 4096 and more
+# The most numbers in one sample: 3 x 4096 x 4096 and more.
+MAX_NUMBERS = 2**26
 
 
 def load_model(
@@ -40,17 +42,17 @@ def load_model(
 ) -> ScoreModel:
     """Load a model; download it first if it is on the hub and not in the cache.
 
-    What a checkpoint does not state and had to be assumed is told by an `AssumptionWarning` for each assumption, and
-    recorded in the model's provenance under "assumptions".
+    Settings that a checkpoint does not state may be assumed. Each assumption causes an
+    `AssumptionWarning`, and is listed in the model's provenance under "assumptions".
 
     Args:
-        name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors` file, a `.pth` file of
-            score_sde_pytorch, or a folder in diffusers layout.
+        name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors`
+            file, a `.pth` file of score_sde_pytorch, or a folder in diffusers layout.
         device: "auto", "cpu", "cuda", "cuda:1", "mps" or a torch device.
-        dtype: Of weights and samples.
+        dtype: The type of weights and samples.
         quiet: No progress bar while downloading.
-        config: For a `.pth` file: what it does not state, as `ggf_cli.checkpoints.score_sde.read` takes it,
-            "cifar10-subvp" or "sde=vp,image_size=64".
+        config: For a `.pth` file: the settings that it does not state, like "cifar10-subvp" or
+            "sde=vp,image_size=64"; see `ggf_cli.checkpoints.score_sde.read`.
 
     Raises:
         UsageError: No such model, device or config.
@@ -72,7 +74,7 @@ def _load(
         model = build(checkpoint, title, found, device=target, dtype=dtype)
         return replace(model, provenance={**(model.provenance or {}), "config": config})
     if config is not None:
-        raise UsageError(f"--config is for .pth files, '{name}' is a registered model")
+        raise UsageError(f"--config is only for .pth files, '{name}' is a registered model")
     path = obtain(found, quiet=quiet, inspect=diffusers.read_config)
     sde = sde_from_dict(found.sde) if found.sde else None
     if found.kind == HUB:
@@ -81,26 +83,28 @@ def _load(
     else:
         checkpoint = read_checkpoint(path)
         if sde and checkpoint.parametrization == "exact":
-            # An exact distribution has a score under any SDE; its file names one of them.
+            # An exact distribution has a score under any SDE; its file states one of them.
             sde = replace(sde, data_range=checkpoint.sde.data_range)
             checkpoint = replace(checkpoint, sde=sde)
-    known = bool(found.sha256)  # and compared
+    # The hash was compared by `obtain`.
+    known = bool(found.sha256)
     model = build(checkpoint, found.name, path, device=target, dtype=dtype, known=known)
     return replace(model, recommended={"snr": found.snr}) if found.snr else model
 
 
 def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
-    """Read any supported format.
+    """Read a checkpoint of any supported format.
 
     Args:
         path: A folder in diffusers layout, a native file, or a `.pth` file of score_sde_pytorch.
-        config: For a `.pth` file: what it does not state, as `score_sde.read` takes it.
+        config: For a `.pth` file: the settings that it does not state; see `score_sde.read`.
 
     Raises:
-        CheckpointError: None of these, or broken.
+        UsageError: `config` is malformed, or given for another format.
+        CheckpointError: The checkpoint is corrupt or not supported.
     """
     if config is not None and path.suffix != ".pth":
-        raise UsageError(f"--config is for .pth files, {path} says itself what it is")
+        raise UsageError(f"--config is only for .pth files, {path} states its own settings")
     try:
         return _read(path, config)
     except OSError as error:
@@ -109,9 +113,11 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
 
 
 def _read(path: Path, config: str | None) -> Checkpoint:
+    """Read a folder or a file; the format of a file is given by its suffix."""
     if path.is_dir():
         return diffusers.read(path)
-    if not path.is_file():  # a pipe would keep us waiting
+    # Reading a pipe could wait for ever.
+    if not path.is_file():
         raise CheckpointError(f"{path} is neither a file nor a folder")
     match path.suffix:
         case ".safetensors":
@@ -120,12 +126,14 @@ def _read(path: Path, config: str | None) -> Checkpoint:
             return score_sde.read(path, config=config)
         case ".pkl" | ".pickle":
             raise CheckpointError(
-                f"{path} is a pickle, which runs code when it is read; ggf does not read pickles",
-                hint="export the weights as safetensors where you trust the file",
+                f"{path} is a pickle, which can run any code when it is read; ggf does not read"
+                " pickles",
+                hint="if you trust the file, export its weights as safetensors",
             )
     raise CheckpointError(
-        f"{path} is not a checkpoint ggf can read",
-        hint="it reads native .safetensors files, .pth files of score_sde_pytorch, diffusers folders",
+        f"{path} is not a checkpoint that ggf can read",
+        hint="ggf reads native .safetensors files, .pth files of score_sde_pytorch and diffusers"
+        " folders",
     )
 
 
@@ -138,18 +146,18 @@ def build(
     dtype: torch.dtype = torch.float32,
     known: bool = False,
 ) -> ScoreModel:
-    """Put the network together and wrap it as a score.
+    """Build the network of a checkpoint and wrap it as a score model.
 
     Args:
-        checkpoint: What was read.
-        name: Of the model.
-        path: Of its file, for messages.
-        device: Where to.
-        dtype: Of weights and samples.
-        known: The file is one that was tried before: its hash is in the registry.
+        checkpoint: The checkpoint in memory.
+        name: The name of the model.
+        path: The path of its file, for messages.
+        device: The device for the weights.
+        dtype: The type of weights and samples.
+        known: The hash of the file is in the registry, so that its network need not be tried out.
 
     Raises:
-        CheckpointError: The tensors are not those of the network; says which.
+        CheckpointError: The configuration is not valid, or the tensors do not fit the network.
     """
     parametrization = _parametrization(checkpoint, path)
     network = _empty_network(checkpoint, path)
@@ -160,6 +168,8 @@ def build(
     # Convolutions run faster with the channels last: by a fifth on CPU, more with tensor cores.
     network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval().requires_grad_(False)
+    # Unlike `Path.is_dir`, this never raises.
+    is_folder = os.path.isdir(path)  # noqa: PTH112
     return ScoreModel(
         score=parametrization(network, checkpoint.sde),
         sde=checkpoint.sde,
@@ -172,7 +182,7 @@ def build(
         provenance={
             "origin": checkpoint.provenance,
             "file": path.name,
-            "sha256": None if os.path.isdir(path) else file_sha256(path),  # noqa: PTH112 - does not raise
+            "sha256": None if is_folder else file_sha256(path),
             "parameters": sum(p.numel() for p in network.parameters()),
             "assumptions": list(checkpoint.assumptions),
         },
@@ -180,18 +190,21 @@ def build(
 
 
 def _parametrization(checkpoint: Checkpoint, path: Path) -> Parametrization:
-    """How the output becomes the score; refused where it does not go with the SDE."""
+    """The parametrization of a checkpoint; refused if it does not fit the SDE."""
     for value, table in (
         (checkpoint.network, NETWORKS),
         (checkpoint.parametrization, PARAMETRIZATIONS),
     ):
         if not isinstance(value, str) or value not in table:
-            raise CheckpointError(f"{path} needs {value!r}, which this ggf does not have")
+            raise CheckpointError(
+                f"{path} needs {value!r}, which this version of ggf does not have",
+                hint="upgrade ggf-cli, or check how the file was written",
+            )
     parametrization = PARAMETRIZATIONS[checkpoint.parametrization]
     if checkpoint.sde.name not in parametrization.sdes:
         raise CheckpointError(
-            f"{path}: parametrization '{checkpoint.parametrization}' does not go with the"
-            f" SDE '{checkpoint.sde.name}', only with {', '.join(parametrization.sdes)}"
+            f"{path}: parametrization '{checkpoint.parametrization}' does not support the"
+            f" SDE '{checkpoint.sde.name}', only {', '.join(parametrization.sdes)}"
         )
     return parametrization
 
@@ -199,14 +212,16 @@ def _parametrization(checkpoint: Checkpoint, path: Path) -> Parametrization:
 def _empty_network(checkpoint: Checkpoint, path: Path) -> nn.Module:
     """The network without weights, on the meta device."""
     if not _fits(checkpoint.shape):
-        raise CheckpointError(f"{path}: {reprlib.repr(checkpoint.shape)} is no shape of a sample")
+        raise CheckpointError(
+            f"{path}: {reprlib.repr(checkpoint.shape)} is not the shape of a sample"
+        )
     with _working(checkpoint, path), torch.device("meta"):
         network: nn.Module = NETWORKS[checkpoint.network].load()(**checkpoint.network_config)
     return network
 
 
 def _fits(shape: tuple[int, ...]) -> bool:
-    """Whether this is the shape of a sample of a network."""
+    """Whether a shape is valid for a sample, and not too large."""
     try:
         return math.prod(as_shape(shape)) <= MAX_NUMBERS
     except UsageError:
@@ -214,20 +229,23 @@ def _fits(shape: tuple[int, ...]) -> bool:
 
 
 def _try_out(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
-    """Evaluate on the meta device: the first time in a process takes a second, in which torch imports its compiler."""
+    """Evaluate the score on the meta device, to check the configuration.
+
+    The first time in a process takes a second, because torch imports its compiler.
+    """
     with _working(checkpoint, path), torch.device("meta"), torch.no_grad():
         x, t = torch.empty(2, *checkpoint.shape), torch.empty(2, dtype=torch.float64)
         score = PARAMETRIZATIONS[checkpoint.parametrization](network, checkpoint.sde)(x, t)
     if score.shape != x.shape:
         raise CheckpointError(
-            f"{path} configures a '{checkpoint.network}' that answers samples of shape {checkpoint.shape} with"
-            f" shape {tuple(score.shape[1:])}"
+            f"{path} configures a '{checkpoint.network}' whose output for samples of shape"
+            f" {checkpoint.shape} has shape {tuple(score.shape[1:])}"
         )
 
 
 @contextmanager
 def _working(checkpoint: Checkpoint, path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside is the configuration's fault."""
+    """Turn any error inside the context into a `CheckpointError` about the configuration."""
     try:
         yield
     except CheckpointError:
@@ -240,13 +258,15 @@ def _working(checkpoint: Checkpoint, path: Path) -> Iterator[None]:
 
 
 def _check_tensors(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+    """Refuse tensors whose names, shapes or types are not those of the network."""
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
+    types = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
     for name, tensor in checkpoint.tensors.items():
         if tensor.dtype not in DTYPES:
             raise CheckpointError(
-                f"{path} has {name} of type {tensor.dtype}, expected numbers with a point",
-                hint=f"one of {', '.join(str(dtype).removeprefix('torch.') for dtype in DTYPES)}",
+                f"{path} has {name} of type {tensor.dtype}, expected floating-point numbers",
+                hint=f"convert it to one of {types}",
             )
     problems = [
         *(f"lacks {name} {wanted[name]}" for name in wanted.keys() - found.keys()),

@@ -1,4 +1,7 @@
-"""From a registered model to a file on this machine: where it is, and how it gets here. Imports no torch."""
+"""Find or download the weights file of a registered model.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,23 @@ from ggf_cli.checkpoints.hashes import data_folder, file_sha256
 from ggf_cli.checkpoints.manifest import DRIVE, HUB, PACKAGE, ModelEntry
 from ggf_cli.errors import CheckpointError
 
-# Names of the weights in a diffusers folder, the better one first.
+# Names of the weights file in a diffusers folder, in order of preference.
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-# Other forms of them, which are recognised and not read.
+# Other names of weights files, which ggf recognises but does not read.
 _OTHER_WEIGHTS = (
     "diffusion_pytorch_model.safetensors.index.json",
     "diffusion_pytorch_model.bin.index.json",
     "diffusion_pytorch_model.fp16.safetensors",
     "diffusion_pytorch_model.fp16.bin",
 )
-INDEX = "model_index.json"  # what a diffusers pipeline consists of
-LATENT = ("vae", "vqvae", "movq")  # the part of a pipeline that turns latents into images
+# Lists the parts of a diffusers pipeline.
+INDEX = "model_index.json"
+# Names of the part of a pipeline that turns latents into images.
+LATENT = ("vae", "vqvae", "movq")
 
 
 def local_path(entry: ModelEntry) -> Path | None:
-    """Where the model's weights are, if they are here; asks no network."""
+    """The path of a model's weights file on this machine, or None; makes no request."""
     if entry.kind == HUB:
         if not entry.file:
             return None
@@ -37,16 +42,16 @@ def local_path(entry: ModelEntry) -> Path | None:
 def obtain(
     entry: ModelEntry, *, quiet: bool = False, inspect: Callable[[Path], object] | None = None
 ) -> Path:
-    """The model's weights file, downloaded if it is on the hub and not here.
+    """The path of a model's weights file; a file on the hub is downloaded if need be.
 
     Args:
-        entry: Which model.
+        entry: The model.
         quiet: No progress bar.
-        inspect: Called with the folder once its configurations are there and before the weights are downloaded;
-            may raise to spare the download.
+        inspect: Called with the folder after its configurations are downloaded and before the
+            weights are; may raise to prevent the download.
 
     Raises:
-        CheckpointError: Not to be had, or not the file it should be; says what to do.
+        CheckpointError: The file is missing, cannot be downloaded, or has a wrong hash.
     """
     if entry.kind == HUB:
         return _from_hub(entry, quiet, inspect)
@@ -55,14 +60,14 @@ def obtain(
         raise _missing(entry)
     if entry.kind != DRIVE and (found := file_sha256(path)) != entry.sha256:
         raise CheckpointError(
-            f"sha256 of {path} is {found}, checkpoints.toml says {entry.sha256}",
+            f"sha256 of {path} is {found}, but {entry.sha256} in checkpoints.toml",
             hint="the file is damaged or was replaced: reinstall ggf-cli",
         )
     return path
 
 
 def _from_hub(entry: ModelEntry, quiet: bool, inspect: Callable[[Path], object] | None) -> Path:
-    """The weights, with the configurations beside them: at the root, or in the folders of a pipeline."""
+    """Download weights and configurations, from the root or from the folders of a pipeline."""
 
     def fetch(file: str, *, weights: bool = False) -> Path:
         return fetch_file(
@@ -77,12 +82,14 @@ def _from_hub(entry: ModelEntry, quiet: bool, inspect: Callable[[Path], object] 
     def fetch_optional(file: str) -> Path | None:
         return fetch_if_there(entry.place, file, revision=entry.revision or None, quiet=quiet)
 
-    if entry.file:  # the registry knows where it is, and that it draws pixels
+    # A registered model is a pixel model, and the registry states its file.
+    if entry.file:
         unet = PurePosixPath(entry.file).parent.name == "unet"
     else:
         unet = fetch_optional("unet/config.json") is not None
         if not fetch_optional(INDEX) and unet:
-            for part in LATENT:  # so that `inspect` finds it in the folder
+            # Then `inspect` finds the part in the folder.
+            for part in LATENT:
                 fetch_optional(f"{part}/config.json")
     folder, scheduler = ("unet/", "scheduler/") if unet else ("", "")
     root = fetch(f"{folder}config.json").parents[unet]
@@ -102,41 +109,43 @@ def _from_hub(entry: ModelEntry, quiet: bool, inspect: Callable[[Path], object] 
 
 
 def no_weights(place: str, found: Sequence[str]) -> CheckpointError:
-    """The error for a network without a file of `WEIGHTS`.
+    """The error for a folder without a file of `WEIGHTS`.
 
     Args:
-        place: Where they were looked for.
-        found: Names of the files that are there.
+        place: The folder.
+        found: Names of the files in the folder.
     """
     wanted = f"{place} has no weights, {' or '.join(WEIGHTS)}"
     for name in found:
         if name.endswith(".index.json"):
             return CheckpointError(
-                f"{wanted}: {name} spreads them over several files, which ggf does not read",
+                f"{wanted}: {name} splits them into several files, which ggf does not read",
                 hint="save them in one file: save_pretrained(FOLDER, max_shard_size='100GB')",
             )
     for name in found:
         if name.endswith((".safetensors", ".bin")):
             return CheckpointError(
-                f"{wanted}: there is {name}",
-                hint=f"if these weights are meant, copy the file to {WEIGHTS[name.endswith('.bin')]}",
+                f"{wanted}; it has {name}",
+                hint=f"to use these weights, copy the file to {WEIGHTS[name.endswith('.bin')]}",
             )
     return CheckpointError(wanted)
 
 
 def _converted(entry: ModelEntry) -> Path:
-    """Where a model that users convert themselves is looked for."""
+    """The path of a model that the user has converted."""
     return data_folder() / "models" / f"{entry.name}.safetensors"
 
 
 def _missing(entry: ModelEntry) -> CheckpointError:
+    """The error for a weights file that is not on this machine and cannot be downloaded."""
     if entry.kind != DRIVE:
         return CheckpointError(
             f"the weights of '{entry.name}' are not in the package", hint="reinstall ggf-cli"
         )
     return CheckpointError(
-        f"the weights of '{entry.name}' are not here, and ggf cannot download them: they are {entry.file}"
-        f" in the authors' folder https://drive.google.com/drive/folders/{entry.place}",
-        hint="fetch it with a browser, then once:"
+        f"the weights of '{entry.name}' are not on this machine, and ggf cannot download them: they"
+        f" are {entry.file} in the authors' folder"
+        f" https://drive.google.com/drive/folders/{entry.place}",
+        hint="download it with a browser, then run once:"
         f" ggf convert {entry.file} {_converted(entry)} --config {entry.name}",
     )

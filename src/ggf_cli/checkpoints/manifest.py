@@ -1,7 +1,7 @@
-"""`checkpoints.toml`: which models exist, read and checked without importing torch.
+"""Read and check `checkpoints.toml`, the registry of models.
 
-The file is looked for at GGF_MANIFEST, then inside the package (an installed wheel), then at the root of the
-repository (an editable install).
+The file is searched at GGF_MANIFEST, if that is set; otherwise in the package (an installed wheel),
+then at the root of the repository (an editable install). This module does not import torch.
 """
 
 from __future__ import annotations
@@ -21,30 +21,33 @@ from ggf_cli.registry import did_you_mean, lookup
 
 PACKAGE = Path(__file__).resolve().parents[1]
 EMBEDDED, HUB, DRIVE = "embedded", "hub", "drive"
-HF = "hf:"  # what users write before a repository of their choice
-MAX_SIZE = 2**20  # bytes; ours has 12 KB
+# The prefix of a repository on the hub, as users write it.
+HF = "hf:"
+# Bytes. The file of ggf has 12 KB.
+MAX_SIZE = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """One block of `checkpoints.toml`.
+    """A model in the registry: one block of `checkpoints.toml`.
 
     Attributes:
-        name: The block's name, what users type.
-        summary: One line for people.
-        dataset: What it was trained on.
-        sde: What `SDE.to_dict` gives, without the data range: {name, t_eps, ...}.
+        name: The name of the block, which users type.
+        summary: One line for users.
+        dataset: The training data.
+        sde: The SDE as in `SDE.to_dict`, without the data range: {name, t_eps, ...}.
         shape: Shape of one sample, (C, H, W).
-        parameters: Trained parameters; 0 for exact models.
-        source: Where the weights are: "embedded:FILE", "hub:OWNER/REPO" or "drive:FOLDER".
-        sha256: Of the weights file; empty where none is published.
-        license: Of the weights.
-        citation: Whom to cite.
+        parameters: The number of trained parameters; 0 for exact models.
+        source: The place of the weights: "embedded:FILE", "hub:OWNER/REPO" or "drive:FOLDER".
+        sha256: The hash of the weights file; empty if none is published.
+        license: The licence of the weights.
+        citation: The work to cite.
         file: The weights file in the repository or folder.
-        revision: Branch or commit of the repository; empty is the newest.
-        snr: Signal-to-noise ratio of the Langevin corrector in the original experiments; 0 if there was none.
-        quality: How good its samples are, as measured here; empty where it was not.
-        measured_by: The command that measured it.
+        revision: Branch or commit of the repository; empty for the newest.
+        snr: Signal-to-noise ratio of the Langevin corrector in the original experiments; 0 if they
+            used no corrector.
+        quality: The measured quality of the samples; empty if it was not measured.
+        measured_by: The command that measured the quality.
     """
 
     name: str
@@ -65,23 +68,28 @@ class ModelEntry:
 
     @property
     def kind(self) -> str:
-        """What kind of place `source` names: EMBEDDED, HUB or DRIVE."""
+        """The kind of `source`: EMBEDDED, HUB or DRIVE."""
         return self.source.partition(":")[0]
 
     @property
     def place(self) -> str:
-        """That place: a file name, a repository, or a folder's id."""
+        """The place in `source`: a file name, a repository, or the id of a folder."""
         return self.source.partition(":")[2]
 
 
 def find_manifest() -> Path:
-    """The `checkpoints.toml` in force. Raises `ConfigError` if there is none."""
+    """Find the `checkpoints.toml` to use.
+
+    Raises:
+        ConfigError: There is none.
+    """
     if override := os.environ.get("GGF_MANIFEST"):
         candidates = [Path(override)]
     else:
         candidates = [PACKAGE / "checkpoints.toml", PACKAGE.parents[1] / "checkpoints.toml"]
     for path in candidates:
-        if os.path.isfile(path):  # noqa: PTH113 - does not raise
+        # Unlike `Path.is_file`, this never raises.
+        if os.path.isfile(path):  # noqa: PTH113
             return path
     raise ConfigError(
         f"no checkpoints.toml at {' or '.join(map(str, candidates))}",
@@ -90,37 +98,42 @@ def find_manifest() -> Path:
 
 
 def read_manifest(path: Path | None = None) -> dict[str, ModelEntry]:
-    """All models by name, in the order of the file.
+    """Read all models by name, in the order of the file.
 
     Raises:
-        ConfigError: Not TOML, an unknown or missing key, or a wrong type; says which line.
+        ConfigError: The file is not TOML, a key is unknown or missing, or a value is not valid; the
+            message states the line.
     """
     path = path or find_manifest()
     try:
         text = read_file(path, MAX_SIZE).decode()
         blocks = tomllib.loads(text)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="mend the file") from error
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8
-        raise ConfigError(f"cannot read {path}: {error}", hint="mend the file") from error
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}", hint="make it readable, or set GGF_MANIFEST"
+        ) from error
+    # Not TOML, or not UTF-8.
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", hint="correct the file") from error
     return {name: _entry(name, block, text, path) for name, block in blocks.items()}
 
 
 def looks_like_path(name: str | Path) -> bool:
-    """Whether this names a file or folder rather than a registered model."""
+    """Whether a name is that of a file or folder, not of a registered model."""
     return (
         isinstance(name, Path) or "/" in name or "." in name or (name != "" and _exists(Path(name)))
     )
 
 
 def find_model(name: str | Path) -> ModelEntry | Path:
-    """What a user's `--model` means: a registered model, or a path that exists.
+    """Find the registered model or the existing path that a user's `--model` names.
 
-    "hf:OWNER/REPO" or "hf:OWNER/REPO@REVISION" is an entry of its own, about which nothing is known yet.
+    "hf:OWNER/REPO" and "hf:OWNER/REPO@REVISION" give an entry of their own, with the values of the
+    registered model from that repository, if there is one.
 
     Raises:
         UsageError: No such model.
-        CheckpointError: A path at which there is nothing.
+        CheckpointError: No file or folder at the path.
     """
     manifest = read_manifest()
     if str(name).startswith(HF):
@@ -134,7 +147,7 @@ def find_model(name: str | Path) -> ModelEntry | Path:
 
 
 def _exists(path: Path) -> bool:
-    """Whether there is something; a name too long or a folder that may not be entered has nothing for us."""
+    """Whether a path exists; False if the name is too long or the folder is not readable."""
     try:
         return path.exists()
     except OSError:
@@ -142,11 +155,12 @@ def _exists(path: Path) -> bool:
 
 
 def _hub_entry(name: str, manifest: dict[str, ModelEntry]) -> ModelEntry:
-    """An entry for "hf:OWNER/REPO[@REVISION]"; what the registry knows of that repository counts."""
+    """An entry for "hf:OWNER/REPO[@REVISION]", with the values of the registry if it is listed."""
     repo, _, revision = name.removeprefix(HF).partition("@")
     if not _SOURCE.fullmatch(f"{HUB}:{repo}"):
         raise CheckpointError(
-            f"'{name}' names no repository", hint="like hf:google/ddpm-church-256"
+            f"'{name}' is not the name of a repository",
+            hint="write it like hf:google/ddpm-church-256",
         )
     source = f"{HUB}:{repo}"
     for entry in manifest.values():
@@ -159,19 +173,32 @@ def _hub_entry(name: str, manifest: dict[str, ModelEntry]) -> ModelEntry:
                 sha256=entry.sha256 if known else "",
             )
     return ModelEntry(
-        name=name, summary="", dataset="", sde={}, shape=(), parameters=0, source=source,
-        sha256="", license="", revision=revision,
-    )  # fmt: skip
+        name=name,
+        summary="",
+        dataset="",
+        sde={},
+        shape=(),
+        parameters=0,
+        source=source,
+        sha256="",
+        license="",
+        revision=revision,
+    )
 
 
 def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
+    """Check one block of the file."""
+
     def error(problem: str, key: str | None = None, hint: str | None = None) -> ConfigError:
         return ConfigError(f"{path}, line {_line_of(text, name, key)}: {problem}", hint=hint)
 
     if not isinstance(block, dict):
-        raise error(f"{name!r} stands outside a model's block", name)
-    if not re.fullmatch(r"\w[\w.-]*", name):  # files are named after it
-        raise error(f"{name!r} is no name of a model", hint="letters, digits, - _ and .")
+        raise error(f"{name!r} is outside the block of a model", name)
+    # Files are named after the model.
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise error(
+            f"{name!r} is not a valid name of a model", hint="use letters, digits, - _ and ."
+        )
     known = {f.name: f for f in fields(ModelEntry) if f.name != "name"}
     for key, value in block.items():
         if key not in known:
@@ -179,14 +206,14 @@ def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
             raise error(f"unknown key {key!r} in [{name}]", key, hint)
         wanted, good = _CHECKS.get(key, _TEXT)
         if not good(value):
-            what = reprlib.repr(value)
-            raise error(f"'{key}' in [{name}] is {what}, it must be {wanted}", key)
+            found = reprlib.repr(value)
+            raise error(f"'{key}' in [{name}] is {found}, it must be {wanted}", key)
     for key, field in known.items():
         if field.default is MISSING and key not in block:
             raise error(f"[{name}] lacks the key '{key}'")
     entry = ModelEntry(name=name, **{**block, "shape": tuple(block["shape"])})
     if entry.kind != EMBEDDED and not entry.file:
-        raise error(f"[{name}] lacks the key 'file', which names the weights in {entry.source}")
+        raise error(f"[{name}] lacks the key 'file', the weights file in {entry.source}")
     return entry
 
 
@@ -215,7 +242,7 @@ _TEXT = (
     lambda value: isinstance(value, str) and value.isprintable(),
 )
 
-# What a key's value must be, in words and as a test; every other key is text.
+# The allowed values of a key, in words and as a test. Every other key is text.
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "parameters": ("a whole number, not negative", _is_count),
     "snr": ("a number, not negative", _is_number),
@@ -226,7 +253,10 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         ),
     ),
     "sde": (
-        "{ name = 've', sigma_min, sigma_max, t_eps } or { name = 'vp', beta_min, beta_max, t_eps }",
+        (
+            "{ name = 've', sigma_min, sigma_max, t_eps } or"
+            " { name = 'vp', beta_min, beta_max, t_eps }"
+        ),
         _is_sde,
     ),
     "file": (
@@ -247,10 +277,13 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def _line_of(text: str, block: str, key: str | None) -> int:
-    """The line, from 1, of a key in a block, or of the block's header; tomllib does not keep positions."""
+    """The line, from 1, of a key in a block, or of the block's header.
+
+    tomllib does not keep the positions.
+    """
     here, header = False, 1
     for number, line in enumerate(text.splitlines(), start=1):
-        # one way to match only: a line of blanks would keep a cleverer pattern busy for hours
+        # The pattern can match in only one way. Otherwise a long line of blanks would take hours.
         if match := re.match(r"\s*\[([^\[\]]*)\]", line):
             here = match[1].strip().strip("\"'") == block
             header = number if here else header

@@ -1,16 +1,16 @@
-"""The native checkpoint: one `.safetensors` file that describes itself.
+"""Read and write native checkpoints: one `.safetensors` file with weights and settings.
 
-The tensors stand under the project's own names. The header's metadata has one JSON document under the key
-"ggf":
+The tensors have the names of the native networks. The metadata in the header has one JSON document
+under the key "ggf":
 
     schema           "ggf-checkpoint/1"
-    network          {name: a key of NETWORKS, config: what its constructor takes}
-    parametrization  a key of PARAMETRIZATIONS: how the network's output becomes the score
+    network          {name: a key of NETWORKS, config: the arguments of its constructor}
+    parametrization  a key of PARAMETRIZATIONS: how to compute the score from the network's output
     sde              as `SDE.to_dict`
-    shape            of one sample
-    snr              signal-to-noise ratio of the Langevin corrector that suits the model; may be absent
-    provenance       where the weights came from, their licence, the sha256 of the original file; "assumptions": see
-                     `Checkpoint`
+    shape            the shape of one sample
+    snr              recommended signal-to-noise ratio of the Langevin corrector; may be absent
+    provenance       the source of the weights, their licence, the sha256 of the original file;
+                     "assumptions": see `Checkpoint`
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ SCHEMA = "ggf-checkpoint/1"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Weights and all that is needed to use them, in memory. Fields as in the module's docstring, and:
+    """A checkpoint in memory: weights, and the settings needed to sample with them.
+
+    The fields are described in the module's docstring, and:
 
     Attributes:
-        assumptions: What the original file does not state and was assumed, a sentence each. Whoever loads the model
-            is warned. A native file keeps them in its provenance.
+        assumptions: A sentence for each setting that was assumed because the original file does not
+            state it. Loading the model warns of each. A native file has them in its provenance.
     """
 
     network: str
@@ -57,7 +59,7 @@ class Checkpoint:
 
 
 def to_bytes(checkpoint: Checkpoint) -> bytes:
-    """The checkpoint as the content of a native file."""
+    """Encode a checkpoint as the content of a native file."""
     provenance = dict(checkpoint.provenance)
     if checkpoint.assumptions:
         provenance["assumptions"] = list(checkpoint.assumptions)
@@ -79,27 +81,29 @@ def read(path: Path) -> Checkpoint:
     """Read a native file; the tensors are mapped from it, not copied.
 
     Raises:
-        CheckpointError: Truncated, corrupt, or not self-describing.
+        CheckpointError: The file is truncated or corrupt, or its metadata are missing or not valid.
     """
     check_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # also KeyError and RuntimeError, for types that torch does not have
+    # For types that torch does not have, this raises KeyError or RuntimeError.
+    except Exception as error:
         raise CheckpointError(
-            f"{path} is corrupt or truncated: {error}", hint="fetch or convert the file again"
+            f"{path} is corrupt or truncated: {error}", hint="download or convert the file again"
         ) from error
     if "ggf" not in metadata:
         raise CheckpointError(
-            f"{path} holds tensors but does not say of what network",
-            hint="give the folder with its config.json, or convert that: ggf convert FOLDER OUT.safetensors",
+            f"{path} has tensors but does not state their network",
+            hint="give the folder with its config.json, or convert that folder:"
+            " ggf convert FOLDER OUT.safetensors",
         )
     try:
         document = json.loads(metadata["ggf"])
         if document["schema"] != SCHEMA:
             raise CheckpointError(
-                f"{path} has schema {document['schema']!r}, this ggf reads {SCHEMA!r}"
+                f"{path} has schema {document['schema']!r}, this version of ggf reads {SCHEMA!r}"
             )
         provenance = dict(document["provenance"])
         return Checkpoint(
@@ -114,10 +118,11 @@ def read(path: Path) -> Checkpoint:
             assumptions=_sentences(provenance.pop("assumptions", [])),
         )
     except (KeyError, TypeError, ValueError, RecursionError, UsageError) as error:
-        raise CheckpointError(f"{path} describes itself badly: {error!r}") from error
+        raise CheckpointError(f"the metadata of {path} are not valid: {error!r}") from error
 
 
 def _sentences(value: Any) -> tuple[str, ...]:
+    """Check that the assumptions in a file are a list of text."""
     if not (isinstance(value, list) and all(isinstance(sentence, str) for sentence in value)):
         raise TypeError(f"assumptions is {reprlib.repr(value)}, it must be a list of text")
     return tuple(value)

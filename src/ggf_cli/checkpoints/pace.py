@@ -1,8 +1,9 @@
-"""Give up on a server that sends a byte now and then.
+"""Stop a download from a server that sends too slowly.
 
-The client's own timeouts end a wait for the next byte, so that a server which sends one every few seconds can keep it for days, in the
-headers of an answer as well as in its content. Here the time that is spent waiting counts: content must come at `RATE` at least,
-headers within `patience`. This module does not import the client: it is handed one, of httpx or its like.
+The timeouts of the HTTP client only limit the wait for the next byte. A server that sends a byte
+every few seconds, in the headers or in the content, can keep the client waiting for days. Here the
+total time of waiting is limited: content must come at `RATE` or faster, headers within `patience`.
+This module does not import a client: the caller passes one, of httpx or with the same hooks.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from typing import Any
 
 from ggf_cli.errors import CheckpointError, UsageError
 
-PATIENCE = "GGF_DOWNLOAD_PATIENCE"  # seconds, of the environment
+# Environment variable: the seconds to wait.
+PATIENCE = "GGF_DOWNLOAD_PATIENCE"
 PATIENCE_S = 30.0
-RATE = 1000.0  # bytes a second
+# Bytes per second.
+RATE = 1000.0
 
 
 def patience() -> float:
-    """Seconds to wait: GGF_DOWNLOAD_PATIENCE, or 30.
+    """The seconds to wait: GGF_DOWNLOAD_PATIENCE, or 30.
 
     Raises:
-        UsageError: That is no number of seconds.
+        UsageError: GGF_DOWNLOAD_PATIENCE is not a number of seconds.
     """
     text = os.environ.get(PATIENCE) or str(PATIENCE_S)
     with suppress(ValueError):
@@ -42,15 +45,15 @@ class TooSlow(CheckpointError):
 
 @contextmanager
 def watched(client: Any, what: str, patience_s: float) -> Iterator[None]:
-    """Watch the answers that a client gets while the context lasts.
+    """Limit the time that a client waits for its answers inside the context.
 
     Args:
-        client: Of httpx, or with the same event hooks; any other one is not watched.
-        what: What is asked for, for the message.
-        patience_s: Seconds of waiting.
+        client: A client of httpx, or with the same event hooks. Another client has no limit.
+        what: The name of the requested object, for the message.
+        patience_s: The seconds to wait.
 
     Raises:
-        TooSlow: An answer comes too slowly; whatever the client makes of that.
+        TooSlow: An answer comes too slowly. Any error that the client raises then is its cause.
     """
     hooks = getattr(client, "event_hooks", None)
     if hooks is None:
@@ -73,7 +76,7 @@ def watched(client: Any, what: str, patience_s: float) -> Iterator[None]:
 
 
 class _Pace:
-    """The time and the bytes of one download, over all its requests."""
+    """The waiting time and the bytes of one download, over all its requests."""
 
     def __init__(self, what: str, patience_s: float) -> None:
         self.slow = False
@@ -83,33 +86,35 @@ class _Pace:
         self._connections: list[Any] = []
 
     def error(self) -> TooSlow:
+        """The error that states the rate of the server."""
         amount = (
             f"less than {RATE * self._patience_s:,.0f} bytes in {self._patience_s:g} s of waiting"
         )
         return TooSlow(
             f"cannot download {self._what}: the server sends too slowly, {amount}",
-            hint=f"try again later, or set {PATIENCE} to more seconds",
+            hint=f"try again later, or set {PATIENCE} to a larger number of seconds",
         )
 
     def on_request(self, request: Any) -> None:
-        """A request is about to be sent."""
-        if self.slow:  # the client tries again
+        """Trace a request before it is sent."""
+        # The client retries by itself after an error.
+        if self.slow:
             raise self.error()
         request.extensions = {**request.extensions, "trace": self._trace}
 
     def on_response(self, response: Any) -> None:
-        """The headers of an answer are there."""
+        """Count the content of an answer whose headers have arrived."""
         client = sys.modules[type(response).__module__.partition(".")[0]]
         response.stream = _paced(response.stream, self, client.SyncByteStream)
 
     def stop(self) -> None:
-        """Headers are waited for no longer."""
+        """Stop the timer for headers."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _trace(self, event: str, info: Any) -> None:
-        """What httpcore tells of a request: "connection.connect_tcp.complete" and so on."""
+        """Handle an event of httpcore, like "connection.connect_tcp.complete"."""
         name = event.partition(".")[2]
         if name in ("connect_tcp.complete", "start_tls.complete"):
             self._connections.append(info["return_value"])
@@ -122,14 +127,15 @@ class _Pace:
             self.stop()
 
     def _give_up(self) -> None:
-        """Wake the client, which waits for headers."""
+        """Close the connections, so that the client stops waiting for headers."""
         self.slow = True
         for connection in self._connections:
-            with suppress(Exception):  # closed before
+            # It may be closed already.
+            with suppress(Exception):
                 socket.socket.shutdown(connection.get_extra_info("socket"), socket.SHUT_RDWR)
 
     def count(self, size: int, seconds: float) -> None:
-        """So many bytes of content have come, after so much waiting."""
+        """Add `size` bytes of content that came after `seconds` of waiting."""
         self._waited += seconds
         self._bytes += size
         if self._waited >= self._patience_s:
@@ -140,13 +146,14 @@ class _Pace:
 
 
 def _paced(stream: Any, pace: _Pace, base: type) -> Any:
-    """The content of an answer, whose bytes are counted as they come."""
+    """Wrap the content of an answer, and count its bytes as they arrive."""
 
     def chunks(_: Any) -> Iterator[bytes]:
         parts, start = iter(stream), monotonic()
         for part in parts:
             pace.count(len(part), monotonic() - start)
             yield part
-            start = monotonic()  # what is done with them takes its own time
+            # The time in which the caller uses the bytes does not count.
+            start = monotonic()
 
     return type("Paced", (base,), {"__iter__": chunks, "close": lambda _: stream.close()})()

@@ -1,4 +1,4 @@
-"""Reads tensors from the files of others: safetensors, and pickles that hold nothing but tensors."""
+"""Read tensors from safetensors files, and from torch pickles that contain only tensors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from ggf_cli.checkpoints.archive import check_storage, inspect
 from ggf_cli.errors import CheckpointError
 from ggf_cli.files import NotAFile, open_file
 
-MAX_HEADER = 4 * 2**20  # bytes; published checkpoints have up to 0.1 MB
+# Bytes. The header of a published checkpoint has up to 0.1 MB.
+MAX_HEADER = 4 * 2**20
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, `.bin` or `.pth` file by name.
+    """Read the tensors of a `.safetensors`, `.bin` or `.pth` file by name.
 
     Raises:
-        CheckpointError: Corrupt, truncated, or not a flat table of tensors.
+        CheckpointError: The file is corrupt, truncated, or not a flat table of tensors.
     """
     if path.suffix != ".safetensors":
         tensors = read_pickle(path)
@@ -32,15 +33,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     check_header(path)
     try:
         return load_file(path)
-    except Exception as error:  # also KeyError and RuntimeError, for types that torch does not have
+    # For types that torch does not have, this raises KeyError or RuntimeError.
+    except Exception as error:
         raise CheckpointError(f"{path} is corrupt or truncated: {error}") from error
 
 
 def check_header(path: Path) -> None:
-    """Refuse a `.safetensors` file whose header is not all there, or larger than any that is meant.
+    """Refuse a `.safetensors` file whose header is incomplete, or larger than `MAX_HEADER`.
 
     Raises:
-        CheckpointError: It is.
+        CheckpointError: The file is refused, or cannot be read.
     """
     try:
         with open_file(path) as file:
@@ -52,17 +54,18 @@ def check_header(path: Path) -> None:
     if stated > min(MAX_HEADER, size - 8):
         raise CheckpointError(
             f"{path} is corrupt or truncated: a header of {stated:,} bytes, in a file of {size:,}",
-            hint="fetch or convert the file again",
+            hint="download or convert the file again",
         )
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """What `torch.save` wrote, its tensors mapped from the file: only what is used is ever read.
+    """Read a file of `torch.save`; its tensors are mapped from the file, and only read when used.
 
-    No code from the file is run (`weights_only`), and it is looked at before it is unpickled (`archive`).
+    No code from the file is run (`weights_only`), and it is checked before it is unpickled
+    (`archive`).
 
     Raises:
-        CheckpointError: Corrupt, truncated, or in need of running code.
+        CheckpointError: The file is corrupt, truncated, or would have to run code.
     """
     inspect(path)
     try:
@@ -71,8 +74,10 @@ def read_pickle(path: Path) -> dict[str, Any]:
         except RuntimeError as error:
             if "mmap" not in str(error):
                 raise
-            content = torch.load(path, map_location="cpu", weights_only=True)  # written before 2020
-    except Exception as error:  # damage can surface as almost anything
+            # Files written before 2020 cannot be mapped.
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    # A damaged file can raise almost any exception.
+    except Exception as error:
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise CheckpointError(f"{path} is corrupt or truncated: {reason}") from error
     if not isinstance(content, dict):

@@ -1,7 +1,7 @@
-"""Whether this installation can do what it should: `examine` looks, `ggf doctor` tells. Importing this imports no torch.
+"""Check that this installation works: `examine` runs the checks, `ggf doctor` prints the results.
 
-A check is a function without arguments that returns a `Finding`, or raises the `GGFError` that a user would meet. A new one is a
-line in the table.
+A check is a function without arguments. It returns a `Finding`, or raises the `GGFError` that a
+user would get. To add a check, add a line to the table `CHECKS`. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -14,35 +14,39 @@ from ggf_cli.errors import GGFError
 from ggf_cli.registry import Entry
 
 OK: Literal["ok"] = "ok"
-WARNING: Literal["warning"] = (
-    "warning"  # something will not work, or not well, that not everyone needs
-)
+# A feature that not everyone needs does not work, or not well.
+WARNING: Literal["warning"] = "warning"
 FAILED: Literal["failed"] = "failed"
 
 CHECKS: dict[str, Entry] = {
     "versions": Entry("ggf_cli.health.software:versions", "ggf, Python, packages, system"),
-    "compiler": Entry("ggf_cli.health.software:compiler", "what --compile needs on CPUs"),
-    "devices": Entry("ggf_cli.health.devices:devices", "what networks can run on"),
-    "memory": Entry("ggf_cli.health.devices:memory", "of the machine, and what this process may use"),
-    "folders": Entry("ggf_cli.health.folders:folders", "where ggf writes, and how much room is there"),
-    "package": Entry("ggf_cli.health.weights:package", "sha256 of the files that ggf comes with"),
+    "compiler": Entry("ggf_cli.health.software:compiler", "the C++ compiler for --compile on CPUs"),
+    "devices": Entry("ggf_cli.health.devices:devices", "devices on which networks can run"),
+    "memory": Entry(
+        "ggf_cli.health.devices:memory", "memory of the machine, limit of this process"
+    ),
+    "folders": Entry("ggf_cli.health.folders:folders", "write access and free disk space"),
+    "package": Entry("ggf_cli.health.weights:package", "sha256 of the model files in the package"),
     "cache": Entry("ggf_cli.health.weights:cache", "sha256 of the downloaded checkpoints"),
     "hub": Entry("ggf_cli.health.hub:hub", "whether models can be downloaded (with --hub)"),
-    "self-test": Entry("ggf_cli.health.selftest:selftest", "samples of an exactly known model"),
-}  # fmt: skip
-NETWORK = {"hub"}  # asked for, or left out
+    "self-test": Entry(
+        "ggf_cli.health.selftest:selftest", "samples of a model with a known distribution"
+    ),
+}
+# Checks that use the network, and run only on request.
+NETWORK = {"hub"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        summary: In one line.
-        facts: The same and more as JSON data.
+        summary: The result in one line.
+        facts: The result in detail, as JSON data.
         status: "ok", "warning" or "failed".
-        hint: What helps, unless it is ok.
-        exit_code: Of the command, if it failed.
+        hint: What the user can do, unless the status is "ok".
+        exit_code: The exit code of the command, if the check failed.
     """
 
     summary: str
@@ -53,10 +57,10 @@ class Finding:
 
 
 def examine(*, hub: bool = False) -> Iterator[tuple[str, Finding]]:
-    """Do one check after the other, and yield its name with what it found.
+    """Run the checks one after the other, and yield the name and the finding of each.
 
     Args:
-        hub: Ask the hub too.
+        hub: Also check the hub.
     """
     for name, check in CHECKS.items():
         if hub or name not in NETWORK:
@@ -64,17 +68,19 @@ def examine(*, hub: bool = False) -> Iterator[tuple[str, Finding]]:
 
 
 def _find(check: Entry) -> Finding:
+    """Run a check, and turn an exception into a finding."""
     try:
         finding: Finding = check.load()()
     except GGFError as error:
         return Finding(
             summary=error.message, status=FAILED, hint=error.hint, exit_code=error.exit_code
         )
-    except Exception as error:  # noqa: BLE001 - torch that cannot be loaded is a finding too
+    # For example, torch cannot be loaded.
+    except Exception as error:  # noqa: BLE001
         return Finding(
             summary=f"{type(error).__name__}: {error}",
             status=FAILED,
-            hint="reinstall ggf-cli and what it needs; if it stays, this is a bug",
+            hint="reinstall ggf-cli and its dependencies; if the error remains, this is a bug",
             exit_code=1,
         )
     return finding

@@ -1,4 +1,4 @@
-"""What networks can run on."""
+"""Check the devices on which networks can run, and the memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 
 from ggf_cli.health import OK, WARNING, Finding
 
-LITTLE = (
-    2**30
-)  # bytes; the largest registered network takes 0.5 GB, and as much again while it loads
+# Bytes. The largest registered network takes 0.5 GB, and twice that while it loads.
+LITTLE = 2**30
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def devices() -> Finding:
-    """CPU, CUDA and MPS devices with their memory, and which of them `auto` is."""
+    """List the CPU, CUDA and MPS devices with their memory, and the device that `auto` selects."""
     import torch
 
     from ggf_cli.runtime.devices import resolve_device
@@ -54,6 +53,7 @@ def devices() -> Finding:
 
 
 def _describe(device: dict[str, Any]) -> str:
+    """A device in a few words."""
     words = [device["device"]]
     if "threads" in device:
         words.append(f"({device['threads']} of {device['cores']} threads)")
@@ -65,7 +65,7 @@ def _describe(device: dict[str, Any]) -> str:
 
 
 def memory() -> Finding:
-    """Of the machine, what is free of it, and what a container leaves to this process."""
+    """Check the memory of the machine, its free part, and the limit that a container sets."""
     total, free, limit = _sysconf("SC_PHYS_PAGES"), _available(), _limit()
     known = [f"{free / 1e9:.1f} GB free"] if free is not None else []
     known += [f"of {total / 1e9:.1f} GB"] if total is not None else []
@@ -76,19 +76,23 @@ def memory() -> Finding:
         summary=" ".join(known) or "unknown",
         facts={"total_bytes": total, "free_bytes": free, "limit_bytes": limit},
         status=WARNING if little else OK,
-        hint="the small models fit; for the large ones close other programs" if little else None,
+        hint="only the small models fit; close other programs for the large ones"
+        if little
+        else None,
     )
 
 
 def _sysconf(name: str) -> int | None:
+    """A number of memory pages, in bytes; None if the system does not state it."""
+    # Windows has no `sysconf`, macOS not all names.
     try:
         return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows has none, macOS not all
+    except (AttributeError, ValueError, OSError):
         return None
 
 
 def _available() -> int | None:
-    """What can be had without swapping."""
+    """The bytes that are available without swapping."""
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -97,9 +101,11 @@ def _available() -> int | None:
 
 
 def _limit() -> int | None:
+    """The limit of a container in bytes; None if there is none."""
     total = _sysconf("SC_PHYS_PAGES")
     for path in _CGROUPS:
-        with suppress(OSError, ValueError):  # "max" is no number
+        # Without a limit, the file contains "max".
+        with suppress(OSError, ValueError):
             limit = int(Path(path).read_text())
             return limit if total is None or limit < total else None
     return None

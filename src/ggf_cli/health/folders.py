@@ -1,4 +1,4 @@
-"""Where ggf writes."""
+"""Check the folders in which ggf writes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from ggf_cli.errors import OutputError
 from ggf_cli.files import sync
 from ggf_cli.health import FAILED, OK, WARNING, Finding
 
-LITTLE = (
-    10**9
-)  # bytes; the largest registered checkpoint has 0.5 GB, 50,000 images of 256 x 256 have 5
+# Bytes. The largest registered checkpoint has 0.5 GB, 50,000 images of 256 x 256 pixels have 5 GB.
+LITTLE = 10**9
 
 
 def folders() -> Finding:
-    """The working folder, the hub's cache and ggf's own data: whether they can be written to, and how much room there is."""
+    """Check write access and free space of the working folder, the hub's cache and ggf's data."""
     from huggingface_hub import constants
 
     found = {
@@ -38,7 +37,7 @@ def folders() -> Finding:
     if closed and not here:
         hint = "nothing can be downloaded: set HF_HOME and GGF_HOME to folders that can be written"
     elif full and not closed:
-        hint = f"make room in the {full[0]} folder"
+        hint = f"free some disk space for the {full[0]} folder"
     return Finding(
         summary="; ".join(parts),
         facts=found,
@@ -49,7 +48,7 @@ def folders() -> Finding:
 
 
 def _try(path: Path) -> dict[str, Any]:
-    """Write a file there, and delete it; where there is no folder yet, see whether it could be made."""
+    """Try to write a file in a folder. If there is no folder, check whether it can be created."""
     there = path
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -61,7 +60,7 @@ def _try(path: Path) -> dict[str, Any]:
                 file.flush()
                 sync(file.fileno())
         elif not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            error = f"cannot be made in {there}"
+            error = f"cannot be created in {there}"
         free: int | None = shutil.disk_usage(there).free
     except OSError as problem:
         error, free = problem.strerror or str(problem), None

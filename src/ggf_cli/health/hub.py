@@ -1,4 +1,4 @@
-"""Whether models can be downloaded."""
+"""Check that models can be downloaded."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ggf_cli.health import WARNING, Finding
 
 
 def hub() -> Finding:
-    """Ask the hub for nothing in particular, and time the answer.
+    """Send a request to the hub, and measure the time until it answers.
 
     Raises:
-        CheckpointError: It cannot be reached.
+        CheckpointError: The hub cannot be reached.
     """
     from huggingface_hub import constants, get_token
 
@@ -20,7 +20,7 @@ def hub() -> Finding:
     token = "with a token" if facts["token"] else "without a token"
     if constants.HF_HUB_OFFLINE:
         return Finding(
-            summary="not asked: HF_HUB_OFFLINE is set",
+            summary="not checked: HF_HUB_OFFLINE is set",
             facts={**facts, "seconds": None},
             status=WARNING,
             hint="unset HF_HUB_OFFLINE",

@@ -1,4 +1,4 @@
-"""What is installed."""
+"""Check the installed packages and the C++ compiler."""
 
 from __future__ import annotations
 
@@ -12,14 +12,23 @@ import ggf_cli
 from ggf_cli.health import FAILED, OK, WARNING, Finding
 
 PACKAGES = (
-    "torch", "numpy", "pillow", "safetensors", "huggingface_hub", "typer", "rich", "filelock", "matplotlib", "jinja2",
-)  # fmt: skip
-OPTIONAL = {"torch-fidelity": "FID and its kin: pip install 'ggf-cli[fid]'"}
+    "torch",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "huggingface_hub",
+    "typer",
+    "rich",
+    "filelock",
+    "matplotlib",
+    "jinja2",
+)
+OPTIONAL = {"torch-fidelity": "FID and similar metrics: pip install 'ggf-cli[fid]'"}
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 def versions() -> Finding:
-    """Of this program, Python, its packages and the system."""
+    """List the versions of ggf, Python, its packages and the system."""
     found = {name: _version(name) for name in (*PACKAGES, *OPTIONAL)}
     missing = [name for name in PACKAGES if found[name] is None]
     facts = {"ggf-cli": ggf_cli.__version__, "python": platform.python_version(), **found}
@@ -34,7 +43,7 @@ def versions() -> Finding:
 
 
 def compiler() -> Finding:
-    """The C++ compiler that torch.compile would call for CPUs; not having one is no fault."""
+    """Find the C++ compiler that torch.compile needs on CPUs; a warning if there is none."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
@@ -42,20 +51,21 @@ def compiler() -> Finding:
             summary=f"none of {', '.join(names)}",
             facts={"path": None, "version": None},
             status=WARNING,
-            hint="without one, leave out --compile on CPUs",
+            hint="install one, or leave out --compile on CPUs",
         )
-    said = ""
+    first_line = ""
     try:
         done = subprocess.run(
             [path, "--version"], capture_output=True, text=True, timeout=5, check=False
         )
-        said = (done.stdout.splitlines() or [""])[0]
+        first_line = (done.stdout.splitlines() or [""])[0]
     except (OSError, ValueError, subprocess.TimeoutExpired):
         pass
-    return Finding(summary=said or path, facts={"path": path, "version": said or None})
+    return Finding(summary=first_line or path, facts={"path": path, "version": first_line or None})
 
 
 def _version(name: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Whether checkpoints on this machine are what they must be: their sha256."""
+"""Verify the sha256 of the checkpoints on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INTACT, ALTERED, UNKNOWN, MISSING = "intact", "altered", "unknown", "missing"
 
 
 def package() -> Finding:
-    """The models and the features that come with ggf, against the registry."""
+    """Verify the models and the features in the package, against the registry."""
     from ggf_cli.metrics import classifier
 
     entries = [entry for entry in read_manifest().values() if entry.kind == EMBEDDED]
@@ -26,14 +26,14 @@ def package() -> Finding:
 
 
 def cache() -> Finding:
-    """The models that were downloaded or converted, against the registry or what the hub stated."""
+    """Verify downloaded and converted models, against the registry or the hash from the hub."""
     from huggingface_hub import constants
 
     entries = [entry for entry in read_manifest().values() if entry.kind != EMBEDDED]
     states = []
     for entry in entries:
         if path := local_path(entry):
-            # what users convert themselves has no published hash
+            # A model that the user has converted has no published hash.
             known = entry.sha256 if entry.kind == HUB else None
             states.append(_state(entry.name, path, expected_sha256(path, known)))
     folder = Path(constants.HF_HUB_CACHE).expanduser()
@@ -49,6 +49,7 @@ def cache() -> Finding:
 
 
 def _state(name: str, path: Path | None, expected: str | None) -> dict[str, Any]:
+    """Compare the hash of a file with the expected one; the facts about the file."""
     if path is None or not path.is_file():
         return {"name": name, "path": None, "bytes": None, "sha256": None, "state": MISSING}
     found = file_sha256(path)
@@ -58,6 +59,7 @@ def _state(name: str, path: Path | None, expected: str | None) -> dict[str, Any]
 
 
 def _finding(states: Sequence[dict[str, Any]], facts: dict[str, Any], hint: str) -> Finding:
+    """Summarise the states of all files; `hint` is used if a file is altered or missing."""
     by_state = {
         wanted: [state["name"] for state in states if state["state"] == wanted]
         for wanted in (INTACT, UNKNOWN, ALTERED, MISSING)
@@ -66,7 +68,7 @@ def _finding(states: Sequence[dict[str, Any]], facts: dict[str, Any], hint: str)
     parts = [f"{len(by_state[INTACT])} intact ({size / 1e6:.0f} MB)"] if states else ["empty"]
     parts += [f"no published sha256: {', '.join(by_state[UNKNOWN])}"] if by_state[UNKNOWN] else []
     wrong = [
-        f"{what}: {', '.join(by_state[what])}" for what in (ALTERED, MISSING) if by_state[what]
+        f"{state}: {', '.join(by_state[state])}" for state in (ALTERED, MISSING) if by_state[state]
     ]
     unfinished = bool(facts.get("unfinished"))
     if unfinished:

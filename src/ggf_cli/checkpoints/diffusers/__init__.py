@@ -1,8 +1,8 @@
-"""Reads a diffusers `UNet2DModel` folder: config.json, weights, and the scheduler's SDE.
+"""Read a diffusers `UNet2DModel` folder: configuration, weights, and the SDE of its scheduler.
 
-Only the folder's data is read, never code from it. Each configuration is computed as diffusers computes it, or refused by the
-key that is not supported; tests/checkpoints/test_diffusers_grid.py compares the two. Key spellings of 2022 and of today are both
-understood.
+Only the data of the folder is read, never code. A supported configuration gives the same output as
+in diffusers (compared in tests/checkpoints/test_diffusers_grid.py). Otherwise the error names the
+key that is not supported. The keys of 2022 and of today are both supported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from ggf_cli.checkpoints.tensors import read_tensors
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.sde import SDE, VESDE
 
-EARLY_END = 0.1  # alpha(T) above which a schedule has not turned data into noise; DDPM's is 0.006
+# With alpha(T) above this, the schedule does not turn the data into noise. DDPM has 0.006.
+EARLY_END = 0.1
 
 __all__ = ["MAX_CONFIG", "read", "read_config"]
 
@@ -38,12 +39,13 @@ def read(folder: Path, *, sde: SDE | None = None) -> Checkpoint:
     """Read a folder in diffusers layout.
 
     Args:
-        folder: Holds config.json, scheduler_config.json and a weights file; or, as a pipeline, the folders unet
-            and scheduler with these.
-        sde: The SDE, where it is known better than the folder knows it.
+        folder: Has config.json, scheduler_config.json and a weights file; or is a pipeline, with
+            these in the folders unet and scheduler.
+        sde: Replaces the SDE that the folder states.
 
     Raises:
-        CheckpointError: A file is missing or broken, or the pipeline, architecture or SDE is not supported.
+        CheckpointError: A file is missing or damaged, or the pipeline, architecture or SDE is not
+            supported.
     """
     config = read_config(folder)
     weights = weights_file(network_folder(folder))
@@ -51,7 +53,8 @@ def read(folder: Path, *, sde: SDE | None = None) -> Checkpoint:
     tensors = {
         native_name(name, config.network, levels): tensor
         for name, tensor in read_tensors(weights).items()
-        if name != "time_proj.W"  # a second copy of time_proj.weight, in files of 2022
+        # A second copy of time_proj.weight, in files of 2022.
+        if name != "time_proj.W"
     }
     provenance = {
         "source": folder.name,
@@ -63,7 +66,7 @@ def read(folder: Path, *, sde: SDE | None = None) -> Checkpoint:
 
 
 def read_config(folder: Path) -> Checkpoint:
-    """All but the tensors: read the configurations, and refuse what is not supported. Raises as `read`."""
+    """Read and check the configurations of a folder, without the tensors. Raises as `read`."""
     file, schedule = network_folder(folder) / "config.json", scheduler_file(folder)
     config = read_json(file)
     try:
@@ -81,20 +84,26 @@ def read_config(folder: Path) -> Checkpoint:
             assumptions=tuple(_assumptions(sde, parametrization)),
         )
     except (ArithmeticError, LookupError, TypeError, ValueError, UsageError) as error:
-        raise CheckpointError(f"{folder} is configured badly: {error}") from error
+        raise CheckpointError(f"the configuration of {folder} is not valid: {error}") from error
     if parametrization == "vp-discrete" and network_config.get("scale_by_sigma"):
         raise CheckpointError(
-            f"{schedule}: {scheduler['_class_name']} has a level 0, of which time_embedding_type 'fourier' in {file}"
-            " would take the logarithm",
-            hint="a fourier embedding goes with ScoreSdeVeScheduler",
+            f"{schedule}: {scheduler['_class_name']} has a noise level 0, and time_embedding_type"
+            f" 'fourier' in {file} would take its logarithm",
+            hint="use a fourier embedding with ScoreSdeVeScheduler",
         )
     return checkpoint
 
 
 def _assumptions(sde: SDE, parametrization: str) -> Iterator[str]:
-    """What the files do not state, or state and samplers do not respect, a sentence each."""
+    """A sentence for each setting that the files do not state, or that samplers ignore."""
     if parametrization == "vp-continuous":
-        yield "the network's label of time t is assumed to be 999 t, as in score_sde_pytorch: ScoreSdeVpScheduler does not state it"
+        yield (
+            "the network's label of time t is assumed to be 999 t, as in score_sde_pytorch:"
+            " ScoreSdeVpScheduler does not state it"
+        )
     alpha = float(sde.alpha(torch.tensor([sde.T], dtype=torch.float64)))
     if not isinstance(sde, VESDE) and alpha > EARLY_END:
-        yield f"samples are assumed to start from N(0, 1), though by its betas x(T) holds {alpha:.0%} of the data"
+        yield (
+            "samples are assumed to start from N(0, 1), although with these betas x(T) still"
+            f" contains {alpha:.0%} of the data"
+        )

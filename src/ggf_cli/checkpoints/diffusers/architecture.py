@@ -1,7 +1,8 @@
-"""Reads the configuration of a `UNet2DModel`: which native network it is, and how large.
+"""Read the configuration of a diffusers `UNet2DModel` as that of a native network.
 
-Two families hide behind that class: the DDPM U-Net of Ho et al. (google/ddpm-*), and NCSN++ (google/ncsnpp-*, blocks
-named "Skip..."). What the native networks cannot compute is refused by name.
+The class covers two families: the DDPM U-Net of Ho et al. (google/ddpm-*), and NCSN++
+(google/ncsnpp-*, with block types named "Skip..."). A setting that the native networks do not
+support raises an error that names its key.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ggf_cli.checkpoints.diffusers.configs import Config
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.layers import song_groups
 
-# block type -> whether it has attention
+# Block type -> whether it has attention.
 _DDPM_BLOCKS = {
     "DownBlock2D": False,
     "AttnDownBlock2D": True,
@@ -57,9 +58,11 @@ DEFAULTS: dict[str, Any] = {
     "num_class_embeds": None,
 }
 _IGNORED = {
-    "dropout",  # of training
-    "num_train_timesteps",  # of the learned time embedding, which is refused
-    # notes of diffusers' moving average about itself
+    # Only used in training.
+    "dropout",
+    # Only used by the learned time embedding, which is not supported.
+    "num_train_timesteps",
+    # Settings and state of diffusers' moving average.
     *("decay", "min_decay", "inv_gamma", "power", "use_ema_warmup"),
     *("optimization_step", "update_after_step"),
 }
@@ -70,8 +73,12 @@ def read_architecture(
 ) -> tuple[str, dict[str, Any], tuple[int, int, int]]:
     """The name of the native network, its configuration, and the shape of a sample.
 
+    Args:
+        document: The content of config.json.
+        file: Its path, for messages.
+
     Raises:
-        CheckpointError: Not a `UNet2DModel`, or one that is not supported; says which key.
+        CheckpointError: Not a `UNet2DModel`, or not supported; the message names the key.
     """
     if (kind := document.get("_class_name")) != "UNet2DModel":
         raise CheckpointError(f"{file}: _class_name is {kind!r}, only 'UNet2DModel' is supported")
@@ -80,11 +87,12 @@ def read_architecture(
     if version.startswith("0.0.") and "attention_head_dim" not in document:
         raise CheckpointError(
             f"{file} is of 2022 and lacks attention_head_dim, whose default has changed since",
-            hint="add attention_head_dim: null, which is one head, as the published models have it",
+            hint="add attention_head_dim: null, which is one head, as in the published models",
         )
     for key in ("resnet_time_scale_shift", "mid_block_type"):
         config.require(key, DEFAULTS[key])
-    for key in ("class_embed_type", "num_class_embeds"):  # without a label there is no image
+    # A class-conditional network needs a label.
+    for key in ("class_embed_type", "num_class_embeds"):
         config.require(key, None)
     if str(config["act_fn"]).lower() not in ("silu", "swish"):
         raise config.refused("act_fn", "'silu'")
@@ -107,25 +115,27 @@ def read_architecture(
     down, up = ([known[block] for block in types] for types in blocks.values())
     if not len(down) == len(up) == len(config["block_out_channels"]):
         raise CheckpointError(
-            f"{file}: down_block_types, up_block_types and block_out_channels have {len(down)}, {len(up)} and"
-            f" {len(config['block_out_channels'])} levels, they must have as many"
+            f"{file}: down_block_types, up_block_types and block_out_channels have {len(down)},"
+            f" {len(up)} and {len(config['block_out_channels'])} levels, must be equal"
         )
     name, read = ("ncsnpp", _ncsnpp) if ncsnpp else ("unet", _unet)
     return name, read(config, down, up), _shape(config)
 
 
 def _shape(config: Config) -> tuple[int, int, int]:
+    """The shape of a sample, (C, H, W)."""
     size = config["sample_size"]
     height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
     if type(height) is not int or type(width) is not int:
         raise CheckpointError(
-            f"{config.file}: sample_size is {size!r:.60}, with which there is no shape of a sample",
-            hint="give the size of the images it was trained on, 64 or [64, 48]",
+            f"{config.file}: sample_size is {size!r:.60}, it must be one or two whole numbers",
+            hint="give the size of the training images, like 64 or [64, 48]",
         )
     return config["in_channels"], height, width
 
 
 def _head_channels(config: Config, down: list[bool], up: list[bool]) -> int | None:
+    """The channels of one attention head; None for one head of all channels."""
     widths = list(config["block_out_channels"])
     levels = zip(
         widths + widths[::-1] + widths[-1:], [*down, *up, config["add_attention"]], strict=True
@@ -141,6 +151,7 @@ def _head_channels(config: Config, down: list[bool], up: list[bool]) -> int | No
 
 
 def _unet(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
+    """The configuration of a DDPM U-Net; `down` and `up` state which levels have attention."""
     config.require("time_embedding_type", "positional")
     for key in ("downsample_type", "upsample_type"):
         config.require(key, "conv")
@@ -168,7 +179,9 @@ def _unet(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
 
 
 def _ncsnpp(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
-    # These blocks read neither downsample_* nor upsample_type; this embedding neither freq_shift nor flip_sin_to_cos.
+    """The configuration of an NCSN++; `down` and `up` state which levels have attention."""
+    # Not checked: downsample_* and upsample_type, which Skip blocks do not use, and freq_shift and
+    # flip_sin_to_cos, which the fourier embedding does not use.
     config.require("time_embedding_type", "fourier")
     config.require("time_embedding_dim", None, 4 * config["block_out_channels"][0])
     if not math.isclose(config["mid_block_scale_factor"], math.sqrt(2), rel_tol=1e-6):
@@ -182,8 +195,8 @@ def _ncsnpp(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
             raise config.refused(key, "None")
     if down != up[::-1]:
         raise CheckpointError(
-            f"{config.file}: down_block_types and up_block_types have attention at different levels,"
-            " which is not supported for Skip blocks"
+            f"{config.file}: down_block_types and up_block_types have attention at different"
+            " levels, which is not supported for Skip blocks"
         )
     return {
         "image_channels": config["in_channels"],

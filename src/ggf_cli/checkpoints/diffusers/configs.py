@@ -1,7 +1,7 @@
-"""JSON configurations of diffusers: read as data, every key accounted for.
+"""Read JSON configurations of diffusers, and refuse every unknown key.
 
-A key that is not known may change the mathematics, so it is refused by name. Keys that are absent take the library's
-defaults, as they do there; keys that start with "_" are the library's own notes.
+An unknown key may change the mathematics, so the error names it. Absent keys take the defaults of
+diffusers. Keys that start with "_" are metadata of diffusers.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from typing import Any
 from ggf_cli.errors import CheckpointError
 from ggf_cli.files import read_file
 
-MAX_CONFIG = 2**20  # bytes; published ones have up to 2 KB
+# Bytes. Published configurations have up to 2 KB.
+MAX_CONFIG = 2**20
 
 
 class Config:
-    """The values of one configuration file, defaults filled in.
+    """The values of one configuration file, with defaults for absent keys.
 
     Args:
-        file: Where it was read, for messages.
-        document: What was read.
-        defaults: Every key whose value counts, with the library's default.
-        ignored: Keys that change no score, whatever their value.
+        file: The path of the file, for messages.
+        document: The content of the file.
+        defaults: Every key that changes the score, with the default of diffusers.
+        ignored: Keys that never change the score.
 
     Raises:
-        CheckpointError: There is a key that is in neither.
+        CheckpointError: A key is in neither `defaults` nor `ignored`.
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class Config:
         for key, value in document.items():
             if not (key.startswith("_") or key in defaults or key in ignored):
                 raise CheckpointError(
-                    f"{file}: {key} is {value!r:.60}, and ggf does not know what {key!r:.60} means",
-                    hint="remove the key if diffusers draws the same images without it",
+                    f"{file}: {key} is {value!r:.60}, and {key!r:.60} is not a supported key",
+                    hint="remove the key if diffusers generates the same images without it",
                 )
         self._values = defaults | document
 
@@ -51,18 +52,18 @@ class Config:
         return self._values[key]
 
     def refused(self, key: str, supported: str) -> CheckpointError:
-        """The error for a value that is not supported; says which is."""
+        """The error for a value that is not supported; `supported` describes those that are."""
         return CheckpointError(
             f"{self.file}: {key} is {self[key]!r:.60}, only {supported} is supported"
         )
 
     def require(self, key: str, *supported: Any) -> None:
-        """Raise `CheckpointError` unless the value is one of these."""
+        """Raise `CheckpointError` unless the value is one of the supported ones."""
         if not any(self[key] == value for value in supported):
             raise self.refused(key, " or ".join(map(repr, supported)))
 
     def whole(self, key: str, *, optional: bool = False) -> int | None:
-        """A whole number of at least 1; None too where optional. Raises `CheckpointError`."""
+        """A whole number of at least 1, or None if `optional`; otherwise `CheckpointError`."""
         value = self[key]
         if (type(value) is int and value >= 1) or (optional and value is None):
             return value
@@ -70,10 +71,10 @@ class Config:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read a JSON file that contains an object.
 
     Raises:
-        CheckpointError: No file, no JSON, no object, or too large.
+        CheckpointError: The file is missing or too large, or is not a JSON object.
     """
     try:
         document = json.loads(read_file(path, MAX_CONFIG).decode())

@@ -1,11 +1,11 @@
-"""The names of a `UNet2DModel`'s tensors, and ours."""
+"""Translate the tensor names of a diffusers `UNet2DModel` to those of the native networks."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# diffusers name -> ours, applied in turn; of two spellings, the second is that of 2022.
+# diffusers name -> native name, applied in this order. Of two alternatives, the second is of 2022.
 _RENAMES = (
     (r"^time_proj\.weight$", "frequencies"),
     (r"^time_embedding\.linear_1\.", "time_in."),
@@ -33,12 +33,17 @@ _RENAMES = (
 
 
 def native_name(name: str, network: str, levels: int) -> str:
-    """Our name of a tensor; `levels` is the number of resolutions."""
+    """The native name of a tensor.
+
+    Args:
+        name: Its name in diffusers.
+        network: "ncsnpp" or "unet".
+        levels: The number of resolutions.
+    """
     for pattern, replacement in _RENAMES:
         name = re.sub(pattern, replacement, name)
-    if (
-        network == "ncsnpp"
-    ):  # one attention a level; the last share of the image has names of its own
+    # NCSN++ has one attention on each level up; its last image output has other names.
+    if network == "ncsnpp":
         name = re.sub(r"^up_blocks\.(\d+)\.attentions\.0\.", r"up.\1.attention.", name)
         return re.sub(r"^conv_(norm_)?out\.", _last_image(levels), name)
     name = re.sub(r"^up_blocks\.(\d+)\.attentions\.", r"up.\1.attentions.", name)
@@ -46,4 +51,5 @@ def native_name(name: str, network: str, levels: int) -> str:
 
 
 def _last_image(levels: int) -> Any:
+    """The replacement, for `re.sub`, that names the image output of the last level."""
     return lambda match: f"up.{levels - 1}.to_image.{'norm' if match[1] else 'conv'}."

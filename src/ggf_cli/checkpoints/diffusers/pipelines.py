@@ -1,7 +1,8 @@
-"""Reads the layout of a folder: where network, scheduler and weights are, and whether it draws pixels at all.
+"""Find network, scheduler and weights in a diffusers folder, and check that it is a pixel model.
 
-A pipeline may hold more than a network and a scheduler: an autoencoder whose latents the network draws, a text encoder
-whose embeddings it needs. What it holds stands in model_index.json.
+A pipeline may have more parts than a network and a scheduler: an autoencoder, whose latents the
+network generates, or a text encoder, whose embeddings the network needs. model_index.json lists the
+parts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from ggf_cli.checkpoints.diffusers.configs import read_json
 from ggf_cli.checkpoints.locate import INDEX, LATENT, WEIGHTS, no_weights
 from ggf_cli.errors import CheckpointError
 
-# Pipelines that draw pixels from noise with a network and a scheduler alone; None: the file does not say.
+# Pipelines that generate pixels from noise with only a network and a scheduler. None: the file does
+# not name its pipeline.
 _PIPELINES = {
     None,
     "DDIMPipeline",
@@ -26,23 +28,23 @@ _PIPELINES = {
 
 
 def network_folder(folder: Path) -> Path:
-    """Where the network is: in `unet`, as a pipeline has it, or in the folder itself."""
+    """The folder of the network: `unet` in a pipeline, otherwise the folder itself."""
     unet = folder / "unet"
     alone = (folder / "config.json").exists() and not (unet / "config.json").exists()
     return unet if unet.is_dir() and not alone else folder
 
 
 def scheduler_file(folder: Path) -> Path:
-    """Where the configuration of the scheduler is."""
+    """The path of the scheduler's configuration."""
     pipeline = network_folder(folder) != folder
     return (folder / "scheduler" if pipeline else folder) / "scheduler_config.json"
 
 
 def check_pipeline(folder: Path) -> None:
-    """Refuse a folder whose network does not draw the data itself.
+    """Refuse a folder whose network does not generate the data itself.
 
     Raises:
-        CheckpointError: A latent, conditional or unknown pipeline; names the part.
+        CheckpointError: A latent, conditional or unknown pipeline; the message names the part.
     """
     if (folder / INDEX).exists():
         _check_index(read_json(folder / INDEX), folder / INDEX)
@@ -51,7 +53,7 @@ def check_pipeline(folder: Path) -> None:
 
 
 def _check_index(index: dict[str, Any], file: Path) -> None:
-    # A part may be left out: null, or [null, null]
+    # A part that is left out is null or [null, null].
     parts = {
         part
         for part, value in index.items()
@@ -61,7 +63,8 @@ def _check_index(index: dict[str, Any], file: Path) -> None:
     pipeline = index.get("_class_name")
     if not isinstance(pipeline, str | None) or pipeline not in _PIPELINES:
         raise CheckpointError(
-            f"{file}: _class_name is {pipeline!r:.60}, which is not known to draw pixels from noise alone",
+            f"{file}: _class_name is {pipeline!r:.60}, which is not a supported pipeline: it may"
+            " need more than noise, or generate latents",
             hint=f"supported: {', '.join(sorted(filter(None, _PIPELINES)))}",
         )
     _check_parts(parts, file)
@@ -71,20 +74,22 @@ def _check_parts(parts: set[str], place: Path) -> None:
     for part in sorted(parts - {"unet", "scheduler"}):
         if part in LATENT:
             raise CheckpointError(
-                f"{place} is a latent model: its network draws what its {part!r} turns into images",
-                hint="ggf samples models whose network draws the pixels",
+                f"{place} is a latent model: its network generates latents, and its {part!r} turns"
+                " them into images",
+                hint="ggf samples models whose network generates the pixels",
             )
         raise CheckpointError(
-            f"{place}: the pipeline has {part!r:.60}, so its network may not draw images from noise alone",
-            hint="ggf samples pipelines of a unet and a scheduler",
+            f"{place}: the pipeline has {part!r:.60}, so its network may not generate images from"
+            " noise alone",
+            hint="ggf samples pipelines that have only a unet and a scheduler",
         )
 
 
 def weights_file(folder: Path) -> Path:
-    """The weights in the folder of a network.
+    """The weights file in the folder of a network.
 
     Raises:
-        CheckpointError: There are none, or in a form that is not read; names what is there.
+        CheckpointError: There are no weights, or they are in an unsupported format.
     """
     for name in WEIGHTS:
         if (folder / name).is_file():

@@ -1,7 +1,7 @@
-"""Reads the configuration of a scheduler: the SDE it stands for, and what the network's output means under it.
+"""Read the configuration of a diffusers scheduler: the SDE and the parametrization of the network.
 
-Of a scheduler only what the network was trained with is part of the model: the noise levels, the kind of prediction and
-the label of each level. The rest says how diffusers would sample.
+Only the training settings of a scheduler are part of the model: the noise levels, the prediction
+type and the label of each level. The other keys set how diffusers samples, and are ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from ggf_cli.checkpoints.diffusers.configs import Config
 from ggf_cli.errors import CheckpointError
 from ggf_cli.sde import SDE, VESDE, VPSDE
 
-LEVELS = 1000  # of the discrete models that are supported
+# Noise levels of the discrete models that are supported.
+LEVELS = 1000
 
 _LINEAR = {
     "num_train_timesteps": LEVELS,
@@ -22,17 +23,24 @@ _LINEAR = {
     "beta_end": 0.02,
     "beta_schedule": "linear",
     "trained_betas": None,
-    "timestep_values": None,  # of 2022: other labels than 0, 1, 2 ...
+    # In files of 2022: labels other than 0, 1, 2 ...
+    "timestep_values": None,
     "prediction_type": "epsilon",
-    "predict_epsilon": True,  # its name of 2022
+    # The name of prediction_type in 2022.
+    "predict_epsilon": True,
     "rescale_betas_zero_snr": False,
-    "use_flow_sigmas": False,  # noise levels of flow matching instead of those of the betas
-    "timestep_type": "discrete",  # "continuous": the label is log(sigma) / 4
-    "interpolation_type": "linear",  # "log_linear": labels do not follow the noise levels
-    "variance_type": None,  # "learned": half of the output is not noise
+    # True: the noise levels of flow matching replace those of the betas.
+    "use_flow_sigmas": False,
+    # "continuous": the label is log(sigma) / 4.
+    "timestep_type": "discrete",
+    # "log_linear": the labels do not follow the noise levels.
+    "interpolation_type": "linear",
+    # "learned": half of the output is not noise.
+    "variance_type": None,
 }
 _LATENT = _LINEAR | {"beta_start": 0.00085, "beta_end": 0.012}
-# Schedulers of discrete models -> their defaults (diffusers 0.42). Pipelines save whichever they last sampled with.
+# Schedulers of discrete models -> their defaults (diffusers 0.42). A pipeline saves the scheduler
+# that it last sampled with.
 DISCRETE: dict[str, dict[str, Any]] = {
     "DDPMScheduler": _LINEAR,
     "DDPMParallelScheduler": _LINEAR,
@@ -53,7 +61,7 @@ DISCRETE: dict[str, dict[str, Any]] = {
     "KDPM2AncestralDiscreteScheduler": _LATENT,
     "KDPM2DiscreteScheduler": _LATENT,
 }
-# How those schedulers sample.
+# Keys that only set how those schedulers sample.
 _SAMPLING = {
     *("clip_sample", "clip_sample_range", "sample_max_value", "set_alpha_to_one", "tensor_format"),
     *("thresholding", "dynamic_thresholding_ratio", "lambda_min_clipped", "skip_prk_steps", "eta"),
@@ -62,7 +70,7 @@ _SAMPLING = {
     *("predictor_order", "corrector_order", "disable_corrector", "noise_sampler_seed"),
     *("lower_order_final", "euler_at_final", "sigma_min", "sigma_max"),
     *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas"),
-    # only with use_flow_sigmas
+    # Only used with use_flow_sigmas.
     *("flow_shift", "use_dynamic_shifting", "time_shift_type", "shift_terminal"),
 }
 _VE = {"sigma_min": 0.01, "sigma_max": None, "sampling_eps": 1e-5}
@@ -77,16 +85,21 @@ _VARIANCES = (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_larg
 
 
 def read_scheduler(document: dict[str, Any], file: Path) -> tuple[SDE, str]:
-    """The SDE and the name of the parametrisation that a scheduler's configuration stands for.
+    """Read the SDE and the name of the parametrization from a scheduler's configuration.
+
+    Args:
+        document: The content of the file.
+        file: Its path, for messages.
 
     Raises:
-        CheckpointError: A scheduler that is not supported; says which key, or which class.
+        CheckpointError: The scheduler is not supported; the message names the class or the key.
     """
     kind = document.get("_class_name")
     match kind:
         case "ScoreSdeVpScheduler":
             return _vp(Config(file, document, defaults=_VP, ignored={"tensor_format"}))
-        case "ScoreSdeVeScheduler" | "VeSdeScheduler":  # the latter is its name of 2022
+        # VeSdeScheduler is the name of 2022.
+        case "ScoreSdeVeScheduler" | "VeSdeScheduler":
             return _ve(Config(file, document, defaults=_VE, ignored=_VE_SAMPLING))
         case str() if kind in DISCRETE:
             config = Config(file, document, defaults=DISCRETE[kind], ignored=_SAMPLING)
@@ -98,14 +111,16 @@ def read_scheduler(document: dict[str, Any], file: Path) -> tuple[SDE, str]:
 
 
 def _vp(config: Config) -> tuple[SDE, str]:
-    # No use is made of it there, and these two are its defaults; another may mean other labels than 999 t.
+    # diffusers does not use this key, and these are its two defaults. With another value, the
+    # labels may not be 999 t.
     config.require("num_train_timesteps", 2000, 1000)
     betas = {"beta_min": config["beta_min"], "beta_max": config["beta_max"]}
     return VPSDE(**betas, t_eps=config["sampling_eps"]), "vp-continuous"
 
 
 def _ve(config: Config) -> tuple[SDE, str]:
-    if config["sigma_max"] is None:  # the library's 1348 is that of one model
+    # The default of diffusers, 1348, suits only one model.
+    if config["sigma_max"] is None:
         raise config.refused("sigma_max", "the number it was trained with")
     sigmas = {"sigma_min": config["sigma_min"], "sigma_max": config["sigma_max"]}
     return VESDE(**sigmas, t_eps=config["sampling_eps"]), "ve-continuous"
@@ -123,17 +138,18 @@ def _discrete(config: Config) -> tuple[SDE, str]:
         keys, first, last = "beta_start and beta_end", config["beta_start"], config["beta_end"]
     if not 0 < first <= last < 1:
         raise CheckpointError(
-            f"{config.file}: {keys} go from {first!r:.60} to {last!r:.60}, they must rise within (0, 1)"
+            f"{config.file}: {keys} go from {first!r:.60} to {last!r:.60}, they must increase"
+            " within (0, 1)"
         )
     return VPSDE(beta_min=LEVELS * first, beta_max=LEVELS * last), "vp-discrete"
 
 
 def _ends(config: Config) -> tuple[float, float]:
-    """First and last of the trained betas, if equal steps lie between them, as far as float32 can tell."""
+    """The first and last trained beta. The betas must be equally spaced, in float32 precision."""
     betas = config["trained_betas"]
     if len(betas) == LEVELS:
         step = (betas[-1] - betas[0]) / (LEVELS - 1)
         line = (betas[0] + k * step for k in range(LEVELS))
         if all(math.isclose(b, x, rel_tol=1e-6) for b, x in zip(betas, line, strict=True)):
             return betas[0], betas[-1]
-    raise config.refused("trained_betas", f"a list of {LEVELS} that rises in equal steps, or None,")
+    raise config.refused("trained_betas", f"a list of {LEVELS} equally spaced numbers, or None,")

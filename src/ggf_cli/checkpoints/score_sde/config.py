@@ -1,6 +1,6 @@
-"""`--config`: what the user says of a network's training where its file does not state it.
+"""Parse `--config`: training settings of a network that its file does not state.
 
-cifar10-subvp                        it was trained as this registered model
+cifar10-subvp                        the training settings of this registered model
 sde=vp,image_size=64,fir=true        settings, named as in the configurations of score_sde_pytorch
 cifar10-vp,beta_max=10               both
 """
@@ -16,6 +16,8 @@ from ggf_cli.registry import did_you_mean
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
+    """A parser that accepts these words, in any case."""
+
     def read(text: str) -> str:
         if text.lower() not in allowed:
             raise ValueError(f"one of {', '.join(allowed)}")
@@ -35,8 +37,9 @@ def _pixels(text: str) -> int:
 
 
 def _number(text: str) -> float:
+    # The SDE checks the range.
     try:
-        return float(text)  # its range is the SDE's affair
+        return float(text)
     except ValueError as error:
         raise ValueError("a number") from error
 
@@ -56,10 +59,12 @@ SETTINGS: dict[str, Callable[[str], Any]] = {
 
 
 def parse_config(config: str | None) -> tuple[str | None, dict[str, Any]]:
-    """ "cifar10-vp,beta_max=10" -> "cifar10-vp", {"beta_max": 10.0}.
+    """Split `--config` into a model name and settings.
+
+    "cifar10-vp,beta_max=10" -> "cifar10-vp", {"beta_max": 10.0}
 
     Raises:
-        UsageError: An unknown setting, a value that it cannot have, or two names.
+        UsageError: An unknown setting, a value that is not valid, or two names.
     """
     name, settings = None, {}
     for part in config.split(",") if config is not None else ():
@@ -78,7 +83,7 @@ def parse_config(config: str | None) -> tuple[str | None, dict[str, Any]]:
 
 
 def as_config(settings: Mapping[str, Any]) -> str:
-    """Settings as --config takes them."""
+    """Write settings in the syntax of `--config`."""
     return ",".join(
         f"{key}={str(value).lower() if isinstance(value, bool) else value}"
         for key, value in settings.items()

@@ -1,6 +1,7 @@
-"""What the published models of score_sde_pytorch have in common: conventions that its files do not state.
+"""The settings that the published models of score_sde_pytorch share, by the kind of network.
 
-Reference: the folders configs/ve, configs/vp and configs/subvp of score_sde_pytorch.
+The files do not state these settings. Reference: the folders configs/ve, configs/vp and
+configs/subvp of score_sde_pytorch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from ggf_cli.checkpoints.score_sde.structure import Structure
 
-# What sde can be -> the parametrization of the score.
+# The values of the setting sde -> the parametrization of the score.
 PARAMETRIZATIONS = {
     "ve": "ve-continuous",
     "ve-discrete": "ve-discrete",
@@ -23,7 +24,10 @@ PARAMETRIZATIONS = {
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """The buffer `sigmas` of a file: the range of a VE model; of a VP model, only how many levels there are."""
+    """The noise levels in a file, from its buffer `sigmas`.
+
+    They are those of a VE model. A VP model was trained with other levels, of the same count.
+    """
 
     sigma_min: float
     sigma_max: float
@@ -37,7 +41,7 @@ _NCSNPP_POSITIONAL = ("positional", "biggan", "residual", "none")
 _DDPMPP = ("positional", "biggan", "none", "none")
 _DDPM = ("positional", "ddpm", "none", "none")
 
-# Whether a kind resamples with the FIR filter.
+# Whether a kind of network resamples with the FIR filter.
 _FIR = {
     _NCSNPP: True,
     _NCSNPP_CIFAR: True,
@@ -46,7 +50,8 @@ _FIR = {
     _DDPM: False,
 }
 
-# (kind, widths by the first, level with attention, residual blocks): size of the images, sigma_max in the files
+# (kind, widths divided by the first, level with attention, residual blocks):
+# image size, values of sigma_max in the files.
 _MODELS = {
     (_NCSNPP, (1, 1, 2, 2, 2, 2, 2), 4, 2): (256, (348, 378, 380)),
     (_NCSNPP, (1, 2, 4, 8, 16, 32, 32, 32), 6, 1): (1024, (1348,)),
@@ -60,7 +65,10 @@ _MODELS = {
 
 
 def published_size(structure: Structure, levels: NoiseLevels | None) -> int | None:
-    """Height and width of the images of the published models with this structure, at any width; None: there are none."""
+    """The image size of the published models with this structure; None if there are none.
+
+    The structure may be wider or narrower than the published one by a factor.
+    """
     multipliers = tuple(width / structure.channels[0] for width in structure.channels)
     attention = (level for level, has in enumerate(structure.attention) if has)
     key: tuple[Any, ...] = (_kind(structure), multipliers, *attention, structure.blocks)
@@ -70,7 +78,11 @@ def published_size(structure: Structure, levels: NoiseLevels | None) -> int | No
 
 
 def conventions(structure: Structure, sde: str, levels: NoiseLevels | None) -> dict[str, Any]:
-    """The settings of the published models of this kind, as in `score_sde.config.SETTINGS`; those that exist."""
+    """The settings that all published models of this kind share.
+
+    The keys are those of `score_sde.config.SETTINGS`. A setting that does not apply or is not
+    shared is absent.
+    """
     ve = sde.startswith("ve")
     settings = {
         "image_size": published_size(structure, levels),
@@ -87,5 +99,6 @@ def conventions(structure: Structure, sde: str, levels: NoiseLevels | None) -> d
 
 
 def _kind(structure: Structure) -> tuple[str, str, str, str]:
+    """The kind of network, a key of `_FIR` if it was published."""
     s = structure
     return s.embedding, s.resblock, s.progressive_input, s.progressive

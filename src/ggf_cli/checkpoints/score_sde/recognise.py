@@ -1,7 +1,8 @@
-"""Recognises a network of score_sde_pytorch from the names and shapes of its tensors.
+"""Recognise a network of score_sde_pytorch from the names and shapes of its tensors.
 
-Each layer of the file gets its letter (`score_sde.structure`) by the parts that it has. The configuration is read off the
-row of letters, and the row that belongs to this configuration is compared with that of the file, layer by layer.
+Each layer of the file is classified by the tensors that it has, see the letters in
+`score_sde.structure`. The configuration is derived from the sequence of letters. Then the sequence
+that this configuration gives is compared with that of the file, layer by layer.
 """
 
 from __future__ import annotations
@@ -16,26 +17,42 @@ from torch import Tensor
 from ggf_cli.checkpoints.score_sde.structure import Structure
 from ggf_cli.errors import CheckpointError
 
-Module = dict[str, tuple[int, ...]]  # the shapes of its tensors, by their names in it
+# The tensors of one layer: {name inside the layer: shape}.
+Module = dict[str, tuple[int, ...]]
 SUPPORTED = (
-    "ggf reads NCSN++, DDPM++ and DDPM of score_sde_pytorch with conditional and resamp_with_conv true,"
-    " progressive none or output_skip, progressive_input none, input_skip or residual, progressive_combine sum"
+    "ggf reads NCSN++, DDPM++ and DDPM of score_sde_pytorch with conditional and resamp_with_conv"
+    " true, progressive none or output_skip, progressive_input none, input_skip or residual,"
+    " progressive_combine sum"
 )
-_LEVEL = re.compile("[RANC]+")  # all layers between two that resample
+# All layers between two that resample.
+_LEVEL = re.compile("[RANC]+")
 _LAYERS = {
-    "W": "Fourier frequencies", "L": "a linear layer", "C": "a convolution", "N": "a normalisation",
-    "R": "a residual block", "S": "a residual block that resamples", "A": "attention",
-    "K": "a 1x1 convolution of the image", "D": "a convolution that resamples",
-    "F": "a convolution after the FIR filter", "_": "without parameters", "?": "unknown", ".": "missing",
-}  # fmt: skip
+    "W": "Fourier frequencies",
+    "L": "a linear layer",
+    "C": "a convolution",
+    "N": "a normalisation",
+    "R": "a residual block",
+    "S": "a residual block that resamples",
+    "A": "attention",
+    "K": "a 1x1 convolution of the image",
+    "D": "a convolution that resamples",
+    "F": "a convolution after the FIR filter",
+    "_": "without parameters",
+    "?": "unknown",
+    ".": "missing",
+}
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> Structure:
-    """The structure of the network with these tensors, by their names in the file without "module.".
+    """Derive the structure of a network from its tensors.
+
+    Shapes that contradict each other are not found here, but when the network is built.
+
+    Args:
+        tensors: {name in the file, without "module.": tensor}.
 
     Raises:
-        CheckpointError: Of another kind; says which layer is not as it should be. (Shapes that contradict each other
-            are found when the network is put together.)
+        CheckpointError: Not a supported network; the message names the first unexpected layer.
     """
     modules = _modules(tensors)
     letters = "".join(map(_letter, modules))
@@ -44,10 +61,11 @@ def recognise(tensors: Mapping[str, Tensor]) -> Structure:
     start = re.match("W?LLC", letters)
     if start is None:
         raise CheckpointError(
-            f"the first of its {len(modules)} modules do not take the noise level in, so conditional was false"
+            f"the first of its {len(modules)} modules are not an embedding of the noise level,"
+            " so it was trained with conditional=false"
         )
     levels = list(_LEVEL.finditer(letters, start.end()))
-    # The coarsest level down, the middle and the coarsest level up have nothing that resamples between them.
+    # No layer resamples between the coarsest level down, the middle and the coarsest level up.
     down = levels[: len(levels) // 2 + 1]
     middle = down[-1][0]
     combine = re.search("[SDF]([KDF])", letters)
@@ -66,7 +84,8 @@ def recognise(tensors: Mapping[str, Tensor]) -> Structure:
     for i, (found, wanted) in enumerate(zip_longest(letters, structure.letters(), fillvalue=".")):
         if found != wanted:
             raise CheckpointError(
-                f"module {i} of its {len(modules)} is {_LAYERS[found]}, where {_LAYERS[wanted]} is expected"
+                f"module {i} of its {len(modules)} is {_LAYERS[found]},"
+                f" where {_LAYERS[wanted]} is expected"
             )
         if found == "K" and modules[i]["Conv_0.bias"] != modules[i + 1]["GroupNorm_0.weight"]:
             raise CheckpointError("its progressive_combine is not sum")
@@ -74,7 +93,7 @@ def recognise(tensors: Mapping[str, Tensor]) -> Structure:
 
 
 def _modules(tensors: Mapping[str, Tensor]) -> list[Module]:
-    """Every module; those of which there is no tensor are empty."""
+    """The tensors of each module, in order; a module without tensors is empty."""
     found: dict[int, Module] = defaultdict(dict)
     for name, tensor in tensors.items():
         if match := re.fullmatch(r"all_modules\.([0-9]{1,6})\.(.+)", name):
@@ -86,6 +105,7 @@ def _modules(tensors: Mapping[str, Tensor]) -> list[Module]:
 
 
 def _letter(module: Module) -> str:
+    """The letter of a layer, from the names and shapes of its tensors; "?" if unknown."""
     parts = {name.rpartition(".")[0] for name in module}
     if not module:
         return "_"
@@ -107,5 +127,5 @@ def _letter(module: Module) -> str:
 
 
 def _is_ddpm(module: Module) -> bool:
-    """Whether it is a residual block of the kind "ddpm", which changes its width by a NIN where BigGAN's has a convolution."""
+    """Whether this is a DDPM residual block: its shortcut is a NIN, BigGAN's is a convolution."""
     return "Conv_1.weight" in module and "NIN_0.W" in module

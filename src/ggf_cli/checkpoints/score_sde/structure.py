@@ -1,11 +1,13 @@
-"""The networks of score_sde_pytorch as a list of layers: their order, and our names for their tensors.
+"""The order of the layers in a score_sde_pytorch network, and their names in `NCSNpp`.
 
-Song's code keeps the layers of a network in a flat list, `all_modules.0`, `.1`, …, whose order follows from the configuration.
-Each kind of layer has a letter here:
+Song's code stores the layers of a network in a flat list, `all_modules.0`, `.1`, …. Their order
+follows from the configuration. Each kind of layer has a letter here:
 
-    W  Fourier frequencies     L  linear layer               C  convolution         N  normalisation
-    R  residual block          S  one that halves or doubles A  attention           K  1x1 convolution of the image
-    D  convolution that halves or doubles                    F  the same after the FIR filter
+    W  Fourier frequencies      C  convolution
+    L  linear layer             K  1x1 convolution of the image
+    N  normalisation            D  convolution that halves or doubles the resolution
+    A  attention                F  the same, after the FIR filter
+    R  residual block           S  residual block that halves or doubles the resolution
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """What names and shapes tell; the fields are those of `NCSNppConfig`.
+    """The structure of a network, from the names and shapes of its tensors.
+
+    The fields are those of `NCSNppConfig`.
 
     Attributes:
-        fir: Whether the FIR filter is used; None where it has no influence on names and shapes.
+        fir: Whether the FIR filter is used; None if names and shapes do not depend on it.
     """
 
     image_channels: int
@@ -35,7 +39,7 @@ class Structure:
     fir: bool | None
 
     def module_names(self) -> list[str]:
-        """Our name of `all_modules.0`, `.1`, …: the order in which Song's code makes them."""
+        """The names in `NCSNpp` of `all_modules.0`, `.1`, …, in the order of Song's code."""
         last = len(self.channels) - 1
         names = ["frequencies"] if self.embedding == "fourier" else []
         names += ["time_in", "time_out", "conv_in"]
@@ -51,7 +55,7 @@ class Structure:
         for level, attention in enumerate(reversed(self.attention)):
             names += [f"up.{level}.blocks.{block}" for block in range(self.blocks + 1)]
             names += [f"up.{level}.attention"] * attention
-            # The finest level draws last whatever the kind of output.
+            # The finest level has an image output for each value of progressive.
             if self.progressive == "output_skip" or level == last:
                 names += [f"up.{level}.to_image.norm", f"up.{level}.to_image.conv"]
             names += [f"up.{level}.resample"] if level < last else []
@@ -61,27 +65,43 @@ class Structure:
         """The letter of each module."""
         convolution = "F" if self.fir else "D"
         kinds = {
-            "frequencies": "W", "time_in": "L", "time_out": "L", "conv_in": "C", "norm": "N", "conv": "C",
+            "frequencies": "W",
+            "time_in": "L",
+            "time_out": "L",
+            "conv_in": "C",
+            "norm": "N",
+            "conv": "C",
             "resample": "S" if self.resblock == "biggan" else convolution,
-            "combine": "K", "down": convolution,
-        }  # fmt: skip
+            "combine": "K",
+            "down": convolution,
+        }
         return "".join(
             "A" if "attention" in name else kinds.get(name.split(".")[-1], "R")
             for name in self.module_names()
         )
 
 
+# Song's names inside a layer -> those of `NCSNpp`.
 _INSIDE_BLOCK = {
-    "GroupNorm_0": "norm_1", "Conv_0": "conv_1", "Dense_0": "time", "GroupNorm_1": "norm_2", "Conv_1": "conv_2",
-    "Conv_2": "shortcut", "NIN_0": "shortcut",
-}  # fmt: skip
+    "GroupNorm_0": "norm_1",
+    "Conv_0": "conv_1",
+    "Dense_0": "time",
+    "GroupNorm_1": "norm_2",
+    "Conv_1": "conv_2",
+    "Conv_2": "shortcut",
+    "NIN_0": "shortcut",
+}
 _INSIDE_ATTENTION = {
-    "GroupNorm_0": "norm", "NIN_0": "query", "NIN_1": "key", "NIN_2": "value", "NIN_3": "out",
-}  # fmt: skip
+    "GroupNorm_0": "norm",
+    "NIN_0": "query",
+    "NIN_1": "key",
+    "NIN_2": "value",
+    "NIN_3": "out",
+}
 
 
 def renamed(structure: Structure, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names and in the layouts of `NCSNpp`."""
+    """The tensors with the names and the memory layouts of `NCSNpp`."""
     names, letters = structure.module_names(), structure.letters()
     result = {}
     for name, tensor in tensors.items():
@@ -90,7 +110,8 @@ def renamed(structure: Structure, tensors: Mapping[str, Tensor]) -> dict[str, Te
         if letter == "W":
             result[module] = tensor
             continue
-        if parts[0].startswith("NIN"):  # multiplies from the other side
+        # A NIN multiplies by its matrix from the other side.
+        if parts[0].startswith("NIN"):
             matrix, convolution = kind == "W", letter != "A"
             kind = "weight" if matrix else "bias"
             tensor = tensor.T if matrix else tensor
@@ -101,7 +122,8 @@ def renamed(structure: Structure, tensors: Mapping[str, Tensor]) -> dict[str, Te
             inside = f".{_INSIDE_BLOCK[parts[0]]}"
         elif letter == "A":
             inside = f".{_INSIDE_ATTENTION[parts[0]]}"
-        else:  # a layer of its own
+        # A layer without parts.
+        else:
             inside = ""
         result[f"{module}{inside}.{kind}"] = tensor
     return result

@@ -1,16 +1,17 @@
-"""How a network of score_sde_pytorch was trained: said by the user, assumed and told, or asked for.
+"""Find the training settings of a network of score_sde_pytorch: SDE, image size, filter and more.
 
-A file can be read with any SDE, size of the images or resampling filter, and each gives samples, only one the right
-ones. What the file does not state comes from, in this order:
+A file can be read with any SDE, image size or resampling filter. Each choice gives samples, but
+only one gives the right samples. A setting that the file does not state comes from, in this order:
 
 1. the user: `--config`, see `score_sde.config`;
-2. what the published models of that kind have in common. That is an assumption, and it is told;
-3. an error that asks for it. So it is with the SDE of networks with a positional embedding: one and the same network was
-   published as VP, sub-VP and discrete VP. And with the size of the images, unless the structure is that of a
-   published model: a fully convolutional network with attention after one halving may be one for 32x32 pixels with
-   attention at 16x16, as Song's all have it, or just as well one for 64x64.
+2. the published models of that kind, if they all agree. That is an assumption, and it is reported;
+3. nowhere: an error asks for it. This happens with the SDE of networks with a positional embedding,
+   because the same network was published as VP, sub-VP and discrete VP. It also happens with the
+   image size, unless the structure is that of a published model: a fully convolutional network with
+   attention after one halving may be one for 32x32 pixels with attention at 16x16, as in all of
+   Song's models, or one for 64x64 pixels.
 
-Folder names like subvp/ are not taken for an answer: people move files.
+Folder names like subvp/ are ignored: people move files.
 """
 
 from __future__ import annotations
@@ -32,18 +33,20 @@ from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.registry import lookup
 from ggf_cli.sde import SDE, sde_from_dict
 
-DISCRETE = 1000  # labels of the discrete models that ggf computes
+# Noise levels of the discrete models that ggf supports.
+DISCRETE = 1000
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a network was trained.
+    """The training settings of a network.
 
     Attributes:
-        structure: What names and shapes tell.
+        structure: The structure, from the names and shapes of the tensors.
         levels: The noise levels in the file, if there are any.
-        settings: The settings of `score_sde.config` that apply, and t_eps where a registered model has it.
-        assumed: Names of those that neither the file nor the user states.
+        settings: The settings of `score_sde.config` that apply, and t_eps if a registered model
+            states it.
+        assumed: Names of the settings that neither the file nor the user states.
     """
 
     structure: Structure
@@ -53,7 +56,7 @@ class Training:
 
     @property
     def parametrization(self) -> str:
-        """How the network's output becomes the score."""
+        """The parametrization, a key of `score.PARAMETRIZATIONS`."""
         return PARAMETRIZATIONS[self.settings["sde"]]
 
     def sde(self) -> SDE:
@@ -67,87 +70,101 @@ class Training:
         return sde_from_dict({"name": name, "data_range": data_range, **fields})
 
     def network_config(self) -> dict[str, Any]:
-        """What `NCSNpp` takes."""
+        """The configuration for `NCSNpp`."""
         keys = ("fir", "skip_rescale", "centered", "scale_by_sigma")
         config = vars(self.structure) | {key: self.settings[key] for key in keys}
-        if self.parametrization == "ve-discrete":  # which divides by sigma itself
+        # This parametrization divides by sigma itself.
+        if self.parametrization == "ve-discrete":
             config["scale_by_sigma"] = False
         return config
 
     def assumptions(self, file: str) -> tuple[str, ...]:
-        """The sentence that tells what is assumed, if anything is."""
+        """A sentence that lists the assumed settings; none if nothing is assumed."""
         if not self.assumed:
             return ()
-        said = as_config({key: self.settings[key] for key in self.assumed})
+        assumed = as_config({key: self.settings[key] for key in self.assumed})
         sentence = (
-            f"{file} does not state all of its training; assumed, as the published models have it: {said}."
-            " Wrong assumptions give wrong samples: say what is right with --config KEY=VALUE,... or --config NAME"
-            " where the .pth file is read"
+            f"{file} does not state all of its training settings; assumed, as in the published"
+            f" models: {assumed}. Wrong assumptions give wrong samples: give the right settings"
+            " with --config KEY=VALUE,... or --config NAME where the .pth file is read"
         )
         return (sentence,)
 
 
 def settle(structure: Structure, levels: NoiseLevels | None, config: str | None) -> Training:
-    """Find every setting of the training.
+    """Find every training setting.
+
+    Args:
+        structure: The structure of the network.
+        levels: The noise levels in the file, if there are any.
+        config: The user's `--config`.
 
     Raises:
-        CheckpointError: One is missing that is not assumed; or the file contradicts the user.
-        UsageError: Not a config.
+        CheckpointError: A setting is missing and cannot be assumed, or the file contradicts
+            `config`.
+        UsageError: `config` is malformed, or names no model.
     """
-    name, said = parse_config(config)
+    name, given = parse_config(config)
     if name is not None:
-        said = _registered(name, structure, levels) | said
+        given = _registered(name, structure, levels) | given
     stated = {} if structure.fir is None else {"fir": structure.fir}
+    # A network of one level resamples nothing.
     if len(structure.channels) == 1:
-        said["fir"] = False  # nothing is resampled
-    if any(said.get(key, value) != value for key, value in stated.items()):
-        raise CheckpointError(f"the names in the file tell {as_config(stated)}, --config does not")
+        given["fir"] = False
+    if any(given.get(key, value) != value for key, value in stated.items()):
+        raise CheckpointError(
+            f"the tensor names in the file mean {as_config(stated)}, which --config contradicts",
+            hint=f"leave fir out of --config, or write {as_config(stated)}",
+        )
     # All published networks with Fourier features are VE.
     usual = {"sde": "ve"} if structure.embedding == "fourier" else {}
-    sde = said.get("sde", usual.get("sde"))
+    sde = given.get("sde", usual.get("sde"))
     if sde is not None:
         usual |= conventions(structure, sde, levels)
-    settings = usual | said | stated
+    settings = usual | given | stated
     for key in ("sde", "image_size", "fir"):
         if key not in settings:
             raise _asking_for(key, structure, levels)
     if not settings["fir"]:
         settings.pop("fir_kernel", None)
-    assumed = tuple(key for key in settings if key not in said and key not in stated)
+    assumed = tuple(key for key in settings if key not in given and key not in stated)
     training = Training(structure, levels, settings, assumed)
     _check(training)
     return training
 
 
 def _registered(name: str, structure: Structure, levels: NoiseLevels | None) -> dict[str, Any]:
-    """All settings of a registered model."""
+    """All training settings of a registered model; refused if the file is not that model."""
     entry = lookup(read_manifest(), name, "config", "see ggf list-models")
     size, ve = published_size(structure, levels), structure.embedding == "fourier"
-    # Models of the hub that are not VE are of other code, and discrete.
+    # Hub models that are not VE were trained with other code, and are discrete.
     of_song = entry.sde["name"] == "ve" or entry.file.endswith(".pth")
     if not of_song or entry.shape != (3, size, size) or ve != (entry.sde["name"] == "ve"):
         pixels = f"for {size}x{size} pixels" if size else "of no published structure"
         raise CheckpointError(
-            f"this is no '{name}': the file is a {'VE' if ve else 'VP, sub-VP or discrete'} network {pixels}",
-            hint="say how it was trained: --config sde=...,image_size=...",
+            f"the file is not '{name}': it is a {'VE' if ve else 'VP, sub-VP or discrete'} network"
+            f" {pixels}",
+            hint="give the training settings: --config sde=...,image_size=...",
         )
     sigma_max = entry.sde.get("sigma_max", 0)
     if ve and levels and not math.isclose(levels.sigma_max, sigma_max, rel_tol=1e-4):
         raise CheckpointError(
-            f"this is no '{name}': sigma_max is {levels.sigma_max:g} in the file, not {sigma_max:g}"
+            f"the file is not '{name}': its sigma_max is {levels.sigma_max:g}, not {sigma_max:g}"
         )
     own = {key: value for key, value in entry.sde.items() if key.startswith(("beta", "t_eps"))}
     return conventions(structure, entry.sde["name"], levels) | {"sde": entry.sde["name"], **own}
 
 
 def _asking_for(key: str, structure: Structure, levels: NoiseLevels | None) -> CheckpointError:
-    """The error that asks for a setting, with answers that suit the file."""
+    """The error that asks for a setting; the hint lists the values that are possible here."""
     size, fourier = published_size(structure, levels), structure.embedding == "fourier"
+    # Song's models have attention at 16x16 pixels.
+    sizes = [str(16 * 2**i) for i, has in enumerate(structure.attention) if has]
     answers = {
         "sde": "|".join(sde for sde in PARAMETRIZATIONS if sde != "ve"),
-        "image_size": "|".join(str(16 * 2**i) for i, has in enumerate(structure.attention) if has) or "64",
+        "image_size": "|".join(sizes) or "64",
         "fir": "true|false",
-    }  # fmt: skip
+    }
     if fourier:
         del answers["sde"]
     names = [
@@ -158,13 +175,13 @@ def _asking_for(key: str, structure: Structure, levels: NoiseLevels | None) -> C
         and fourier == (entry.sde["name"] == "ve")
     ]
     return CheckpointError(
-        f"the file does not state the {key} of its training, on which the samples depend",
-        hint=f"say it: --config {key}={answers[key]}" + "".join(f", or {name}" for name in names),
+        f"the file does not state the {key} of its training, and the samples depend on it",
+        hint=f"give it: --config {key}={answers[key]}" + "".join(f", or {name}" for name in names),
     )
 
 
 def _check(training: Training) -> None:
-    """Refuse what score_sde_pytorch does not train, and what ggf does not compute."""
+    """Refuse settings that score_sde_pytorch cannot train, or that ggf does not support."""
     structure, levels, settings = training.structure, training.levels, training.settings
     sde, fourier = settings["sde"], structure.embedding == "fourier"
     discrete = sde.endswith("-discrete")
@@ -182,7 +199,8 @@ def _check(training: Training) -> None:
             raise UsageError(f"--config: {beta[0]} is for VP and sub-VP, not for {sde}")
     if discrete and (levels is None or levels.count != DISCRETE):
         raise CheckpointError(
-            f"sde={sde} is supported with {DISCRETE} noise levels, the file has {levels.count if levels else 'none'}"
+            f"sde={sde} is supported with {DISCRETE} noise levels,"
+            f" the file has {levels.count if levels else 'none'}"
         )
     if sde == "ve-discrete" and not settings["scale_by_sigma"]:
         raise CheckpointError("sde=ve-discrete with scale_by_sigma=false is not supported")
@@ -192,5 +210,5 @@ def _check(training: Training) -> None:
         and min(structure.channels) < 128
     ):
         raise CheckpointError(
-            "a DDPM below 128 channels normalises in 32 groups, which ggf does not support"
+            "a DDPM with fewer than 128 channels normalises in 32 groups, which is not supported"
         )

@@ -175,6 +175,14 @@ def test_a_full_disk_is_a_warning(monkeypatch):
     assert "free some disk space" in finding.hint
 
 
+def test_a_disk_without_any_free_byte_is_a_warning(monkeypatch):
+    usage = folders.shutil.disk_usage(".")._replace(free=0)
+    monkeypatch.setattr(folders.shutil, "disk_usage", lambda path: usage)
+    finding = folders.folders()
+    assert finding.status == WARNING
+    assert "0.0 GB free" in finding.summary
+
+
 def test_an_altered_file_of_the_package_fails(monkeypatch, tmp_path):
     text = find_manifest().read_text()
     sha256 = "b16b15d65ab03496d8d37b234dd1824c64a060ff6c0f79600031a996167e7855"
@@ -226,6 +234,15 @@ def test_unfinished_downloads_are_counted(home):
     finding = weights.cache()
     assert finding.status == WARNING
     assert finding.facts["unfinished_bytes"] == 5
+
+
+def test_a_download_that_finishes_meanwhile_is_not_counted(home):
+    blobs = home / "hub/models--a--b/blobs"
+    blobs.mkdir(parents=True)
+    # `stat` fails as it does after the file was renamed.
+    (blobs / "x.incomplete").symlink_to("renamed")
+    finding = weights.cache()
+    assert finding.facts["unfinished"] == 0
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,11 @@ def folders() -> Finding:
         "data": _try(data_folder()),
     }
     closed = [name for name, folder in found.items() if folder["error"]]
-    full = [name for name, folder in found.items() if (folder["free_bytes"] or LITTLE) < LITTLE]
+    full = [
+        name
+        for name, folder in found.items()
+        if folder["free_bytes"] is not None and folder["free_bytes"] < LITTLE
+    ]
     parts = [
         f"{name} {folder['path']}: {folder['error'] or _gigabytes(folder['free_bytes'])}"
         for name, folder in found.items()

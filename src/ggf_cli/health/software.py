@@ -22,8 +22,10 @@ PACKAGES = (
     "filelock",
     "matplotlib",
     "jinja2",
+    "msgspec",
 )
-OPTIONAL = {"torch-fidelity": "FID and similar metrics: pip install 'ggf-cli[fid]'"}
+# The extra `ggf-cli[fid]`.
+OPTIONAL = ("torch-fidelity",)
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,15 @@ def cache() -> Finding:
             known = entry.sha256 if entry.kind == HUB else None
             states.append(_state(entry.name, path, expected_sha256(path, known)))
     folder = Path(constants.HF_HUB_CACHE).expanduser()
-    parts = list(folder.glob("models--*/blobs/*.incomplete"))
+    parts = []
+    for path in folder.glob("models--*/blobs/*.incomplete"):
+        # A download that finishes now removes its file.
+        with suppress(FileNotFoundError):
+            parts.append(path.stat().st_size)
     facts = {
         "folder": str(folder),
         "unfinished": len(parts),
-        "unfinished_bytes": sum(part.stat().st_size for part in parts),
+        "unfinished_bytes": sum(parts),
     }
     bad = [state["path"] for state in states if state["state"] == ALTERED]
     hint = f"delete {Path(bad[0]).resolve()}; it is downloaded again when it is used" if bad else ""

@@ -149,7 +149,8 @@ def vp_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     levels = 1000
     betas = torch.linspace(sde.beta_min, sde.beta_max, levels, dtype=torch.float64) / levels
     log_alpha_bar = torch.cumsum(torch.log1p(-betas), 0)
-    half_log_snr = (log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))) / 2  # falls with k
+    # It decreases with k.
+    half_log_snr = (log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))) / 2
 
     def score(x: Tensor, t: Tensor) -> Tensor:
         label = _interpolate(sde.half_log_snr(t), half_log_snr.to(t))

@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import tokenize
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -194,3 +195,15 @@ finally: assert "torch" not in sys.modules
         )
         assert offered in done.stdout.split()
         assert "AssertionError" not in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks", "training"])
+def test_comments_stand_on_their_own_line(folder):
+    """Only directives to tools, such as `noqa`, and shapes, such as (B, K), may follow code."""
+    directives = ("# noqa", "# type:", "# fmt:", "# (B, ")
+    for file in sorted((ROOT / folder).rglob("*.py")):
+        with file.open("rb") as lines:
+            for token in tokenize.tokenize(lines.readline):
+                trailing = token.line[: token.start[1]].strip()
+                if token.type == tokenize.COMMENT and trailing:
+                    assert token.string.startswith(directives), f"{file}:{token.start[0]}"

@@ -80,12 +80,12 @@ class GaussianMixture(nn.Module):
         alpha, sigma = alpha.to(x.dtype)[:, None], sigma.to(x.dtype)[:, None]
         iso = alpha.square() * self.variance + sigma.square()  # (B, K)
         stretch = (alpha[..., None] * self.scales).square()  # (B, K, R)
-        ratio = stretch / (iso[..., None] + stretch)  # share of each direction that is not noise
+        ratio = stretch / (iso[..., None] + stretch)
 
         # Products with x, because products with alpha mean_k - x would be K times as many.
         y, mean, directions = x.flatten(1), self.mean, self.directions
         distance = alpha.square() * mean.square().sum(1) - 2 * alpha * (y @ mean.T)
-        distance = distance + y.square().sum(1, keepdim=True)  # |alpha mean_k - x|^2, (B, K)
+        distance = distance + y.square().sum(1, keepdim=True)
         along = alpha[..., None] * torch.einsum("kd,kdr->kr", mean, directions)
         along = along - torch.einsum("bd,kdr->bkr", y, directions)
         mahalanobis = (distance - (ratio * along.square()).sum(-1)) / iso

@@ -46,7 +46,8 @@ COS = (
 )
 MINUS_2_LOG_2 = -1.3862943649291992
 
-_SQRT_HALF_BITS = 0x3F3504F3  # sqrt(1/2) as float32
+# sqrt(1/2) as float32.
+_SQRT_HALF_BITS = 0x3F3504F3
 _EXPONENT_SHIFT = 23
 
 

@@ -14,10 +14,11 @@ from contextlib import suppress
 import torch
 
 _WORDS = (
-    "out of memory",  # CUDA, MPS
-    "not enough memory",  # CPU, Windows
-    "can't allocate memory",  # CPU, Linux
-    "alloc_failed",  # cuBLAS, cuDNN
+    # CUDA, MPS; CPU on Windows; CPU on Linux; cuBLAS and cuDNN.
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "alloc_failed",
 )
 
 # From glibc's malloc.h: the size from which freed memory is returned, and the size from which

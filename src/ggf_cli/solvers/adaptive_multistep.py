@@ -183,7 +183,8 @@ class AdaptiveMultistep(Tolerances):
         width = torch.where(rows.accepted == 0, limit, torch.minimum(limit, factor * rows.width))
 
         left = sde.half_log_snr(torch.full_like(rows.t, sde.t_eps)) - here
-        last = width >= (1 - 1e-9) * left  # to the bit, not to round-off
+        # The last step must end at t_eps to the bit, in spite of round-off.
+        last = width >= (1 - 1e-9) * left
         t_next = torch.where(last, sde.t_eps, sde.time_at(here + width))
         return t_next, torch.where(last, left, width)
 

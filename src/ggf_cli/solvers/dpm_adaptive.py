@@ -195,5 +195,6 @@ def ancestral_level(l: Tensor, l_next: Tensor, eta: float) -> Tensor:
     With s = exp(-l), the noise has variance up^2 = eta^2 s_next^2 (1 - s_next^2 / s^2), at most
     s_next^2.
     """
-    kept = 1 - eta**2 * -torch.expm1(2 * (l - l_next))  # (s_next^2 - up^2) / s_next^2
+    # (s_next^2 - up^2) / s_next^2
+    kept = 1 - eta**2 * -torch.expm1(2 * (l - l_next))
     return l_next - torch.log(kept.clamp(min=0)) / 2

@@ -49,7 +49,8 @@ A = (
     (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729, 0, 0),
     (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656, 0),
     (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
-    (1, 0, 0, 0, 0, 0),  # the probe: an Euler step
+    # The probe: an Euler step.
+    (1, 0, 0, 0, 0, 0),
 )
 C = ((0,), (1 / 5,), (3 / 10,), (4 / 5,), (8 / 9,), (1,), (1,), (1,))
 E = ((-71 / 57600, 0, 71 / 16695, -71 / 1920, 17253 / 339200, -22 / 525),)
@@ -110,7 +111,8 @@ class OdeRK45(Solver):
         t_stage = torch.where(last, t_next, t - coefficients(C, t)[stage, 0] * h)
         x_stage = x - expand_as_batch(h, x) * weighted_sum(coefficients(A, t)[stage], rows.k)
         answer = score(x_stage, t_stage)
-        slope = sde.reverse_drift(x_stage, t_stage, answer / 2)  # probability flow: half the score
+        # The drift of the probability flow is that of the reverse SDE with half the score.
+        slope = sde.reverse_drift(x_stage, t_stage, answer / 2)
 
         # Estimate the error and accept or reject the attempt, if this was its last stage.
         difference = weighted_sum(coefficients(E, t), rows.k) + E_LAST * slope

@@ -306,7 +306,8 @@ def test_unsafe_names_of_repositories_are_refused_before_any_request(hub, fetch,
     "name", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a\\b", "C:/x", "a\0b", "."]
 )
 def test_unsafe_names_of_files_and_revisions_are_refused_before_any_request(name):
-    from ggf_cli.checkpoints.fetch import cached_file, fetch_file
+    from ggf_cli.checkpoints.fetch import fetch_file
+    from ggf_cli.checkpoints.hub_cache import cached_file
     from ggf_cli.errors import CheckpointError
 
     for function in (fetch_file, cached_file):

@@ -1,9 +1,8 @@
 """Download single files from the Hugging Face hub and verify them.
 
 `huggingface_hub` provides the cache, the tokens and the environment variables. Added here: weights
-are compared with a known sha256 at each use, and every failure is a `CheckpointError`. Its message
-never repeats the text of another library's error, which may contain a token or a signed address.
-This module handles files, not models, and does not import torch.
+are compared with a known sha256 at each use, and every failure is a `CheckpointError`. This module
+handles files, not models, and does not import torch.
 """
 
 from __future__ import annotations
@@ -14,25 +13,22 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ggf_cli.checkpoints.hashes import check_hash, file_sha256
+from ggf_cli.checkpoints.hub_cache import MAIN, cached_file, is_commit, known_absent
+from ggf_cli.checkpoints.hub_errors import (
+    MissingFile,
+    OfflineMiss,
+    error_chain,
+    http_status,
+    hub_failure,
+    reason_of,
+)
 from ggf_cli.checkpoints.pace import patience, watched
 from ggf_cli.errors import CheckpointError, UsageError
-from ggf_cli.files import read_file
-
-MAIN = "main"
-
-
-class MissingFile(CheckpointError):
-    """The repository exists and does not have the file."""
-
-
-class OfflineMiss(CheckpointError):
-    """The file is not in the cache, and HF_HUB_OFFLINE forbids to download it."""
-
 
 # Seconds before the second, third and fourth attempt.
 _PAUSES = (0.2, 0.4, 0.8)
@@ -66,7 +62,7 @@ def fetch_file(
     cached = cached_file(repo, file, revision=revision)
     if cached and verify and sha256 and file_sha256(cached) == sha256.lower():
         return cached
-    if cached and _is_commit(revision or MAIN):
+    if cached and is_commit(revision or MAIN):
         path = cached
     else:
         path = _download(repo, file, revision or MAIN, quiet)
@@ -87,14 +83,14 @@ def fetch_if_there(
         CheckpointError: As `fetch_file`, if the file may exist.
     """
     revision = revision or MAIN
-    if _is_commit(revision) and _known_absent(repo, file, revision):
+    if is_commit(revision) and known_absent(repo, file, revision):
         return None
     try:
         return fetch_file(repo, file, revision=revision, verify=False, quiet=quiet)
     except (MissingFile, OfflineMiss):
         return None
     except CheckpointError:
-        if _known_absent(repo, file, revision):
+        if known_absent(repo, file, revision):
             return None
         raise
 
@@ -110,33 +106,6 @@ def is_there(repo: str, file: str, *, revision: str | None = None) -> bool:
         hub = HfApi(endpoint=constants.ENDPOINT)
         return hub.file_exists(repo, file, revision=revision or MAIN)
     return False
-
-
-def cached_file(repo: str, file: str, *, revision: str | None = None) -> Path | None:
-    """The path of a file in the hub's cache, or None; makes no request.
-
-    Raises:
-        CheckpointError: A name is not valid, or points out of the cache.
-    """
-    return _in_cache("snapshots", repo, file, revision or MAIN)
-
-
-def _known_absent(repo: str, file: str, revision: str) -> bool:
-    """Whether the hub stated before that this revision does not have the file."""
-    return _in_cache(".no_exist", repo, file, revision) is not None
-
-
-def _in_cache(where: str, repo: str, file: str, revision: str) -> Path | None:
-    _check_names(repo, file, revision)
-    # Only this part of the library, which loads fast: `ggf list-models` comes here for each model.
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repo.replace('/', '--')}"
-    # A cache that cannot be read counts as empty.
-    with suppress(OSError):
-        path = folder / where / _cached_commit(folder, revision) / file
-        return path if path.is_file() else None
-    return None
 
 
 def reach(*, timeout_s: float) -> None:
@@ -157,43 +126,10 @@ def reach(*, timeout_s: float) -> None:
         raise
     except Exception as error:
         raise CheckpointError(
-            f"{host} cannot be reached: {_reason(error)}", hint="check the network and the proxy"
+            f"{host} cannot be reached: {reason_of(error)}", hint="check the network and the proxy"
         ) from error
     if status >= 500:
         raise CheckpointError(f"{host} answers HTTP {status}", hint="try again later")
-
-
-def _check_names(repo: str, file: str, revision: str) -> None:
-    part = r"\w(?:[\w.-]*\w)?"
-    if not re.fullmatch(f"{part}/{part}", repo, re.ASCII) or ".." in repo or "--" in repo:
-        raise CheckpointError(
-            f"{repo!r} is not the name of a repository", hint="write it as OWNER/NAME"
-        )
-    for kind, name in ("file in a repository", file), ("revision", revision):
-        parts = name.split("/")
-        inside = not PureWindowsPath(name).anchor and not {"", ".", ".."} & set(parts)
-        if not (inside and name.isprintable() and "\\" not in name):
-            raise CheckpointError(
-                f"{name!r} is not the name of a {kind} (repository {repo})",
-                hint="write it relative to the repository, with / and without ..",
-            )
-
-
-def _is_commit(revision: str) -> bool:
-    return bool(re.fullmatch("[0-9a-f]{7,40}", revision))
-
-
-def _cached_commit(folder: Path, revision: str) -> str:
-    """The commit of a revision at its last download; the revision itself if there was none."""
-    ref = folder / "refs" / revision
-    with suppress(FileNotFoundError):
-        commit = read_file(ref, 2**10).decode(errors="replace").strip()
-        if _is_commit(commit):
-            return commit
-    if _is_commit(revision):
-        commits = [snapshot.name for snapshot in folder.glob(f"snapshots/{revision}*")]
-        return commits[0] if len(commits) == 1 else revision
-    return revision
 
 
 def _download(repo: str, file: str, revision: str, quiet: bool) -> Path:
@@ -211,7 +147,7 @@ def _download(repo: str, file: str, revision: str, quiet: bool) -> Path:
     except (CheckpointError, UsageError):
         raise
     except Exception as error:
-        raise _failure(error, repo, file, revision) from error
+        raise hub_failure(error, repo, file, revision) from error
 
 
 def _check_address(url: str) -> None:
@@ -266,8 +202,8 @@ def _is_worth_a_retry(error: Exception) -> bool:
 
     if isinstance(error, LocalEntryNotFoundError):
         return False
-    reset = any(isinstance(link, ConnectionResetError) for link in _chain(error))
-    return reset or (_status(error) or 0) >= 500
+    reset = any(isinstance(link, ConnectionResetError) for link in error_chain(error))
+    return reset or (http_status(error) or 0) >= 500
 
 
 @contextmanager
@@ -291,70 +227,3 @@ def _silence() -> Iterator[None]:
             log.setLevel(level)
             if bars:
                 enable_progress_bars()
-
-
-def _failure(error: Exception, repo: str, file: str, revision: str) -> CheckpointError:
-    """Translate an error of the library into a message and a hint for the user."""
-    from huggingface_hub import constants, errors
-
-    cause: BaseException = error
-    # Its cause is the reason why the look-up failed.
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
-        cause = error.__cause__
-    what, host = f"{file} of {repo}", urlsplit(constants.ENDPOINT).hostname or "HF_ENDPOINT"
-    cache, status = constants.HF_HUB_CACHE, _status(cause)
-
-    if isinstance(cause, errors.OfflineModeIsEnabled):
-        return OfflineMiss(
-            f"{what} is not in {cache}, and HF_HUB_OFFLINE forbids to download it",
-            hint="unset HF_HUB_OFFLINE, or run the command once with a network",
-        )
-    if isinstance(cause, errors.GatedRepoError):
-        message = f"{host} requires that you accept the terms of {what} (HTTP {status})"
-        hint = f"accept them at {host}/{repo}, then set HF_TOKEN or run: hf auth login"
-    elif isinstance(cause, errors.RevisionNotFoundError):
-        message = f"{repo} at {host} has no revision {revision!r}"
-        hint = f"see {host}/{repo}/commits/main"
-    elif isinstance(cause, errors.RepositoryNotFoundError):
-        message = f"{host} has no repository {repo}, or it is private"
-        hint = "check the name; if it is private, set HF_TOKEN or run: hf auth login"
-    elif isinstance(cause, errors.EntryNotFoundError) and status == 404:
-        return MissingFile(
-            f"{repo} at {host} has no file {file!r} at revision {revision}",
-            hint=f"see {host}/{repo}/tree/{revision}",
-        )
-    elif status in (401, 403):
-        message = f"{host} refuses {what} (HTTP {status})"
-        hint = "set HF_TOKEN to a token that may read it, or run: hf auth login"
-    elif status == 404 or isinstance(cause, errors.FileMetadataError):
-        message = f"{host} does not answer like a Hugging Face hub to the request for {what}"
-        hint = "check HF_ENDPOINT and the proxy"
-    elif isinstance(cause, Warning) or (isinstance(cause, OSError) and cause.errno):
-        reason = "not enough space" if isinstance(cause, Warning) else _reason(cause)
-        message = f"cannot store {what} in {cache}: {reason}"
-        hint = f"free some space in {cache}, or set HF_HOME to a folder elsewhere"
-    else:
-        message = f"cannot download {what} from {host}: {_reason(cause)}"
-        hint = "check the network, then run the same command again"
-    return CheckpointError(message, hint=hint)
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status of the answer that caused an error, if there was one."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None
-
-
-def _reason(error: BaseException) -> str:
-    """The reason for an error in a few words, without the text of the error."""
-    if status := _status(error):
-        return f"HTTP {status}"
-    words = (link.strerror for link in _chain(error) if isinstance(link, OSError))
-    return next(filter(None, words), type(error).__name__)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and its causes."""
-    while error:
-        yield error
-        error = error.__cause__ or error.__context__

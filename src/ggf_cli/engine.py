@@ -275,7 +275,7 @@ class Engine:
         index = torch.tensor([s.index for s in samples], dtype=torch.int64, device=self._device)
         sde = self.model.sde
         x = sde.prior_sampling(self._noise(index, torch.zeros_like(index)))
-        rows = self.solver.start(x, index, sde)
+        rows: Rows = self.solver.start(x, index, sde)
         for place, sample in enumerate(samples):
             if sample.rows is not None:
                 at = torch.tensor([place], device=self._device)

@@ -66,7 +66,7 @@ class AdaptiveRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adaptive(Tolerances):
+class Adaptive(Tolerances[AdaptiveRows]):
     """Adaptive step-size solver for the reverse SDE with error control for each sample."""
 
     name: ClassVar[str] = "adaptive"

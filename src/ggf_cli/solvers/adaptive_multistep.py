@@ -77,7 +77,7 @@ class AdaptiveMultistepRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveMultistep(Tolerances):
+class AdaptiveMultistep(Tolerances[AdaptiveMultistepRows]):
     """Adaptive exponential multistep solver: one evaluation a step, no step rejected."""
 
     name: ClassVar[str] = "adaptive-multistep"

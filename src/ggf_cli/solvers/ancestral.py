@@ -35,7 +35,7 @@ from ggf_cli.solvers.fixed import OneEvaluationStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ancestral(OneEvaluationStep):
+class Ancestral(OneEvaluationStep[Rows]):
     """The ancestral sampler of DDPM and SMLD."""
 
     name: ClassVar[str] = "ancestral"

@@ -22,10 +22,11 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Generic, Literal, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from ggf_cli.errors import OptionError, UsageError
 from ggf_cli.scalars import as_bool, as_float, as_int, shown
@@ -82,6 +83,10 @@ class Rows:
         )
 
 
+# The rows of a solver; `Solver` alone is a solver with any rows.
+RowsT = TypeVar("RowsT", bound=Rows, default=Any)
+
+
 def fresh_rows(x: Tensor, index: Tensor, sde: SDE) -> dict[str, Tensor]:
     """The fields of `Rows` for new rows: prior draws x (B, *) of the samples index (B,)."""
     zeros = torch.zeros_like(index)
@@ -131,7 +136,7 @@ def option(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Solver(abc.ABC):
+class Solver(abc.ABC, Generic[RowsT]):
     """A solver: options as frozen fields, properties as class attributes, and `start` and `step`.
 
     Options accept numbers of the types in `ggf_cli.scalars` and are kept as Python numbers. An int
@@ -160,11 +165,11 @@ class Solver(abc.ABC):
             object.__setattr__(self, f.name, value)
 
     @abc.abstractmethod
-    def start(self, x: Tensor, index: Tensor, sde: SDE) -> Rows:
+    def start(self, x: Tensor, index: Tensor, sde: SDE) -> RowsT:
         """Make new rows at t = T from prior draws x (B, *) of the samples index (B,)."""
 
     @abc.abstractmethod
-    def step(self, rows: Any, score: ScoreFunction, noise: NoiseFunction, sde: SDE) -> Any:
+    def step(self, rows: RowsT, score: ScoreFunction, noise: NoiseFunction, sde: SDE) -> RowsT:
         """Evaluate every row once, at the point it needs, and advance it as far as that allows.
 
         Args:

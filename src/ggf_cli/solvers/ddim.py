@@ -29,7 +29,7 @@ from ggf_cli.solvers.fixed import OneEvaluationStep, steps_option
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIM(OneEvaluationStep):
+class DDIM(OneEvaluationStep[Rows]):
     """Deterministic DDIM for VP, and the same step for VE and sub-VP."""
 
     name: ClassVar[str] = "ddim"

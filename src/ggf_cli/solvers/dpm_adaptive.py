@@ -65,7 +65,7 @@ class DPMRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMAdaptive(Tolerances):
+class DPMAdaptive(Tolerances[DPMRows]):
     """Adaptive DPM-Solver with a PID controller for the step size."""
 
     name: ClassVar[str] = "dpm-adaptive"

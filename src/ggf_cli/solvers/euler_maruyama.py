@@ -18,7 +18,7 @@ from ggf_cli.solvers.fixed import OneEvaluationStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class EulerMaruyama(OneEvaluationStep):
+class EulerMaruyama(OneEvaluationStep[Rows]):
     """Euler–Maruyama with a fixed number of steps."""
 
     name: ClassVar[str] = "em"

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from torch import Tensor
 
 from ggf_cli.errors import OptionError
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE
-from ggf_cli.solvers.base import NoiseFunction, Rows, Solver, fresh_rows, option, where_rows
+from ggf_cli.solvers.base import NoiseFunction, Rows, RowsT, Solver, fresh_rows, option, where_rows
 from ggf_cli.solvers.schedule import SCHEDULES, time_grid
 
 STEPS_HELP = "steps from T to t_eps"
@@ -39,7 +39,7 @@ def schedule_option(default: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedStep(Solver):
+class FixedStep(Solver[RowsT]):
     """A solver with a fixed schedule. Subclasses set the defaults of `steps` and `schedule`."""
 
     adaptive: ClassVar[bool] = False
@@ -87,13 +87,14 @@ class FixedStep(Solver):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneEvaluationStep(FixedStep):
+class OneEvaluationStep(FixedStep[RowsT]):
     """A fixed-step solver with one evaluation a step. Subclasses implement `advance`."""
 
-    def start(self, x: Tensor, index: Tensor, sde: SDE) -> Any:
-        return Rows(**fresh_rows(x, index, sde))
+    def start(self, x: Tensor, index: Tensor, sde: SDE) -> RowsT:
+        # Solvers whose rows have more fields override this.
+        return cast("RowsT", Rows(**fresh_rows(x, index, sde)))
 
-    def step(self, rows: Any, score: ScoreFunction, noise: NoiseFunction, sde: SDE) -> Any:
+    def step(self, rows: RowsT, score: ScoreFunction, noise: NoiseFunction, sde: SDE) -> RowsT:
         grid = self.grid(rows, sde)
         arrived = rows.accepted == len(grid) - 1
         answer = score(rows.x, rows.t)
@@ -116,7 +117,7 @@ class OneEvaluationStep(FixedStep):
 
     @abc.abstractmethod
     def advance(
-        self, rows: Any, score: Tensor, t_next: Tensor, z: Any, sde: SDE
+        self, rows: RowsT, score: Tensor, t_next: Tensor, z: Any, sde: SDE
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Make one step of every row, from rows.t to t_next.
 

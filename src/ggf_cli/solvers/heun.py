@@ -54,7 +54,7 @@ class HeunRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeunPath(FixedStep):
+class HeunPath(FixedStep[HeunRows]):
     """Heun steps along a path of times that may rise between two steps; then noise is added."""
 
     evaluations: ClassVar[str] = "2"

@@ -40,7 +40,7 @@ class MultistepRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Multistep(OneEvaluationStep):
+class Multistep(OneEvaluationStep[MultistepRows]):
     """A solver that is a table of coefficients, which subclasses implement.
 
     Class attributes:
@@ -49,7 +49,7 @@ class Multistep(OneEvaluationStep):
 
     memory: ClassVar[int] = 1
 
-    def start(self, x: Tensor, index: Tensor, sde: SDE) -> Any:
+    def start(self, x: Tensor, index: Tensor, sde: SDE) -> MultistepRows:
         return MultistepRows(**fresh_rows(x, index, sde), data=no_data(x, self.memory))
 
     def advance(

@@ -77,7 +77,7 @@ class RK45Rows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OdeRK45(Solver):
+class OdeRK45(Solver[RK45Rows]):
     """Dormand–Prince 5(4) for the probability flow ODE."""
 
     name: ClassVar[str] = "ode-rk45"

@@ -54,7 +54,7 @@ class PredictorCorrectorRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictorCorrector(FixedStep):
+class PredictorCorrector(FixedStep[PredictorCorrectorRows]):
     """Reverse diffusion with a Langevin corrector."""
 
     name: ClassVar[str] = "pc"

@@ -34,7 +34,7 @@ from ggf_cli.solvers.fixed import OneEvaluationStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReverseDiffusion(OneEvaluationStep):
+class ReverseDiffusion(OneEvaluationStep[Rows]):
     """The reverse diffusion predictor of Song et al."""
 
     name: ClassVar[str] = "reverse-diffusion"

@@ -90,7 +90,7 @@ class SRARows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SRA(Tolerances):
+class SRA(Tolerances[SRARows]):
     """An SRA scheme with adaptive steps; subclasses set the tableau."""
 
     kind: ClassVar[Literal["sde", "ode"]] = "sde"

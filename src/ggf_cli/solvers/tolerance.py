@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from ggf_cli.sde import SDE
-from ggf_cli.solvers.base import Solver, option
+from ggf_cli.solvers.base import RowsT, Solver, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerances(Solver):
+class Tolerances(Solver[RowsT]):
     """A solver whose step size follows the error; if eps_abs is None, the SDE decides it."""
 
     adaptive: ClassVar[bool] = True

@@ -71,7 +71,7 @@ def freeze_schedule(
     if not arrived:
         raise SolveError(f"none of {len(indices)} pilot samples reached the end, by {solver.name}")
     times = mean_schedule(model.sde, arrived)
-    return replace(solver, times=",".join(map(repr, times)))
+    return replace(solver, times=tuple(times))
 
 
 def pilot_indices(samples: int) -> range:

@@ -82,7 +82,7 @@ def test_an_unknown_solver_is_listed_without_defaults(original):
     log = read(original)
     log["solver"] = {"name": "tomorrow", "options": {"zeal": [1], "warp": True}}
     facts = dict(run_summary(log))
-    assert facts["default"] == "--zeal [1] · --warp"
+    assert facts["default"] == "--zeal 1 · --warp"
     assert "changed" not in facts
 
 

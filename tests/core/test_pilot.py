@@ -23,7 +23,7 @@ def test_a_sample_with_its_own_steps_frozen_is_the_same_sample(sde):
     engine = Engine(model, make_solver("adaptive-multistep"), batch_size=1)
     (free,) = engine.run([3], trace.update)
     trace.finish(free)
-    times = ",".join(map(repr, trace.times[3]))
+    times = tuple(trace.times[3])
     bound = ggf_cli.sample(model, [3], solver="adaptive-multistep", times=times)
     frozen = make_solver("adaptive-multistep", {"times": times})
     assert int(bound.nfe[0]) == free.nfe == frozen.expected_nfe()
@@ -59,9 +59,9 @@ def test_every_sample_of_a_frozen_solver_has_the_same_nfe(mixture):
 def test_invalid_frozen_schedules_are_refused(mixture):
     with pytest.raises(UsageError, match="takes no frozen steps"):
         freeze_schedule(mixture, make_solver("em"), 4)
-    with pytest.raises(UsageError, match="must fall"):
+    with pytest.raises(UsageError, match="must be two or more, and decrease"):
         make_solver("adaptive-multistep", {"times": "1.0,0.5,0.6,0.001"})
-    with pytest.raises(UsageError, match="could not convert"):
+    with pytest.raises(UsageError, match="it must be numbers with commas"):
         make_solver("adaptive-multistep", {"times": "1.0,x"})
     with pytest.raises(UsageError, match=r"run from 1.0 to 0.1, not from 1.0 to 0.001"):
         ggf_cli.sample(mixture, 2, solver="adaptive-multistep", times="1.0,0.1")
@@ -77,8 +77,8 @@ def test_the_command_of_a_pilot_run_contains_its_times(tmp_path):
     assert done.exit_code == 0, done.output
     log = json.loads((tmp_path / "a" / "run.json").read_text())
     times = log["solver"]["options"]["times"]
-    assert f"--times {times}" in log["command"]
-    assert log["nfe"]["min"] == log["nfe"]["max"] == len(times.split(","))
+    assert f"--times {','.join(map(repr, times))}" in log["command"]
+    assert log["nfe"]["min"] == log["nfe"]["max"] == len(times)
     again = ggf(*log["command"].split()[1:], "--out", tmp_path / "b", "--quiet")
     assert again.exit_code == 0, again.output
     images = sorted((tmp_path / "a").rglob("*.png"))

@@ -264,8 +264,11 @@ def test_options_of_solvers_take_numbers_of_any_type(solver, option, about):
     elif about["type"] == "bool":
         forms = (bool, np.bool_, np.array, torch.tensor)
         pairs = [(form(value), value) for form in forms for value in (True, False)]
+    elif about["type"] == "numbers":
+        forms = (tuple, list, np.array, torch.tensor, lambda v: ",".join(map(str, v)))
+        pairs = [(form([1.0, 0.5]), (1.0, 0.5)) for form in forms]
     else:
-        text = (about["choices"] or [about["default"] or "1.0,0.5"])[-1]
+        text = (about["choices"] or [about["default"]])[-1]
         pairs = [(text, text), (np.str_(text), text)]
     for value, plain in pairs:
         kept = getattr(made(value), option)
@@ -278,8 +281,8 @@ def test_options_of_solvers_take_numbers_of_any_type(solver, option, about):
 
 @pytest.mark.parametrize(("solver", "option", "about"), OPTIONS)
 def test_options_of_solvers_refuse_values_of_other_types(solver, option, about):
-    numbers = {"int": NO_INTS, "float": NO_FLOATS, "text": {}, "bool": NO_NUMBERS}[about["type"]]
-    bad = dict(numbers)
+    kinds = {"int": NO_INTS, "float": NO_FLOATS, "bool": NO_NUMBERS}
+    bad = dict(kinds.get(about["type"], {}))
     if about["type"] == "bool":
         bad = {form: value for form, value in bad.items() if not form.endswith("True")}
         bad |= {"0": 0, "1": 1, "numpy-1": np.int8(1), "word": "yes"}
@@ -292,6 +295,10 @@ def test_options_of_solvers_refuse_values_of_other_types(solver, option, about):
             "array": np.array(["l2"]),
             "None": None,
         }
+    elif about["type"] == "numbers":
+        bad = {f"list of {form}": [1.0, value] for form, value in NO_FLOATS.items()}
+        bad |= {"3": 3, "True": True, "bytes": b"1,0.5", "word": "x", "None": None}
+        bad |= {"empty": [], "increasing": (0.5, 1.0), "matrix": np.ones((2, 2))}
     if about["default"] is None:
         del bad["None"]
     for form, value in bad.items():

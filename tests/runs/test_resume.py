@@ -12,8 +12,9 @@ import jsonschema
 import numpy as np
 import pytest
 
+import ggf_cli
 from command import RUN_SCHEMA, ggf
-from ggf_cli.runs.resume import reproducibility_warnings
+from ggf_cli.runs.resume import reproducibility_warnings, setting_changes
 from ggf_cli.runs.run_log import as_ranges
 from program import RUN, Program, content, kill_after, lines, until
 
@@ -567,3 +568,15 @@ def test_all_levels_survive_the_conversion_to_bytes():
 
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
     assert (to_uint8(levels.float() / 255) == levels.permute(1, 2, 0).numpy()).all()
+
+
+def test_step_times_that_an_earlier_version_wrote_as_text_are_the_same_setting(tmp_path):
+    times = (1.0, 0.5, 0.001)
+    model = ggf_cli.load_model("mixture")
+    options = {"solver": "adaptive-multistep", "times": times, "format": "none"}
+    log = ggf_cli.run(model, 1, out=tmp_path / "run", **options).log
+    earlier = json.loads(json.dumps(log))
+    earlier["solver"]["options"]["times"] = "1.0,0.5,0.001"
+    assert setting_changes(earlier, log) == []
+    earlier["solver"]["options"]["times"] = "1.0,0.4,0.001"
+    assert setting_changes(earlier, log) == ["--times was 1.0,0.4,0.001, is 1.0,0.5,0.001"]

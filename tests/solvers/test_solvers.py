@@ -47,9 +47,10 @@ def test_an_option_of_several_solvers_has_one_type():
 @every_solver
 def test_every_option_refuses_an_invalid_value(name):
     for option, about in read_catalog()[name]["options"].items():
-        bad = {"text": "?!", "bool": 1, "int": 1.5, "float": float("nan")}[about["type"]]
+        nan = float("nan")
+        bad = {"text": "?!", "bool": 1, "int": 1.5, "float": nan, "numbers": [1.0, nan]}
         with pytest.raises(UsageError, match=f"^{option} of solver"):
-            make_solver(name, {option: bad})
+            make_solver(name, {option: bad[about["type"]]})
 
 
 @every_sde

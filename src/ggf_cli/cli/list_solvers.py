@@ -79,8 +79,9 @@ def _values(option: Any) -> str:
     """The allowed values of an option, as short text."""
     if option["choices"]:
         return " | ".join(option["choices"])
-    if option["type"] in ("bool", "text"):
-        return {"bool": "yes | no", "text": "text"}[option["type"]]
+    kinds = {"bool": "yes | no", "text": "text", "numbers": "numbers"}
+    if option["type"] in kinds:
+        return kinds[option["type"]]
     signs = {"above": ">", "low": ">=", "high": "<="}
     bounds = [f"{sign} {option[b]:g}" for b, sign in signs.items() if option[b] is not None]
     return ", ".join([option["type"], *bounds])

@@ -15,7 +15,8 @@ import typer
 
 from ggf_cli.solvers.catalog import flag, owners, read_catalog
 
-_TYPES = {"int": int, "float": float, "bool": bool, "text": str}
+# The solver parses a sequence of numbers from its text.
+_TYPES = {"int": int, "float": float, "bool": bool, "text": str, "numbers": str}
 
 
 def with_solver_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -12,14 +12,14 @@ A *cell* is one solver at one setting. Cells that differ in the tolerance or the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ggf_cli.errors import UsageError
 from ggf_cli.files import sha256_of
 from ggf_cli.registry import did_you_mean, lookup
-from ggf_cli.solvers.catalog import read_catalog
+from ggf_cli.solvers.catalog import as_text, read_catalog
 
 DEFAULT = ("adaptive", "em", "dpmpp-2m-sde:nfe=50")
 EPS_REL = (0.01, 0.02, 0.05, 0.1)
@@ -28,7 +28,12 @@ MATCH, DEFAULTS = "match", "default"
 ORDER = ("contender", "matched", "reference")
 # Options that set the number of evaluations a sample.
 BUDGETS = ("steps", "nfe", "times")
-_TYPES: dict[str, type[int | float | str]] = {"int": int, "float": float, "text": str}
+_TYPES: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "text": str,
+    "numbers": lambda text: tuple(map(float, text.split(","))),
+}
 # Characters of a cell's id.
 MAX_ID_LENGTH = 80
 
@@ -102,7 +107,7 @@ def parse_contender(text: str) -> Contender:
     return Contender(solver=name, given=given)
 
 
-def _typed(text: str, key: str, value: str, kind: str) -> bool | int | float | str:
+def _typed(text: str, key: str, value: str, kind: str) -> Any:
     """Convert the value of an option to its type."""
     words = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
     try:
@@ -110,7 +115,12 @@ def _typed(text: str, key: str, value: str, kind: str) -> bool | int | float | s
             return words[value.lower()]
         return _TYPES[kind](value)
     except (KeyError, ValueError) as error:
-        expected = {"bool": "yes or no", "int": "a whole number", "float": "a number"}[kind]
+        expected = {
+            "bool": "yes or no",
+            "int": "a whole number",
+            "float": "a number",
+            "numbers": "numbers with commas",
+        }[kind]
         raise UsageError(f"{text!r}: {key} is {value!r}, it must be {expected}") from error
 
 
@@ -118,7 +128,7 @@ def format_contender(solver: str, given: Mapping[str, Any]) -> str:
     """Format a solver and its options for `parse_contender`: "adaptive:eps-rel=0.05,norm=linf"."""
     words = {True: "yes", False: "no"}
     options = (
-        f"{key.replace('_', '-')}={words[value] if isinstance(value, bool) else value}"
+        f"{key.replace('_', '-')}={words[value] if isinstance(value, bool) else as_text(value)}"
         for key, value in given.items()
     )
     return ":".join(filter(None, (solver, ",".join(options))))
@@ -218,7 +228,7 @@ def _reference(solver: str, given: Mapping[str, Any]) -> Cell:
 
 def _cell_id(solver: str, given: Mapping[str, Any]) -> str:
     """An id that is valid as a file name: long ones end with a hash."""
-    words = [f"{key}={value}" for key, value in given.items()]
+    words = [f"{key}={as_text(value)}" for key, value in given.items()]
     name = "-".join([solver, *words]).replace("/", "_").replace(":", "_")
     if len(name) <= MAX_ID_LENGTH:
         return name

@@ -35,7 +35,7 @@ from ggf_cli.runs.history import batch_size_of
 from ggf_cli.runs.layout import write_atomically
 from ggf_cli.runs.load_samples import RunSamples
 from ggf_cli.solvers import make_solver
-from ggf_cli.solvers.catalog import as_words, read_catalog
+from ggf_cli.solvers.catalog import as_text, as_words, read_catalog
 
 FLOOR_DRAWS = 5
 # Characters of an option's value in a label.
@@ -264,7 +264,7 @@ def _value(value: Any) -> str:
     """The value of an option in a label."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = str(value)
+    text = as_text(value)
     if len(text) <= MAX_VALUE:
         return text
     return f"{text[: MAX_VALUE // 2]}…{text[-MAX_VALUE // 4 :]}"

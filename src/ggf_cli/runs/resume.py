@@ -13,7 +13,7 @@ from ggf_cli.runs.documents import RunSettings, violation
 from ggf_cli.runs.history import History, is_there, journal_path, read_history, read_settings
 from ggf_cli.runs.layout import RUN_LOG
 from ggf_cli.runs.load import find_record
-from ggf_cli.solvers.catalog import flag
+from ggf_cli.solvers.catalog import as_text, flag
 
 _OPTIONS = ("max_nfe", "seed", "indices", "batch_size", "precision", "format", "grid")
 
@@ -111,7 +111,11 @@ def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
         "--compile": settings["compiled"],
         **{flag(key): settings[key] for key in _OPTIONS if key in settings},
         "the arrays": list(settings.get("arrays", ())),
-        **{flag(name): value for name, value in solver["options"].items()},
+        # Earlier versions wrote a sequence of numbers as text.
+        **{
+            flag(name): as_text(value) if isinstance(value, list) else value
+            for name, value in solver["options"].items()
+        },
     }
 
 

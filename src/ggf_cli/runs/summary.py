@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ggf_cli.registry import SDE_TITLES
-from ggf_cli.solvers.catalog import flag, read_catalog
+from ggf_cli.solvers.catalog import as_text, flag, read_catalog
 
 
 def run_summary(log: Mapping[str, Any], image: str | None = None) -> Iterator[tuple[str, str]]:
@@ -95,7 +95,7 @@ def _options(solver: Mapping[str, Any], data_range: list[float]) -> Iterator[tup
 def _flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return flag(name if value else f"no_{name}")
-    return f"{flag(name)} {value}"
+    return f"{flag(name)} {as_text(value)}"
 
 
 def _rate(value: float) -> str:

@@ -42,7 +42,7 @@ docs/research/adaptive-multistep.md has the derivation, and the measurements beh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import ClassVar, Literal, Self
 
@@ -88,25 +88,26 @@ class AdaptiveMultistep(Tolerances[AdaptiveMultistepRows]):
     eta: float = option(1.0, "noise: 1 the reverse SDE, 0 the probability flow", low=0, high=100)
     h_max: float = option(1.0, "largest step, in units of log(alpha / sigma)", above=0, high=100)
     denoise: bool = option(True, "end with Tweedie's formula at t_eps")
-    times: str | None = option(
+    times: tuple[float, ...] | None = option(
         None,
-        "frozen steps, not adaptive: times from T to t_eps, 1.0,...,0.001",
-        pattern=r"[^,]+(,[^,]+)+",
+        "fixed step times in place of adaptive steps, from T to t_eps: 1.0,...,0.001",
+        numbers=True,
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        try:
-            falling = all(after < t for t, after in pairwise(self._times))
-        except ValueError as error:
-            raise OptionError(f"times of solver '{self.name}': {error}", option="times") from error
-        if not falling:
+        times = self.times
+        if times is None:
+            return
+        if len(times) < 2 or not all(after < t for t, after in pairwise(times)):
             raise OptionError(
-                f"times of solver '{self.name}' must fall", option="times", hint="from T to t_eps"
+                f"times of solver '{self.name}' must be two or more, and decrease",
+                option="times",
+                hint="from T to t_eps",
             )
 
     def resolved(self, sde: SDE) -> Self:
-        times = self._times
+        times = self.times
         if times and (times[0] != sde.T or times[-1] != sde.t_eps):
             raise OptionError(
                 f"times of solver '{self.name}' run from {times[0]} to {times[-1]},"
@@ -116,12 +117,8 @@ class AdaptiveMultistep(Tolerances[AdaptiveMultistepRows]):
         return super().resolved(sde)
 
     def expected_nfe(self) -> int | None:
-        times = self._times
+        times = self.times
         return len(times) - 1 + int(self.denoise) if times else super().expected_nfe()
-
-    @cached_property
-    def _times(self) -> tuple[float, ...]:
-        return tuple(map(float, self.times.split(","))) if self.times else ()
 
     def start(self, x: Tensor, index: Tensor, sde: SDE) -> AdaptiveMultistepRows:
         rows = fresh_rows(x, index, sde)
@@ -173,7 +170,7 @@ class AdaptiveMultistep(Tolerances[AdaptiveMultistepRows]):
     def _next(self, rows: AdaptiveMultistepRows, error: Tensor, sde: SDE) -> tuple[Tensor, Tensor]:
         """The next time of each row, and the size of the step in lambda, both (B,)."""
         if self.times:
-            grid = _grid(self._times, rows.t.dtype, rows.t.device)
+            grid = _grid(self.times, rows.t.dtype, rows.t.device)
             t_next = grid[(rows.accepted + 1).clamp(max=len(grid) - 1)]
             return t_next, sde.half_log_snr(t_next) - sde.half_log_snr(rows.t)
         here = sde.half_log_snr(rows.t)

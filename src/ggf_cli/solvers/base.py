@@ -20,7 +20,7 @@ import abc
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Generic, Literal, Self
 
@@ -116,6 +116,7 @@ def option(
     choices: tuple[str, ...] = (),
     whole: bool = False,
     pattern: str = "",
+    numbers: bool = False,
 ) -> Any:
     """Declare a solver option: its default, one line of help, and its allowed values.
 
@@ -126,11 +127,13 @@ def option(
         low: Inclusive lower bound.
         high: Inclusive upper bound.
         choices: Allowed words.
-        pattern: Regular expression of a text.
         whole: Only whole numbers; implied by a default that is an int.
+        pattern: Regular expression of a text.
+        numbers: The value is a sequence of numbers, kept as a tuple of floats; a text with commas
+            is accepted too.
     """
     whole = whole or (isinstance(default, int) and not isinstance(default, bool))
-    limits = {"choices": choices, "pattern": pattern, "whole": whole}
+    limits = {"choices": choices, "pattern": pattern, "whole": whole, "numbers": numbers}
     limits |= {"above": above, "low": low, "high": high}
     return field(default=default, metadata={"help": help, **limits})
 
@@ -201,8 +204,9 @@ class Solver(abc.ABC, Generic[RowsT]):
         return self
 
     def options(self) -> dict[str, Any]:
-        """The options as JSON data."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The options as JSON data; a tuple is a list."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def reverse_increment(
@@ -270,12 +274,27 @@ def _as_option(solver: str, name: str, value: Any, limits: Mapping[str, Any], li
     try:
         if limits["choices"] or limits["pattern"]:
             return _as_text(label, value, limits["choices"], limits["pattern"], like)
+        if limits["numbers"]:
+            return _as_numbers(label, value)
         if isinstance(like, bool):
             return as_bool(value, label)
         convert = as_int if limits["whole"] else as_float
         return convert(value, label, above=limits["above"], low=limits["low"], high=limits["high"])
     except UsageError as error:
         raise OptionError(error.message, option=name, hint=error.hint) from error.__cause__
+
+
+def _as_numbers(name: str, value: Any) -> tuple[float, ...]:
+    """Convert a sequence of numbers, or a text such as "1.0,0.5", to floats."""
+    if isinstance(value, str):
+        try:
+            return tuple(map(float, value.split(",")))
+        except ValueError as error:
+            wanted = "it must be numbers with commas"
+            raise UsageError(f"{name} is {shown(value)}, {wanted}") from error
+    if not isinstance(value, Iterable):
+        raise UsageError(f"{name} is {shown(value)}, it must be a sequence of numbers")
+    return tuple(as_float(number, name) for number in value)
 
 
 def _as_text(name: str, value: Any, choices: tuple[str, ...], pattern: str, like: Any) -> str:

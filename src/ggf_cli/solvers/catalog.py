@@ -28,7 +28,7 @@ def read_catalog() -> Mapping[str, dict[str, Any]]:
     A description has: summary; kind ("sde" or "ode"); adaptive; order; evaluations (of a step, as
     text); nfe (of a sample with default options, None if not known beforehand); sdes; options
     {name: {type, default, help, choices, pattern, above, low, high}}. The type is "int", "float",
-    "bool" or "text"; a missing limit is None.
+    "bool", "text" or "numbers" (a sequence); a missing limit is None.
     """
     catalog: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
     absent = dict.fromkeys(OPTIONAL)
@@ -60,8 +60,13 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(flag(name if value else f"no_{name}"))
         elif value is not None:
-            words += [flag(name), str(value)]
+            words += [flag(name), as_text(value)]
     return words
+
+
+def as_text(value: Any) -> str:
+    """The value of an option as a command-line argument; a sequence has commas."""
+    return ",".join(map(repr, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def describe() -> dict[str, dict[str, Any]]:
@@ -86,6 +91,8 @@ def _option(f: Field[Any]) -> dict[str, Any]:
     limits = f.metadata
     if limits["choices"] or limits["pattern"]:
         kind = "text"
+    elif limits["numbers"]:
+        kind = "numbers"
     elif isinstance(f.default, bool):
         kind = "bool"
     else:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ggf_cli.comparison.report.rows import Cell, Comparison, ordered
+from ggf_cli.solvers.catalog import as_text
 
 _COSTS = (
     "lost",
@@ -55,7 +56,10 @@ def _cell(comparison: Comparison, cell: Cell) -> Iterator[dict[str, Any]]:
     """The rows of a cell."""
     names = ("id", "label", "series", "solver", "role", "matches", "status", "error")
     about = {"cell" if name == "id" else name: cell[name] for name in names}
-    about |= {f"option.{name}": value for name, value in cell["options"].items()}
+    about |= {
+        f"option.{name}": as_text(value) if isinstance(value, list) else value
+        for name, value in cell["options"].items()
+    }
     numbers: dict[str, Any] = {}
     for metric in comparison["metrics"]:
         numbers |= _summary(metric["name"], cell["quality"].get(metric["name"]))

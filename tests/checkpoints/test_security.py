@@ -168,7 +168,7 @@ def described(tmp_path, change):
     """A file of the exact model with changed metadata."""
     checkpoint = native.read(MIXTURE)
     document = {
-        "schema": native.SCHEMA,
+        "schema": native.NATIVE_SCHEMA,
         "network": {"name": checkpoint.network, "config": checkpoint.network_config},
         "parametrization": checkpoint.parametrization,
         "sde": checkpoint.sde.to_dict(),

@@ -27,8 +27,8 @@ from ggf_cli.comparison.report.grids import grids
 from ggf_cli.comparison.report.html import CAPTIONS, report
 from ggf_cli.comparison.report.quality import quality_vs_nfe
 from ggf_cli.comparison.report.rows import columns, ordered, rows
+from ggf_cli.documents import json_schema, violation
 from ggf_cli.errors import OutputError
-from ggf_cli.runs.documents import json_schema, violation
 
 VALIDATOR = jsonschema.Draft202012Validator(
     COMPARE_SCHEMA, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER

@@ -21,7 +21,7 @@ LAYERS = [
     ("sampling", "pilot"),
     ("engine", "checkpoints", "trace"),
     ("solvers", "networks", "metrics", "score", "noise", "sde", "runtime", "results"),
-    ("errors", "files", "registry", "scalars", "text"),
+    ("documents", "errors", "files", "registry", "scalars", "text"),
 ]
 FORBIDDEN = {
     "solvers": {"ggf_cli.networks", "ggf_cli.checkpoints", "rich", "PIL", "pathlib"},

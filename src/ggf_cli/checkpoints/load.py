@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from ggf_cli.checkpoints import diffusers, native, score_sde
+from ggf_cli.checkpoints.documents import HUB
 from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.locate import obtain
-from ggf_cli.checkpoints.manifest import HUB, find_model
+from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS

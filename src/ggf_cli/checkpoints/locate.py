@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from ggf_cli.checkpoints.documents import DRIVE, HUB, ModelEntry
 from ggf_cli.checkpoints.fetch import fetch_file, fetch_if_there, is_there
 from ggf_cli.checkpoints.hashes import data_folder, file_sha256
 from ggf_cli.checkpoints.hub_cache import cached_file
 from ggf_cli.checkpoints.hub_errors import MissingFile
-from ggf_cli.checkpoints.manifest import DRIVE, HUB, PACKAGE, ModelEntry
+from ggf_cli.checkpoints.manifest import PACKAGE
 from ggf_cli.errors import CheckpointError
 
 # Names of the weights file in a diffusers folder, in order of preference.

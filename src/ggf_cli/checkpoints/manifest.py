@@ -10,71 +10,22 @@ import os
 import re
 import reprlib
 import tomllib
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+import msgspec
+
+from ggf_cli.checkpoints.documents import EMBEDDED, HUB, SOURCE, ModelEntry, RegisteredSDE
+from ggf_cli.documents import violation
 from ggf_cli.errors import CheckpointError, ConfigError
 from ggf_cli.files import read_file
 from ggf_cli.registry import did_you_mean, lookup
 
 PACKAGE = Path(__file__).resolve().parents[1]
-EMBEDDED, HUB, DRIVE = "embedded", "hub", "drive"
 # The prefix of a repository on the hub, as users write it.
 HF = "hf:"
 # Bytes. The file of ggf has 12 KB.
 MAX_SIZE = 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelEntry:
-    """A model in the registry: one block of `checkpoints.toml`.
-
-    Attributes:
-        name: The name of the block, which users type.
-        summary: One line for users.
-        dataset: The training data.
-        sde: The SDE as in `SDE.to_dict`, without the data range: {name, t_eps, ...}.
-        shape: Shape of one sample, (C, H, W).
-        parameters: The number of trained parameters; 0 for exact models.
-        source: The place of the weights: "embedded:FILE", "hub:OWNER/REPO" or "drive:FOLDER".
-        sha256: The hash of the weights file; empty if none is published.
-        license: The licence of the weights.
-        citation: The work to cite.
-        file: The weights file in the repository or folder.
-        revision: Branch or commit of the repository; empty for the newest.
-        snr: Signal-to-noise ratio of the Langevin corrector in the original experiments; 0 if they
-            used no corrector.
-        quality: The measured quality of the samples; empty if it was not measured.
-        measured_by: The command that measured the quality.
-    """
-
-    name: str
-    summary: str
-    dataset: str
-    sde: dict[str, Any]
-    shape: tuple[int, ...]
-    parameters: int
-    source: str
-    sha256: str
-    license: str
-    citation: str = ""
-    file: str = ""
-    revision: str = ""
-    snr: float = 0.0
-    quality: str = ""
-    measured_by: str = ""
-
-    @property
-    def kind(self) -> str:
-        """The kind of `source`: EMBEDDED, HUB or DRIVE."""
-        return self.source.partition(":")[0]
-
-    @property
-    def place(self) -> str:
-        """The place in `source`: a file name, a repository, or the id of a folder."""
-        return self.source.partition(":")[2]
 
 
 def find_manifest() -> Path:
@@ -157,7 +108,7 @@ def _exists(path: Path) -> bool:
 def _hub_entry(name: str, manifest: dict[str, ModelEntry]) -> ModelEntry:
     """An entry for "hf:OWNER/REPO[@REVISION]", with the values of the registry if it is listed."""
     repo, _, revision = name.removeprefix(HF).partition("@")
-    if not _SOURCE.fullmatch(f"{HUB}:{repo}"):
+    if not re.fullmatch(SOURCE, f"{HUB}:{repo}"):
         raise CheckpointError(
             f"'{name}' is not the name of a repository",
             hint="write it like hf:google/ddpm-church-256",
@@ -166,7 +117,7 @@ def _hub_entry(name: str, manifest: dict[str, ModelEntry]) -> ModelEntry:
     for entry in manifest.values():
         if entry.source == source:
             known = not revision or revision == entry.revision
-            return replace(
+            return msgspec.structs.replace(
                 entry,
                 name=name,
                 revision=revision or entry.revision,
@@ -199,81 +150,38 @@ def _entry(name: str, block: Any, text: str, path: Path) -> ModelEntry:
         raise error(
             f"{name!r} is not a valid name of a model", hint="use letters, digits, - _ and ."
         )
-    known = {f.name: f for f in fields(ModelEntry) if f.name != "name"}
-    for key, value in block.items():
+    known = tuple(field for field in ModelEntry.__struct_fields__ if field != "name")
+    for key in block:
         if key not in known:
             hint = did_you_mean(key, known, f"keys: {', '.join(known)}")
             raise error(f"unknown key {key!r} in [{name}]", key, hint)
-        wanted, good = _CHECKS.get(key, _TEXT)
-        if not good(value):
-            found = reprlib.repr(value)
-            raise error(f"'{key}' in [{name}] is {found}, it must be {wanted}", key)
-    for key, field in known.items():
-        if field.default is MISSING and key not in block:
-            raise error(f"[{name}] lacks the key '{key}'")
-    entry = ModelEntry(name=name, **{**block, "shape": tuple(block["shape"])})
+    if (wrong := violation({**block, "name": name}, ModelEntry)) and "missing" in wrong:
+        lacking = wrong.split("`")[1]
+        raise error(f"[{name}] lacks the key '{lacking}'")
+    key = _wrong_key(block, wrong)
+    if key is not None:
+        found = reprlib.repr(block[key])
+        raise error(f"'{key}' in [{name}] is {found}, it must be {_expected(key)}", key)
+    entry = msgspec.convert({**block, "name": name}, ModelEntry)
     if entry.kind != EMBEDDED and not entry.file:
         raise error(f"[{name}] lacks the key 'file', the weights file in {entry.source}")
     return entry
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+def _wrong_key(block: dict[str, Any], wrong: str | None) -> str | None:
+    """The key of a value that is not valid; `wrong` is the violation of `ModelEntry`, if any."""
+    if wrong is not None:
+        return wrong.partition("`$.")[2].split("`")[0].split("[")[0].split(".")[0]
+    for key, value in block.items():
+        if isinstance(value, str) and not value.isprintable():
+            return key
+    return "sde" if violation(block["sde"], RegisteredSDE) else None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e38
-
-
-def _is_sde(value: Any) -> bool:
-    if not isinstance(value, dict) or str(value.get("name")) not in _SDE_KEYS:
-        return False
-    numbers = {key: number for key, number in value.items() if key != "name"}
-    return numbers.keys() == _SDE_KEYS[value["name"]] and all(map(_is_number, numbers.values()))
-
-
-_BETAS = {"beta_min", "beta_max", "t_eps"}
-_SDE_KEYS = {"ve": {"sigma_min", "sigma_max", "t_eps"}, "vp": _BETAS, "subvp": _BETAS}
-_SOURCE = re.compile(
-    rf"{EMBEDDED}:[\w.-]+\.safetensors|{HUB}:[\w-][\w.-]*/[\w-][\w.-]*|{DRIVE}:[\w-]+"
-)
-_TEXT = (
-    "a string without control characters",
-    lambda value: isinstance(value, str) and value.isprintable(),
-)
-
-# The allowed values of a key, in words and as a test. Every other key is text.
-_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "parameters": ("a whole number, not negative", _is_count),
-    "snr": ("a number, not negative", _is_number),
-    "shape": (
-        "a list of positive whole numbers",
-        lambda value: (
-            isinstance(value, list) and bool(value) and all(_is_count(v) and v for v in value)
-        ),
-    ),
-    "sde": (
-        (
-            "{ name = 've', sigma_min, sigma_max, t_eps } or"
-            " { name = 'vp', beta_min, beta_max, t_eps }"
-        ),
-        _is_sde,
-    ),
-    "file": (
-        "a path in the repository or folder",
-        lambda value: (
-            isinstance(value, str) and bool(re.fullmatch(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*", value))
-        ),
-    ),
-    "sha256": (
-        "64 hexadecimal digits, or empty",
-        lambda value: isinstance(value, str) and bool(re.fullmatch("([0-9a-f]{64})?", value)),
-    ),
-    "source": (
-        f"'{EMBEDDED}:FILE.safetensors', '{HUB}:OWNER/REPO' or '{DRIVE}:FOLDER'",
-        lambda value: isinstance(value, str) and bool(_SOURCE.fullmatch(value)),
-    ),
-}
+def _expected(key: str) -> str:
+    """The description of a field of `ModelEntry`, for messages."""
+    notes = get_type_hints(ModelEntry, include_extras=True)[key].__metadata__
+    return next(str(note.description) for note in notes if note.description)
 
 
 def _line_of(text: str, block: str, key: str | None) -> int:

@@ -16,7 +16,6 @@ under the key "ggf":
 from __future__ import annotations
 
 import json
-import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ggf_cli.checkpoints.documents import NATIVE_SCHEMA, NativeMetadata
 from ggf_cli.checkpoints.tensors import check_header
+from ggf_cli.documents import decode_json, violation
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.sde import SDE, sde_from_dict
-
-SCHEMA = "ggf-checkpoint/1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
     if checkpoint.assumptions:
         provenance["assumptions"] = list(checkpoint.assumptions)
     document: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": NATIVE_SCHEMA,
         "network": {"name": checkpoint.network, "config": checkpoint.network_config},
         "parametrization": checkpoint.parametrization,
         "sde": checkpoint.sde.to_dict(),
@@ -100,11 +99,14 @@ def read(path: Path) -> Checkpoint:
             " ggf convert FOLDER OUT.safetensors",
         )
     try:
-        document = json.loads(metadata["ggf"])
-        if document["schema"] != SCHEMA:
+        document = decode_json(metadata["ggf"].encode())
+        found = document.get("schema", NATIVE_SCHEMA) if isinstance(document, dict) else None
+        if isinstance(document, dict) and found != NATIVE_SCHEMA:
             raise CheckpointError(
-                f"{path} has schema {document['schema']!r}, this version of ggf reads {SCHEMA!r}"
+                f"{path} has schema {found!r}, this version of ggf reads {NATIVE_SCHEMA!r}"
             )
+        if wrong := violation(document, NativeMetadata):
+            raise ValueError(wrong)
         provenance = dict(document["provenance"])
         return Checkpoint(
             network=document["network"]["name"],
@@ -115,14 +117,7 @@ def read(path: Path) -> Checkpoint:
             tensors=tensors,
             snr=document.get("snr", 0.0),
             provenance=provenance,
-            assumptions=_sentences(provenance.pop("assumptions", [])),
+            assumptions=tuple(provenance.pop("assumptions", [])),
         )
-    except (KeyError, TypeError, ValueError, RecursionError, UsageError) as error:
-        raise CheckpointError(f"the metadata of {path} are not valid: {error!r}") from error
-
-
-def _sentences(value: Any) -> tuple[str, ...]:
-    """Check that the assumptions in a file are a list of text."""
-    if not (isinstance(value, list) and all(isinstance(sentence, str) for sentence in value)):
-        raise TypeError(f"assumptions is {reprlib.repr(value)}, it must be a list of text")
-    return tuple(value)
+    except (TypeError, ValueError, RecursionError, UsageError) as error:
+        raise CheckpointError(f"the metadata of {path} are not valid: {error}") from error

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from ggf_cli.checkpoints.manifest import ModelEntry, find_model
+from ggf_cli.checkpoints.documents import ModelEntry
+from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import compare_options as own
 from ggf_cli.cli import console, options
 from ggf_cli.cli.comparison_summary import print_comparison

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from ggf_cli.checkpoints.documents import ModelEntry
 from ggf_cli.checkpoints.locate import obtain
-from ggf_cli.checkpoints.manifest import ModelEntry, find_model
+from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import console
 from ggf_cli.errors import UsageError
 

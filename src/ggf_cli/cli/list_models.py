@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from ggf_cli.checkpoints.documents import HUB, ModelEntry
 from ggf_cli.checkpoints.locate import local_path
-from ggf_cli.checkpoints.manifest import HUB, ModelEntry, read_manifest
+from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.cli import console
 from ggf_cli.registry import SDE_TITLES
 

@@ -13,20 +13,18 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ggf_cli.runs.documents import (
+from ggf_cli.documents import (
     Amount,
     Count,
     DateTime,
-    FileLog,
-    ModelSettings,
-    NFEStatistics,
     Number,
     OptionValue,
     Positive,
     Share,
-    Steps,
+    about,
     json_schema,
 )
+from ggf_cli.runs.documents import FileLog, ModelSettings, NFEStatistics, Steps
 
 COMPARE_SCHEMA = "ggf-compare/2"
 # Compared with version 2, `pieces` counts the repeats, whose samples are in `samples/*.npz`.
@@ -35,14 +33,10 @@ FORMER_SCHEMA = "ggf-compare/1"
 Values = Annotated[list[Number], Meta(min_length=1)]
 
 
-def _about(description: str) -> Meta:
-    return Meta(description=description)
-
-
 class ComparedModel(ModelSettings, kw_only=True):
     """The model of a comparison."""
 
-    exact: Annotated[bool, _about("its score and its distribution are known exactly")]
+    exact: Annotated[bool, about("its score and its distribution are known exactly")]
     summary: str | None
 
 
@@ -70,19 +64,19 @@ class MetricLog(Struct, kw_only=True):
 class Quality(Struct, kw_only=True):
     """A metric of a cell."""
 
-    values: Annotated[Values, _about("one for each repeat")]
+    values: Annotated[Values, about("one for each repeat")]
     groups: Annotated[
         Values,
-        _about("numbers for groups of samples, with the mean and the variance of the value"),
+        about("numbers for groups of samples, with the mean and the variance of the value"),
     ]
     mean: Number
-    se: Annotated[Amount | None, _about("standard error; null for one group")]
+    se: Annotated[Amount | None, about("standard error; null for one group")]
 
 
 class StepSizes(Struct, kw_only=True):
     """Percentiles of accepted step sizes in bins of t; null in a bin without steps."""
 
-    t: Annotated[list[Number], _about("bin centres, falling")]
+    t: Annotated[list[Number], about("bin centres, falling")]
     p10: list[Number | None]
     p50: list[Number | None]
     p90: list[Number | None]
@@ -98,54 +92,52 @@ class Published(Struct, kw_only=True):
 class CellLog(Struct, kw_only=True):
     """A cell: one solver with one set of options. Measured fields are null unless it is done."""
 
-    id: Annotated[str, _about("unique; the name of its folder in `cells`")]
+    id: Annotated[str, about("unique; the name of its folder in `cells`")]
     label: str
-    series: Annotated[str, _about("cells of one series are one line in the plots")]
+    series: Annotated[str, about("cells of one series are one line in the plots")]
     solver: str
-    options: Annotated[dict[str, OptionValue], _about("every option of the solver")]
-    given: Annotated[dict[str, OptionValue], _about("the options that are not at their defaults")]
+    options: Annotated[dict[str, OptionValue], about("every option of the solver")]
+    given: Annotated[dict[str, OptionValue], about("the options that are not at their defaults")]
     adaptive: bool
     role: Annotated[
         Literal["contender", "matched", "reference"],
-        _about("matched: run at the mean NFE of the cell that `matches` names"),
+        about("matched: run at the mean NFE of the cell that `matches` names"),
     ]
-    matches: Annotated[str | None, _about("id of a cell")]
+    matches: Annotated[str | None, about("id of a cell")]
     status: Literal["done", "failed", "pending"]
     error: str | None
-    command: Annotated[str, _about("draws samples with this setting")]
+    command: Annotated[str, about("draws samples with this setting")]
     runs: Annotated[
-        list[str] | UnsetType, _about("the folder of the run of each repeat that was drawn")
+        list[str] | UnsetType, about("the folder of the run of each repeat that was drawn")
     ] = UNSET
-    pieces: Annotated[Count | UnsetType, _about(f"{FORMER_SCHEMA}: repeats drawn")] = UNSET
-    quality: Annotated[dict[str, Quality], _about("by the name of the metric")]
+    pieces: Annotated[Count | UnsetType, about(f"{FORMER_SCHEMA}: repeats drawn")] = UNSET
+    quality: Annotated[dict[str, Quality], about("by the name of the metric")]
     nfe: NFEStatistics | None
-    nfe_counts: Annotated[dict[str, Count] | None, _about("{NFE: number of samples with it}")]
+    nfe_counts: Annotated[dict[str, Count] | None, about("{NFE: number of samples with it}")]
     steps: Steps | None
-    lost: Annotated[Count | None, _about("samples that did not reach the end")]
-    utilisation: Annotated[
-        Share | None, _about("evaluations that a sample needed / rows_evaluated")
-    ]
-    rows_evaluated: Annotated[Count | None, _about("rows over all network calls")]
+    lost: Annotated[Count | None, about("samples that did not reach the end")]
+    utilisation: Annotated[Share | None, about("evaluations that a sample needed / rows_evaluated")]
+    rows_evaluated: Annotated[Count | None, about("rows over all network calls")]
     network_calls: Count | None
     seconds: Amount | None
     images_per_s: Amount | None
     evaluations_per_s: Amount | None
     peak_memory_bytes: Annotated[
         Count | None,
-        _about("of the device's allocator on CUDA, of the whole process elsewhere"),
+        about("of the device's allocator on CUDA, of the whole process elsewhere"),
     ]
     step_sizes: StepSizes | None
     published: Published | None
-    best: Annotated[bool, _about("best mean of the first metric")]
+    best: Annotated[bool, about("best mean of the first metric")]
     tied: Annotated[
-        bool, _about("no significant difference from the best (95 %, paired over groups)")
+        bool, about("no significant difference from the best (95 %, paired over groups)")
     ]
 
 
 class Recommendation(Struct, kw_only=True):
     """The cheapest setting whose quality is within a share of the best."""
 
-    overall: Annotated[str | None, _about("id of a cell")]
+    overall: Annotated[str | None, about("id of a cell")]
     by_series: dict[str, str]
     within: Amount
     text: str
@@ -156,9 +148,9 @@ class CompareLog(Struct, kw_only=True):
 
     schema: Literal["ggf-compare/2", "ggf-compare/1"]
     status: Annotated[
-        Literal["completed", "interrupted"], _about("interrupted: some cells are pending")
+        Literal["completed", "interrupted"], about("interrupted: some cells are pending")
     ]
-    command: Annotated[str, _about("repeats the comparison, with every default spelled out")]
+    command: Annotated[str, about("repeats the comparison, with every default spelled out")]
     started_at: DateTime
     finished_at: DateTime
     model: ComparedModel
@@ -168,20 +160,20 @@ class CompareLog(Struct, kw_only=True):
     batch_size: Positive
     versions: dict[str, str]
     seed: Count
-    n: Annotated[Positive, _about("samples of one repeat of one cell")]
+    n: Annotated[Positive, about("samples of one repeat of one cell")]
     repeats: Annotated[
         Positive,
-        _about("repeat r has the sample indices r n .. r n + n - 1 of the seed, in every cell"),
+        about("repeat r has the sample indices r n .. r n + n - 1 of the seed, in every cell"),
     ]
-    budget_s: Annotated[Amount | None, _about("time that n was chosen for")]
+    budget_s: Annotated[Amount | None, about("time that n was chosen for")]
     preset: str | None
     notes: list[str]
     metrics: Annotated[
-        list[MetricLog], _about("the first one decides; empty where the model has no reference")
+        list[MetricLog], about("the first one decides; empty where the model has no reference")
     ]
     cells: list[CellLog]
     findings: list[str]
-    recommendation: Annotated[Recommendation | None, _about("null without metrics")]
+    recommendation: Annotated[Recommendation | None, about("null without metrics")]
     files: list[FileLog]
 
 

@@ -49,7 +49,7 @@ def read_document(folder: Path) -> dict[str, Any] | None:
         OutputError: The document cannot be read, or is damaged.
     """
     from ggf_cli.comparison.documents import COMPARE_SCHEMA, FORMER_SCHEMA, CompareLog
-    from ggf_cli.runs.documents import decode_json, violation
+    from ggf_cli.documents import decode_json, violation
 
     path = folder / COMPARISON
     try:

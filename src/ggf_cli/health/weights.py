@@ -7,9 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ggf_cli.checkpoints.documents import EMBEDDED, HUB
 from ggf_cli.checkpoints.hashes import expected_sha256, file_sha256
 from ggf_cli.checkpoints.locate import local_path
-from ggf_cli.checkpoints.manifest import EMBEDDED, HUB, find_manifest, read_manifest
+from ggf_cli.checkpoints.manifest import find_manifest, read_manifest
 from ggf_cli.errors import CheckpointError
 from ggf_cli.health import FAILED, OK, WARNING, Finding
 

@@ -8,35 +8,27 @@ ignores keys that it does not have, since a later version may write more.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from ggf_cli.documents import (
+    Amount,
+    Count,
+    DateTime,
+    EndTime,
+    Number,
+    OptionValue,
+    Outcome,
+    Positive,
+    Sha256,
+    Share,
+    about,
+    json_schema,
+)
+
 RUN_SCHEMA = "ggf-run/1"
-# Larger numbers make arithmetic on them overflow.
-HUGE = 1e38
-
-T = TypeVar("T")
-
-
-def _about(description: str) -> Meta:
-    return Meta(description=description)
-
-
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Positive = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-Number = Annotated[float, Meta(ge=-HUGE, le=HUGE)]
-Amount = Annotated[float, Meta(ge=0, le=HUGE)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-EndTime = Annotated[float, Meta(gt=0, lt=1)]
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-DateTime = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-Outcome = Literal["done", "non_finite", "max_nfe"]
-Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-OptionValue = str | bool | Integer | Number | list[Number] | None
 
 
 class SDESettings(Struct, kw_only=True):
@@ -51,17 +43,17 @@ class ModelSettings(Struct, kw_only=True):
     """The model of a run."""
 
     name: str
-    source: Annotated[str | None, _about("name of the weights file")]
+    source: Annotated[str | None, about("name of the weights file")]
     sha256: Sha256 | None
     sde: SDESettings
     shape: list[Positive]
     parameters: Count | None
-    config: Annotated[str | UnsetType, _about("--config: what the checkpoint does not state")] = (
+    config: Annotated[str | UnsetType, about("--config: what the checkpoint does not state")] = (
         UNSET
     )
     assumptions: Annotated[
         list[str] | UnsetType,
-        _about("what neither the checkpoint nor --config states, and was assumed"),
+        about("what neither the checkpoint nor --config states, and was assumed"),
     ] = UNSET
 
 
@@ -75,44 +67,44 @@ class SolverSettings(Struct, kw_only=True):
 class RunSettings(Struct, kw_only=True):
     """What is decided when a run starts: the first part of `run.json`, and line 1 of a journal."""
 
-    command: Annotated[str, _about("repeats the run, with every default spelled out")]
+    command: Annotated[str, about("repeats the run, with every default spelled out")]
     started_at: DateTime
     model: ModelSettings
     solver: SolverSettings
     t_eps: EndTime
     max_nfe: Annotated[
-        Positive | UnsetType, _about("evaluations after which a sample is given up")
+        Positive | UnsetType, about("evaluations after which a sample is given up")
     ] = UNSET
     seed: Count
     noise: Annotated[
         str | UnsetType,
-        _about(
+        about(
             "the noise stream: one name, the same bits on every CPU and CUDA GPU; absent from runs "
             "whose noise came from the maths library of their machine. The arithmetic of network "
             "and solver may differ from machine to machine in its last bits"
         ),
     ] = UNSET
-    num_samples: Annotated[Positive, _about("samples asked for")]
+    num_samples: Annotated[Positive, about("samples asked for")]
     indices: Annotated[
         Annotated[str, Meta(pattern="^[0-9,-]+$")] | UnsetType,
-        _about("the samples asked for, in the order of the grid: 0-63,70"),
+        about("the samples asked for, in the order of the grid: 0-63,70"),
     ] = UNSET
     batch_size: Positive
     device: str
-    dtype: Annotated[str, _about("of the network's input; states are kept in float32 at least")]
-    precision: Annotated[str, _about("of the network's arithmetic")]
+    dtype: Annotated[str, about("of the network's input; states are kept in float32 at least")]
+    precision: Annotated[str, about("of the network's arithmetic")]
     compiled: bool
     format: Literal["png", "npz", "none"] | UnsetType = UNSET
     arrays: Annotated[
         list[Literal["x", "times"]] | UnsetType,
-        _about(
+        about(
             "stored beside the images of .npz files: x, the states; times, the step times of the "
             "first samples"
         ),
     ] = UNSET
     grid: Annotated[
         Annotated[list[Positive], Meta(min_length=2)] | UnsetType,
-        _about("rows and columns; absent from runs without a grid"),
+        about("rows and columns; absent from runs without a grid"),
     ] = UNSET
     versions: dict[str, str]
 
@@ -151,9 +143,9 @@ class SessionLog(Struct, kw_only=True):
     launch: Count
     rank: Count
     device: str
-    samples: Annotated[Count, _about("finished by it")]
-    seconds: Annotated[Amount, _about("up to its last finished sample, if it was killed")]
-    rows_evaluated: Annotated[Count, _about("likewise")]
+    samples: Annotated[Count, about("finished by it")]
+    seconds: Annotated[Amount, about("up to its last finished sample, if it was killed")]
+    rows_evaluated: Annotated[Count, about("likewise")]
 
 
 class SampleLog(Struct, kw_only=True):
@@ -180,22 +172,22 @@ class RunLog(RunSettings, kw_only=True):
     schema: Literal["ggf-run/1"]
     status: Annotated[
         Literal["completed", "interrupted", "failed"],
-        _about("failed: a sample did not finish, or the run was cut short by an error"),
+        about("failed: a sample did not finish, or the run was cut short by an error"),
     ]
     finished_at: DateTime
     nfe: NFEStatistics
     steps: Steps
-    network_calls: Annotated[Count, _about("of all sessions, as are rows_evaluated and timing")]
-    rows_evaluated: Annotated[Count, _about("rows over all network calls")]
-    utilisation: Annotated[Share, _about("evaluations that a sample needed / rows_evaluated")]
+    network_calls: Annotated[Count, about("of all sessions, as are rows_evaluated and timing")]
+    rows_evaluated: Annotated[Count, about("rows over all network calls")]
+    utilisation: Annotated[Share, about("evaluations that a sample needed / rows_evaluated")]
     timing: Timing
     peak_memory_bytes: Annotated[
         Count | None,
-        _about("of the device's allocator on CUDA, of the whole process elsewhere"),
+        about("of the device's allocator on CUDA, of the whole process elsewhere"),
     ]
     sessions: Annotated[
         list[SessionLog] | UnsetType,
-        _about("the processes that drew the run: launches if it was resumed, ranks under torchrun"),
+        about("the processes that drew the run: launches if it was resumed, ranks under torchrun"),
     ] = UNSET
     samples: list[SampleLog]
     files: list[FileLog]
@@ -255,62 +247,6 @@ JOURNAL_LINES: dict[str, type[Struct]] = {
     "index": SampleLine,
     "spent": SpentLine,
 }
-
-
-# --- reading, checking and schemas --------------------------------------------------------------
-
-
-def decode_json(content: bytes, *, finite: bool = True) -> Any:
-    """The JSON value of a text.
-
-    msgspec is fast. Python's parser also reads unpaired surrogates, which file names that are not
-    Unicode have.
-
-    Args:
-        content: The text.
-        finite: Refuse NaN and numbers that overflow; else `violation` names their path.
-
-    Raises:
-        ValueError: The text is not JSON, or a number is not finite.
-        RecursionError: It is too deeply nested.
-    """
-    try:
-        return msgspec.json.decode(content)
-    except msgspec.DecodeError:
-        read = _finite if finite else float
-        return json.loads(content, parse_constant=read, parse_float=read)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not abs(value) < HUGE:
-        raise ValueError(f"{text[:20]} is no number of a run")
-    return value
-
-
-def violation(document: Any, kind: type[Struct]) -> str | None:
-    """Why a JSON document is not of a type, with the path of the value; None if it is."""
-    try:
-        msgspec.convert(document, kind)
-    # UnicodeEncodeError: an unpaired surrogate where a pattern or a choice is checked.
-    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
-        return re.sub(r"'(.{60})[^']+'", r"'\1…'", str(error)) or "too deeply nested"
-    return None
-
-
-def json_schema(kind: type[Struct], name: str) -> dict[str, Any]:
-    """The JSON schema of a document type; stricter than its reader: no further keys."""
-    schema = msgspec.json.schema(kind)
-    definitions = schema["$defs"]
-    for title, definition in definitions.items():
-        # The parameters of an SDE depend on the SDE.
-        if title != SDESettings.__name__:
-            definition["additionalProperties"] = False
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": name,
-        **schema,
-    }
 
 
 def main() -> None:

@@ -14,9 +14,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from ggf_cli.documents import decode_json, violation
 from ggf_cli.errors import OutputError
 from ggf_cli.files import open_file, read_file
-from ggf_cli.runs.documents import JOURNAL_LINES, decode_json, violation
+from ggf_cli.runs.documents import JOURNAL_LINES
 from ggf_cli.runs.layout import JOURNALS, MAX_LOG, RUN_LOG
 
 SCHEMA = "ggf-journal/1"

@@ -11,9 +11,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from ggf_cli.documents import decode_json, violation
 from ggf_cli.errors import GGFError, OutputError, UsageError
 from ggf_cli.files import NotAFile, open_file, sha256_of
-from ggf_cli.runs.documents import RUN_SCHEMA, RunLog, decode_json, violation
+from ggf_cli.runs.documents import RUN_SCHEMA, RunLog
 from ggf_cli.runs.history import is_there, journals
 from ggf_cli.runs.layout import MAX_LOG, RUN_LOG, RUNNING
 from ggf_cli.text import plain, shortened

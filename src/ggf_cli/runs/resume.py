@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ggf_cli.documents import violation
 from ggf_cli.errors import OutputError
-from ggf_cli.runs.documents import RunSettings, violation
+from ggf_cli.runs.documents import RunSettings
 from ggf_cli.runs.history import History, is_there, journal_path, read_history, read_settings
 from ggf_cli.runs.layout import RUN_LOG
 from ggf_cli.runs.load import find_record

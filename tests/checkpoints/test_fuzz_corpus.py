@@ -124,6 +124,16 @@ def test_samples_of_a_run_that_are_damaged_are_refused(tmp_path, damage):
         load_samples(tmp_path, log)
 
 
+def test_compressed_samples_of_a_run_are_refused(tmp_path):
+    """They could unpack to any size; runs write uncompressed files."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, images=np.zeros((1000, 8, 8, 1), np.uint8), index=np.arange(1000))
+    (tmp_path / "samples.npz").write_bytes(buffer.getvalue())
+    log = {"files": [{"path": "samples.npz", "sha256": sha256_of(buffer.getvalue())}]}
+    with pytest.raises(OutputError, match="'images.npy' is compressed"):
+        load_samples(tmp_path, log)
+
+
 def test_an_undamaged_archive_is_valid():
     """So the tests above fail because of the damage."""
     with zipfile.ZipFile(io.BytesIO(arrays(""))) as file:

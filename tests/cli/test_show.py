@@ -86,6 +86,13 @@ def test_an_unknown_solver_is_listed_without_defaults(original):
     assert "changed" not in facts
 
 
+def test_unknown_statistics_of_the_nfe_are_ignored(original):
+    log = read(original)
+    known = dict(run_summary(log))["NFE"]
+    log["nfe"] |= {"p99": [1, 2]}
+    assert dict(run_summary(log))["NFE"] == known
+
+
 def test_failed_samples_are_listed(run):
     samples = read(run)["samples"]
     samples[2]["status"] = "non_finite"

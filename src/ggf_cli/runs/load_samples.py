@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from ggf_cli.errors import OutputError
 from ggf_cli.files import read_file, sha256_of
+from ggf_cli.runs.npz import read_arrays
 
 NAME = re.compile(r"samples(-\d{5}-of-\d{5})?\.npz")
 MAX_BYTES = 2**33
@@ -72,8 +72,7 @@ def _load(path: Path, sha256: str) -> dict[str, np.ndarray]:
     content = read_file(path, MAX_BYTES)
     if sha256_of(content) != sha256:
         raise ValueError("it is not the file that was written")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    return read_arrays(content)
 
 
 def _split(shard: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -21,6 +21,7 @@ from ggf_cli.errors import OutputError
 from ggf_cli.files import read_file, sha256, sha256_of
 from ggf_cli.runs.images import png, to_uint8
 from ggf_cli.runs.layout import PARTS, write_atomically
+from ggf_cli.runs.npz import read_arrays
 
 Format = Literal["png", "npz", "none"]
 ExtraArray = Literal["x", "times"]
@@ -221,16 +222,15 @@ class SampleFiles:
     def _shard(self, name: str) -> dict[int, tuple[np.ndarray, ...]]:
         """The arrays of all samples of an .npz file, by index. The last file read is cached."""
         if self._open[0] != name:
-            content = io.BytesIO(read_file(self._folder / name, self._largest_shard))
-            with np.load(content, allow_pickle=False) as file:
-                columns = [file["images"]]
-                if "x" in self._extra:
-                    columns.append(file["x"])
-                if "times" in self._extra:
-                    ends = np.cumsum(file["step_counts"])[:-1]
-                    columns.append(np.split(file["step_times"], ends))
-                rows = zip(*columns, strict=True)
-                self._open = name, dict(zip(file["index"].tolist(), rows, strict=True))
+            arrays = read_arrays(read_file(self._folder / name, self._largest_shard))
+            columns: list[Sequence[np.ndarray] | np.ndarray] = [arrays["images"]]
+            if "x" in self._extra:
+                columns.append(arrays["x"])
+            if "times" in self._extra:
+                ends = np.cumsum(arrays["step_counts"])[:-1]
+                columns.append(np.split(arrays["step_times"], ends))
+            rows = zip(*columns, strict=True)
+            self._open = name, dict(zip(arrays["index"].tolist(), rows, strict=True))
         return self._open[1]
 
 

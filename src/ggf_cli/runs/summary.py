@@ -9,6 +9,9 @@ from ggf_cli.registry import SDE_TITLES
 from ggf_cli.solvers.catalog import as_text, flag, read_catalog
 
 
+_NFE = ("mean", "min", "p50", "p95", "max", "total")
+
+
 def run_summary(log: Mapping[str, Any], image: str | None = None) -> Iterator[tuple[str, str]]:
     """Summarise a run as (key, text) pairs.
 
@@ -51,7 +54,8 @@ def run_summary(log: Mapping[str, Any], image: str | None = None) -> Iterator[tu
         some += [f"{len(failed) - 4} more"] if failed[4:] else []
         yield "failed", f"{len(failed)}: {', '.join(some)}"
     if log["samples"]:
-        yield "NFE", " · ".join(f"{k} {_round(v)}" for k, v in nfe.items() if v is not None)
+        known = {key: nfe[key] for key in _NFE if nfe[key] is not None}
+        yield "NFE", " · ".join(f"{key} {_round(value)}" for key, value in known.items())
     share = f" ({rejected / (accepted + rejected):.1%})" if rejected else ""
     yield "steps", f"{accepted:,} accepted · {rejected:,} rejected{share}"
     calls = f"{log['network_calls']:,} calls · {log['rows_evaluated']:,} rows"

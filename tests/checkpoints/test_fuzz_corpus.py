@@ -130,7 +130,7 @@ def test_compressed_samples_of_a_run_are_refused(tmp_path):
     np.savez_compressed(buffer, images=np.zeros((1000, 8, 8, 1), np.uint8), index=np.arange(1000))
     (tmp_path / "samples.npz").write_bytes(buffer.getvalue())
     log = {"files": [{"path": "samples.npz", "sha256": sha256_of(buffer.getvalue())}]}
-    with pytest.raises(OutputError, match="'images.npy' is compressed"):
+    with pytest.raises(OutputError, match=r"'images\.npy' is compressed"):
         load_samples(tmp_path, log)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from ggf_cli.registry import SDE_TITLES
 from ggf_cli.solvers.catalog import as_text, flag, read_catalog
 
-
 _NFE = ("mean", "min", "p50", "p95", "max", "total")
 
 

@@ -1,4 +1,4 @@
-"""ggf: sampling from score-based generative models. Everything here is imported when first used."""
+"""ggf: sample from score-based generative models. Every name is imported when first used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python -m ggf_cli"""
+"""Run the command line: python -m ggf_cli."""
 
 from ggf_cli.cli.app import app
 

@@ -1,0 +1,1 @@
+"""Read model checkpoints of all supported formats, and download them."""

@@ -1,4 +1,4 @@
-"""The command `ggf list-solvers`."""
+"""`ggf list-solvers`: list the solvers, or the options of one."""
 
 from __future__ import annotations
 

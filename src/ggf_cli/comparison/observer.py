@@ -1,4 +1,4 @@
-"""What a caller may observe of a comparison while it is drawn."""
+"""Callbacks of a comparison: progress, warnings, ended runs."""
 
 from __future__ import annotations
 

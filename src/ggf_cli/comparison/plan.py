@@ -1,4 +1,4 @@
-"""A planned comparison: model, cells, metrics and samples, decided before anything is drawn."""
+"""The plan of a comparison: model, cells, metrics and number of samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of a job draw the runs of a comparison together.
+"""Distribute the runs of a comparison over the workers of a torchrun job.
 
 Rank 0 sends an order for each run. Within the run, samples are shared as in `ggf sample`.
 """

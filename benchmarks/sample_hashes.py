@@ -31,8 +31,8 @@ def sample_hashes() -> dict[str, str]:
     for name in MODELS:
         model = ggf_cli.load_model(name, device="cpu")
         for solver, about in read_catalog().items():
-            options = {} if about["adaptive"] or "nfe" not in about["options"] else {"nfe": BUDGET}
-            options |= {"eps_rel": 0.1} if "eps_rel" in about["options"] else {}
+            options = {} if about.adaptive or "nfe" not in about.options else {"nfe": BUDGET}
+            options |= {"eps_rel": 0.1} if "eps_rel" in about.options else {}
             digest = hashlib.sha256()
             try:
                 samples = ggf_cli.stream(

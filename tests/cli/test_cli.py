@@ -458,10 +458,10 @@ def test_every_solver_option_has_a_flag_with_its_default_in_the_help():
 
     flags = {o for p in typer.main.get_command(app).commands["sample"].params for o in p.opts}
     for name, solver in read_catalog().items():
-        for option, about in solver["options"].items():
+        for option, about in solver.options.items():
             assert flag(option) in flags
-            if about["type"] in ("int", "float") and about["default"] is not None:
-                value = re.escape(str(about["default"]))
+            if about.type in ("int", "float") and about.default is not None:
+                value = re.escape(str(about.default))
                 # Defaults that depend on the solver: "1000; heun, restart 17".
                 shown = rf"default: \({value}|{name}[a-z0-9, -]* {value}[;)]"
                 assert re.search(shown, text), (name, option)
@@ -477,7 +477,7 @@ def test_list_solvers():
 
 def test_list_solvers_with_a_name_lists_the_options_of_that_solver():
     text = ggf("list-solvers", "heun").stdout
-    assert all(flag(option) in text for option in read_catalog()["heun"]["options"])
+    assert all(flag(option) in text for option in read_catalog()["heun"].options)
     assert "adaptive" not in text
     done = ggf("list-solvers", "hein")
     assert done.exit_code == 2

@@ -33,9 +33,9 @@ from problems import VE, VP, gaussian_model
 @pytest.mark.parametrize("name", SOLVERS)
 def test_parse_contender_is_the_inverse_of_format_contender(name):
     options = {
-        option: about["default"]
-        for option, about in read_catalog()[name]["options"].items()
-        if about["default"] is not None
+        option: about.default
+        for option, about in read_catalog()[name].options.items()
+        if about.default is not None
     }
     text = format_contender(name, options)
     assert parse_contender(text) == Contender(solver=name, given=options)
@@ -345,7 +345,7 @@ def test_a_stopped_comparison_continues(tmp_path):
     assert {"done", "pending"} == {cell["status"] for cell in stopped["cells"]}
     # Pending cells have these too.
     for cell in stopped["cells"]:
-        assert cell["options"].keys() == read_catalog()[cell["solver"]]["options"].keys()
+        assert cell["options"].keys() == read_catalog()[cell["solver"]].options.keys()
         assert cell["command"].startswith("ggf sample --model gaussian --solver")
     before = drawn(tmp_path)
     assert 0 < len(before) < 10

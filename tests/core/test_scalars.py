@@ -240,15 +240,15 @@ def test_other_values_than_real_numbers_are_refused_by_name(argument):
 OPTIONS = [
     pytest.param(solver, name, about, id=f"{solver}-{name}")
     for solver, entry in read_catalog().items()
-    for name, about in entry["options"].items()
+    for name, about in entry.options.items()
 ]
 
 
 def value_of(about):
     """A value in range that every numeric type can hold."""
-    if about["type"] == "float":
-        return about["default"] or 0.3
-    return min(about["high"], 100)
+    if about.type == "float":
+        return about.default or 0.3
+    return min(about.high, 100)
 
 
 @pytest.mark.parametrize(("solver", "option", "about"), OPTIONS)
@@ -256,19 +256,19 @@ def test_options_of_solvers_take_numbers_of_any_type(solver, option, about):
     def made(value):
         return make_solver(solver, {option: value})
 
-    if about["type"] == "int":
+    if about.type == "int":
         pairs = [(form(value_of(about)), value_of(about)) for form in WHOLE.values()]
-    elif about["type"] == "float":
+    elif about.type == "float":
         given = [form(value_of(about)) for form in REAL.values()]
         pairs = [(value, as_plain(value)) for value in given] + [(np.int8(1), 1.0), (1, 1.0)]
-    elif about["type"] == "bool":
+    elif about.type == "bool":
         forms = (bool, np.bool_, np.array, torch.tensor)
         pairs = [(form(value), value) for form in forms for value in (True, False)]
-    elif about["type"] == "numbers":
+    elif about.type == "numbers":
         forms = (tuple, list, np.array, torch.tensor, lambda v: ",".join(map(str, v)))
         pairs = [(form([1.0, 0.5]), (1.0, 0.5)) for form in forms]
     else:
-        text = (about["choices"] or [about["default"]])[-1]
+        text = (about.choices or [about.default])[-1]
         pairs = [(text, text), (np.str_(text), text)]
     for value, plain in pairs:
         kept = getattr(made(value), option)
@@ -282,11 +282,11 @@ def test_options_of_solvers_take_numbers_of_any_type(solver, option, about):
 @pytest.mark.parametrize(("solver", "option", "about"), OPTIONS)
 def test_options_of_solvers_refuse_values_of_other_types(solver, option, about):
     kinds = {"int": NO_INTS, "float": NO_FLOATS, "bool": NO_NUMBERS}
-    bad = dict(kinds.get(about["type"], {}))
-    if about["type"] == "bool":
+    bad = dict(kinds.get(about.type, {}))
+    if about.type == "bool":
         bad = {form: value for form, value in bad.items() if not form.endswith("True")}
         bad |= {"0": 0, "1": 1, "numpy-1": np.int8(1), "word": "yes"}
-    elif about["type"] == "text":
+    elif about.type == "text":
         bad |= {
             "3": 3,
             "True": True,
@@ -295,11 +295,11 @@ def test_options_of_solvers_refuse_values_of_other_types(solver, option, about):
             "array": np.array(["l2"]),
             "None": None,
         }
-    elif about["type"] == "numbers":
+    elif about.type == "numbers":
         bad = {f"list of {form}": [1.0, value] for form, value in NO_FLOATS.items()}
         bad |= {"3": 3, "True": True, "bytes": b"1,0.5", "word": "x", "None": None}
         bad |= {"empty": [], "increasing": (0.5, 1.0), "matrix": np.ones((2, 2))}
-    if about["default"] is None:
+    if about.default is None:
         del bad["None"]
     for form, value in bad.items():
         assert_refused(lambda v: make_solver(solver, {option: v}), value, form, option)

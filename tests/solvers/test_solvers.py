@@ -39,18 +39,18 @@ def test_a_solver_declares_its_name_kind_sdes_and_help(name):
 def test_an_option_of_several_solvers_has_one_type():
     kinds = {}
     for solver in read_catalog().values():
-        for name, option in solver["options"].items():
-            kind = option["type"], option["choices"]
+        for name, option in solver.options.items():
+            kind = option.type, option.choices
             assert kinds.setdefault(name, kind) == kind, name
 
 
 @every_solver
 def test_every_option_refuses_an_invalid_value(name):
-    for option, about in read_catalog()[name]["options"].items():
+    for option, about in read_catalog()[name].options.items():
         nan = float("nan")
         bad = {"text": "?!", "bool": 1, "int": 1.5, "float": nan, "numbers": [1.0, nan]}
         with pytest.raises(UsageError, match=f"^{option} of solver"):
-            make_solver(name, {option: bad[about["type"]]})
+            make_solver(name, {option: bad[about.type]})
 
 
 @every_sde

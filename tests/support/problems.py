@@ -46,7 +46,7 @@ def gaussian_model(
 
 def quick_options(name: str) -> dict[str, object]:
     """Options with which a solver takes few steps."""
-    options = read_catalog()[name]["options"]
+    options = read_catalog()[name].options
     if "steps" in options:
         return {"steps": 7}
     tolerance = 0.6 if name.startswith("sra") else 0.25

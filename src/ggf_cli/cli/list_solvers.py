@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.table import Table
 
 from ggf_cli.cli import console
 from ggf_cli.registry import SDE_TITLES, lookup
-from ggf_cli.solvers.catalog import flag, read_catalog
+from ggf_cli.solvers.catalog import OptionInfo, SolverInfo, flag, read_catalog
 
 
 def list_solvers(
@@ -28,15 +30,21 @@ def list_solvers(
     if solver is not None:
         catalog = {solver: lookup(catalog, solver, "solver", f"solvers: {', '.join(catalog)}")}
     if json:
-        console.result_json([{"name": name, **about} for name, about in catalog.items()])
+        console.result_json([_document(name, about) for name, about in catalog.items()])
         return
     console.show(_solvers(catalog))
     if solver is not None:
         console.result("")
-        console.show(_options(catalog[solver]["options"]))
+        console.show(_options(catalog[solver].options))
 
 
-def _solvers(catalog: Any) -> Table:
+def _document(name: str, about: SolverInfo) -> dict[str, Any]:
+    """A solver as JSON data, with null for absent values."""
+    options = {key: msgspec.structs.asdict(option) for key, option in about.options.items()}
+    return {"name": name, **msgspec.structs.asdict(about), "options": options}
+
+
+def _solvers(catalog: Mapping[str, SolverInfo]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("name", no_wrap=True)
     for column in ("solves", "step size"):
@@ -48,40 +56,41 @@ def _solvers(catalog: Any) -> Table:
     for name, about in catalog.items():
         table.add_row(
             name,
-            "SDE" if about["kind"] == "sde" else "ODE",
-            "adaptive" if about["adaptive"] else "fixed",
-            about["evaluations"],
-            str(about["nfe"] or "–"),
-            ", ".join(SDE_TITLES[sde] for sde in about["sdes"]),
-            about["summary"],
+            "SDE" if about.kind == "sde" else "ODE",
+            "adaptive" if about.adaptive else "fixed",
+            about.evaluations,
+            str(about.nfe or "–"),
+            ", ".join(SDE_TITLES[sde] for sde in about.sdes),
+            about.summary,
         )
     return table
 
 
-def _options(options: Any) -> Table:
+def _options(options: Mapping[str, OptionInfo]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("option", no_wrap=True)
     table.add_column("default", no_wrap=True)
     table.add_column("values", no_wrap=True)
     table.add_column("what")
     for name, option in options.items():
-        table.add_row(flag(name), _default(option["default"]), _values(option), option["help"])
+        table.add_row(flag(name), _default(option.default), _values(option), option.help)
     return table
 
 
-def _default(value: Any) -> str:
+def _default(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "–" if value is None else str(value)
 
 
-def _values(option: Any) -> str:
+def _values(option: OptionInfo) -> str:
     """The allowed values of an option, as short text."""
-    if option["choices"]:
-        return " | ".join(option["choices"])
+    if option.choices:
+        return " | ".join(option.choices)
     kinds = {"bool": "yes | no", "text": "text", "numbers": "numbers"}
-    if option["type"] in kinds:
-        return kinds[option["type"]]
+    if option.type in kinds:
+        return kinds[option.type]
     signs = {"above": ">", "low": ">=", "high": "<="}
-    bounds = [f"{sign} {option[b]:g}" for b, sign in signs.items() if option[b] is not None]
-    return ", ".join([option["type"], *bounds])
+    limits = {name: getattr(option, name) for name in signs}
+    bounds = [f"{sign} {limits[b]:g}" for b, sign in signs.items() if limits[b] is not None]
+    return ", ".join([option.type, *bounds])

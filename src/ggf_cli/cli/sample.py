@@ -228,7 +228,7 @@ def _summarise(result: RunResult) -> None:
     )
     if nfe["mean"] is not None:
         line = f"NFE {nfe['mean']:.1f} a sample ({nfe['min']}–{nfe['max']})"
-        if read_catalog()[log["solver"]["name"]]["adaptive"]:
+        if read_catalog()[log["solver"]["name"]].adaptive:
             attempts = steps["accepted"] + steps["rejected"]
             line += f", {steps['rejected']} of {attempts} attempts rejected"
         console.result(line)

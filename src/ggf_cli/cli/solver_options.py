@@ -43,7 +43,7 @@ def with_solver_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _grouped() -> list[tuple[str, list[str]]]:
     """(option, its solvers) for each option, grouped by solvers, the most common first."""
-    names = dict.fromkeys(name for solver in read_catalog().values() for name in solver["options"])
+    names = dict.fromkeys(name for solver in read_catalog().values() for name in solver.options)
     options = [(name, owners(name)) for name in names]
     groups = list(dict.fromkeys(tuple(solvers) for _, solvers in options))
     return sorted(options, key=lambda o: (-len(o[1]), groups.index(tuple(o[1]))))
@@ -51,11 +51,11 @@ def _grouped() -> list[tuple[str, list[str]]]:
 
 def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
     catalog = read_catalog()
-    option = catalog[solvers[0]]["options"][name]
-    declaration = f"{flag(name)}/{flag('no_' + name)}" if option["type"] == "bool" else flag(name)
+    option = catalog[solvers[0]].options[name]
+    declaration = f"{flag(name)}/{flag('no_' + name)}" if option.type == "bool" else flag(name)
     info = typer.Option(
         declaration,
-        metavar="|".join(option["choices"]) if option["choices"] else None,
+        metavar="|".join(option.choices) if option.choices else None,
         help=_help(name, solvers),
         show_default=_defaults(name, solvers),
         rich_help_panel=_panel(solvers),
@@ -64,7 +64,7 @@ def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
         name,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         default=None,
-        annotation=Annotated[_TYPES[option["type"]] | None, info],
+        annotation=Annotated[_TYPES[option.type] | None, info],
     )
 
 
@@ -72,7 +72,7 @@ def _help(name: str, solvers: list[str]) -> str:
     """The help of an option; one text for each solver if they differ."""
     by_text: dict[str, list[str]] = {}
     for solver in solvers:
-        by_text.setdefault(read_catalog()[solver]["options"][name]["help"], []).append(solver)
+        by_text.setdefault(read_catalog()[solver].options[name].help, []).append(solver)
     if len(by_text) == 1:
         return _sentence(next(iter(by_text)))
     return "; ".join(f"{', '.join(s)}: {text}" for text, s in by_text.items()) + "."
@@ -88,7 +88,7 @@ def _panel(solvers: list[str]) -> str:
     catalog = read_catalog()
     if len(solvers) == len(catalog):
         return "Solver"
-    if solvers == [name for name, solver in catalog.items() if "steps" in solver["options"]]:
+    if solvers == [name for name, solver in catalog.items() if "steps" in solver.options]:
         return "Solvers with a fixed number of steps"
     return f"Solver {solvers[0]}" if len(solvers) == 1 else f"Solvers {', '.join(solvers)}"
 
@@ -98,7 +98,7 @@ def _defaults(name: str, solvers: list[str]) -> str | bool:
     catalog = read_catalog()
     by_value: dict[Any, list[str]] = {}
     for solver in solvers:
-        by_value.setdefault(catalog[solver]["options"][name]["default"], []).append(solver)
+        by_value.setdefault(catalog[solver].options[name].default, []).append(solver)
     if list(by_value) == [None]:
         return False
     common = max(by_value, key=lambda value: len(by_value[value]))
@@ -106,7 +106,7 @@ def _defaults(name: str, solvers: list[str]) -> str | bool:
     return "; ".join([_text(common), *others])
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)

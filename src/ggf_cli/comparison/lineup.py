@@ -81,7 +81,7 @@ def parse_contender(text: str) -> Contender:
     """
     name, _, rest = text.partition(":")
     catalog = read_catalog()
-    options = lookup(catalog, name, "solver", f"solvers: {', '.join(catalog)}")["options"]
+    options = lookup(catalog, name, "solver", f"solvers: {', '.join(catalog)}").options
     parts: list[str] = []
     for part in rest.split(",") if rest else []:
         # The value of `intervals` of the solver restart may have commas.
@@ -103,7 +103,7 @@ def parse_contender(text: str) -> Contender:
                 f"{text!r}: solver '{name}' has no option {key!r}",
                 hint=did_you_mean(option, options, known),
             )
-        given[option] = _typed(text, key, value.strip(), options[option]["type"])
+        given[option] = _typed(text, key, value.strip(), options[option].type)
     return Contender(solver=name, given=given)
 
 
@@ -158,11 +158,11 @@ def make_cells(
     cells: list[Cell] = []
     for contender in contenders:
         about = catalog[contender.solver]
-        swept = "eps_rel" if about["adaptive"] else "nfe"
+        swept = "eps_rel" if about.adaptive else "nfe"
         own = any(option in contender.given for option in (swept, *BUDGETS))
-        if about["adaptive"] and about["kind"] == "sde" and not own:
+        if about.adaptive and about.kind == "sde" and not own:
             cells += [_cell(contender, swept, value) for value in eps_rel]
-        elif not about["adaptive"] and not own and not isinstance(nfe, str):
+        elif not about.adaptive and not own and not isinstance(nfe, str):
             cells += [_cell(contender, swept, value) for value in nfe]
         else:
             cells.append(_cell(contender))
@@ -172,9 +172,7 @@ def make_cells(
         cells.append(_reference(*reference))
     unique: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
-        options = {
-            name: about["default"] for name, about in catalog[cell.solver]["options"].items()
-        }
+        options = {name: about.default for name, about in catalog[cell.solver].options.items()}
         key = (cell.solver, tuple((options | dict(cell.given)).items()), cell.matches)
         unique.setdefault(key, cell)
         # The same setting may also be among the contenders.
@@ -205,11 +203,11 @@ def _cell(contender: Contender, option: str = "", value: float | None = None) ->
 def _match(cells: list[Cell]) -> list[Cell]:
     """Match fixed-step solvers without a budget to each cell of the first adaptive series."""
     catalog = read_catalog()
-    adaptive = [cell for cell in cells if catalog[cell.solver]["adaptive"]]
+    adaptive = [cell for cell in cells if catalog[cell.solver].adaptive]
     targets = [cell for cell in adaptive if cell.series == adaptive[0].series]
     result = []
     for cell in cells:
-        free = "nfe" in catalog[cell.solver]["options"] and not set(BUDGETS) & set(cell.given)
+        free = "nfe" in catalog[cell.solver].options and not set(BUDGETS) & set(cell.given)
         if not free or not targets:
             result.append(cell)
             continue

@@ -234,7 +234,7 @@ class Comparison:
             quality,
             label=self._label(cell),
             options=options,
-            adaptive=bool(read_catalog()[cell.solver]["adaptive"]),
+            adaptive=read_catalog()[cell.solver].adaptive,
             status="failed" if error else "done" if drawn else "pending",
             error=error,
             command=self._sample_command(cell, given),

@@ -77,10 +77,11 @@ def version_summary(versions: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _options(solver: Mapping[str, Any], data_range: list[float]) -> Iterator[tuple[str, str]]:
     """The options of a solver: first those that were changed, then those at their default."""
-    known = read_catalog().get(solver["name"], {"options": {}})["options"]
+    catalog = read_catalog()
+    known = catalog[solver["name"]].options if solver["name"] in catalog else {}
     changed, same = [], []
     for name, value in solver["options"].items():
-        default = known.get(name, {"default": value})["default"]
+        default = known[name].default if name in known else value
         if name == "eps_abs" and default is None:
             # The default of the paper, as in SDE.eps_abs.
             default = (max(data_range) - min(data_range)) / 256

@@ -12,37 +12,74 @@ from collections.abc import Mapping
 from dataclasses import Field, fields
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
+from msgspec import Struct
+
+from ggf_cli.documents import OptionValue
 from ggf_cli.solvers.registry import SOLVERS
 
 FILE = files("ggf_cli.solvers") / "catalog.json"
-# Keys of an option that the file leaves out where they are null.
-OPTIONAL = ("default", "choices", "pattern", "above", "low", "high")
+
+
+class OptionInfo(Struct, frozen=True, kw_only=True):
+    """An option of a solver, as `solvers.base.option` declares it.
+
+    Attributes:
+        type: The type of its value; "numbers" is a sequence.
+        help: One line of help.
+        default: Its default value.
+        choices: The allowed words of a text; None: any.
+        pattern: The regular expression of a text.
+        above: Exclusive lower bound.
+        low: Inclusive lower bound.
+        high: Inclusive upper bound.
+    """
+
+    type: Literal["int", "float", "bool", "text", "numbers"]
+    default: OptionValue = None
+    help: str
+    choices: list[str] | None = None
+    pattern: str | None = None
+    above: int | float | None = None
+    low: int | float | None = None
+    high: int | float | None = None
+
+
+class SolverInfo(Struct, frozen=True, kw_only=True):
+    """A solver and its options.
+
+    Attributes:
+        summary: A few words.
+        kind: "sde" (stochastic) or "ode" (probability flow).
+        adaptive: Whether the step size follows the error.
+        order: Order of convergence; None: see `Solver`.
+        evaluations: Network evaluations of a step, as text.
+        nfe: NFE of a sample with default options; None if not known beforehand.
+        sdes: The names of the SDEs that it solves.
+        options: {name: option}.
+    """
+
+    summary: str
+    kind: Literal["sde", "ode"]
+    adaptive: bool
+    order: int | float | None
+    evaluations: str
+    nfe: int | None
+    sdes: list[str]
+    options: dict[str, OptionInfo]
 
 
 @cache
-def read_catalog() -> Mapping[str, dict[str, Any]]:
-    """{solver: description} in the order of the table.
-
-    A description has: summary; kind ("sde" or "ode"); adaptive; order; evaluations (of a step, as
-    text); nfe (of a sample with default options, None if not known beforehand); sdes; options
-    {name: {type, default, help, choices, pattern, above, low, high}}. The type is "int", "float",
-    "bool", "text" or "numbers" (a sequence); a missing limit is None.
-    """
-    catalog: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
-    absent = dict.fromkeys(OPTIONAL)
-    for solver in catalog.values():
-        solver["options"] = {
-            name: {"type": option["type"], "help": option["help"], **absent, **option}
-            for name, option in solver["options"].items()
-        }
-    return catalog
+def read_catalog() -> Mapping[str, SolverInfo]:
+    """Read the catalog: {solver: description}, in the order of the table."""
+    return msgspec.json.decode(FILE.read_bytes(), type=dict[str, SolverInfo])
 
 
 def owners(option: str) -> list[str]:
     """The solvers that have an option."""
-    return [name for name, solver in read_catalog().items() if option in solver["options"]]
+    return [name for name, solver in read_catalog().items() if option in solver.options]
 
 
 def flag(option: str) -> str:
@@ -50,7 +87,7 @@ def flag(option: str) -> str:
     return "--" + option.replace("_", "-")
 
 
-def as_words(options: Mapping[str, Any]) -> list[str]:
+def as_words(options: Mapping[str, OptionValue]) -> list[str]:
     """Options as command-line arguments, without those that are None.
 
     For example ["--eps-rel", "0.05", "--no-denoise"].
@@ -64,31 +101,33 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """The value of an option as a command-line argument; a sequence has commas."""
     return ",".join(map(repr, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def describe() -> dict[str, dict[str, Any]]:
+def describe() -> dict[str, SolverInfo]:
     """Generate the catalog from the classes."""
     return {name: _solver(entry.summary, entry.load()) for name, entry in SOLVERS.items()}
 
 
-def _solver(summary: str, cls: Any) -> dict[str, Any]:
-    return {
-        "summary": summary,
-        "kind": cls.kind,
-        "adaptive": cls.adaptive,
-        "order": cls.order,
-        "evaluations": cls.evaluations,
-        "nfe": cls().expected_nfe(),
-        "sdes": list(cls.sdes),
-        "options": {f.name: _option(f) for f in fields(cls)},
-    }
+def _solver(summary: str, cls: Any) -> SolverInfo:
+    return SolverInfo(
+        summary=summary,
+        kind=cls.kind,
+        adaptive=cls.adaptive,
+        order=cls.order,
+        evaluations=cls.evaluations,
+        nfe=cls().expected_nfe(),
+        sdes=list(cls.sdes),
+        options={f.name: _option(f) for f in fields(cls)},
+    )
 
 
-def _option(f: Field[Any]) -> dict[str, Any]:
+def _option(f: Field[Any]) -> OptionInfo:
     limits = f.metadata
+    default: Any = f.default
+    kind: Literal["int", "float", "bool", "text", "numbers"]
     if limits["choices"] or limits["pattern"]:
         kind = "text"
     elif limits["numbers"]:
@@ -97,14 +136,14 @@ def _option(f: Field[Any]) -> dict[str, Any]:
         kind = "bool"
     else:
         kind = "int" if limits["whole"] else "float"
-    return {
-        "type": kind,
-        "default": f.default,
-        "help": limits["help"],
-        "choices": list(limits["choices"]) or None,
-        "pattern": limits["pattern"] or None,
-        **{b: limits[b] if math.isfinite(limits[b]) else None for b in ("above", "low", "high")},
-    }
+    return OptionInfo(
+        type=kind,
+        default=default,
+        help=limits["help"],
+        choices=list(limits["choices"]) or None,
+        pattern=limits["pattern"] or None,
+        **{b: limits[b] for b in ("above", "low", "high") if math.isfinite(limits[b])},
+    )
 
 
 def catalog_text() -> str:
@@ -112,18 +151,24 @@ def catalog_text() -> str:
     return "{\n" + ",\n".join(map(_solver_text, describe().items())) + "\n}\n"
 
 
-def _solver_text(item: tuple[str, dict[str, Any]]) -> str:
+def _solver_text(item: tuple[str, SolverInfo]) -> str:
     name, solver = item
-    lines = [f" {_json(key)}: {_json(value)}" for key, value in solver.items() if key != "options"]
+    about = msgspec.structs.asdict(solver)
+    del about["options"]
+    lines = [f" {_json(key)}: {_json(value)}" for key, value in about.items()]
     options = ",\n".join(
-        f"   {_json(option)}: {_json({k: v for k, v in about.items() if v is not None})}"
-        for option, about in solver["options"].items()
+        f"   {_json(option)}: {_json(_without_nulls(info))}"
+        for option, info in solver.options.items()
     )
     inner = ",\n ".join([*lines, f' "options": {{\n{options}\n  }}'])
     return f" {_json(name)}: {{\n {inner}\n }}"
 
 
-def _json(value: Any) -> str:
+def _without_nulls(option: OptionInfo) -> dict[str, OptionValue]:
+    return {k: v for k, v in msgspec.structs.asdict(option).items() if v is not None}
+
+
+def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -304,7 +304,7 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
     from ggf_cli import load_model
     from ggf_cli.engine import Engine, FinishedSample, Outcome
     from ggf_cli.runs.history import read_history
-    from ggf_cli.runs.run_log import as_json, run_log, run_settings
+    from ggf_cli.runs.run_log import encode_log, run_log, run_settings
     from ggf_cli.runs.writer import RunWriter
     from ggf_cli.solvers import make_solver
 
@@ -334,7 +334,7 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
             files=files,
             device=torch.device("cpu"),
         )
-        (Path(folder) / "run.json").write_bytes(as_json(log))
+        (Path(folder) / "run.json").write_bytes(encode_log(log))
         end = perf_counter()
     return {"write": (middle - start) / samples, "end": (end - middle) / samples}
 

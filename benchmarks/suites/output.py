@@ -9,9 +9,12 @@ from time import perf_counter, sleep
 
 import torch
 
-from ggf_cli.engine import FinishedSample, Outcome
+from ggf_cli import VPSDE, ScoreModel
+from ggf_cli.engine import Engine, FinishedSample, Outcome
 from ggf_cli.runs.background import background
+from ggf_cli.runs.plan import plan_run
 from ggf_cli.runs.writer import RunWriter
+from ggf_cli.solvers import make_solver
 from measure import Row
 
 SAMPLES = 32
@@ -40,7 +43,8 @@ def waiting(shape: tuple[int, ...], pause: float, *, queued: bool) -> float:
     noise = torch.rand(1, *shape, generator=generator)
     # Smooth, like photographs.
     image = torch.nn.functional.avg_pool2d(noise, 5, 1, 2)[0]
-    settings = {"model": {"shape": shape}, "grid": [1, 1], "format": "png", "device": "cpu"}
+    model = ScoreModel(score=lambda x, t: x, sde=VPSDE(), shape=shape)
+    settings = plan_run(Engine(model, make_solver("em")), range(SAMPLES), grid=(1, 1)).settings
     times = []
     with TemporaryDirectory() as folder:
         writer = RunWriter(Path(folder), range(SAMPLES), settings, spent=lambda: (0, 0, 0.0))

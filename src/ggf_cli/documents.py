@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from types import UnionType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
 # Larger numbers make arithmetic on them overflow.
 HUGE = 1e38
+
+T = TypeVar("T")
 
 
 def about(description: str) -> Meta:
@@ -64,24 +67,43 @@ def _finite(text: str) -> float:
     return value
 
 
-def violation(document: Any, kind: type[Struct] | UnionType) -> str | None:
-    """Why a JSON document is not of a type, with the path of the value; None if it is."""
+def convert(document: object, kind: type[T]) -> T:
+    """Convert a JSON document to a type. Keys that the type does not have are ignored.
+
+    Raises:
+        ValueError: The document is not of the type; the message has the path of the value.
+    """
     try:
-        msgspec.convert(document, kind)
+        return msgspec.convert(document, kind)
     # UnicodeEncodeError: an unpaired surrogate where a pattern or a choice is checked.
     except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
-        return re.sub(r"'(.{60})[^']+'", r"'\1…'", str(error)) or "too deeply nested"
+        reason = re.sub(r"'(.{60})[^']+'", r"'\1…'", str(error)) or "too deeply nested"
+        raise ValueError(reason) from error
+
+
+def violation(document: object, kind: type[Struct] | UnionType) -> str | None:
+    """Why a JSON document is not of a type, with the path of the value; None if it is."""
+    try:
+        convert(document, cast("type[Struct]", kind))
+    except ValueError as error:
+        return str(error)
     return None
+
+
+def as_json(document: Struct, *, first: Sequence[str] = (), indent: int | None = 2) -> bytes:
+    """Encode a document, with the keys in `first` at its beginning, and a newline at its end."""
+    data = msgspec.to_builtins(document)
+    data = {key: data[key] for key in first} | data
+    separators = None if indent else (",", ":")
+    # Not msgspec: it cannot encode unpaired surrogates, which file names may have.
+    return json.dumps(data, indent=indent, separators=separators).encode() + b"\n"
 
 
 def json_schema(kind: type[Struct], name: str) -> dict[str, Any]:
     """The JSON schema of a document type; stricter than its reader: no further keys."""
     schema = msgspec.json.schema(kind)
-    definitions = schema["$defs"]
-    for title, definition in definitions.items():
-        # The parameters of an SDE depend on the SDE.
-        if title != "SDESettings":
-            definition["additionalProperties"] = False
+    for definition in schema["$defs"].values():
+        definition["additionalProperties"] = False
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": name,

@@ -41,6 +41,7 @@ from ggf_cli.files import sha256_of
 from ggf_cli.metrics.reference_files import ImageFolder, read_statistics
 from ggf_cli.networks.mixture import two_dimensional
 from ggf_cli.networks.unet import UNet
+from ggf_cli.runs.documents import FileLog
 from ggf_cli.runs.load import find_record
 from ggf_cli.runs.load_samples import load_samples
 from ggf_cli.runs.summary import run_summary
@@ -211,7 +212,7 @@ def samples_file():
     plan = plan_cell_run(engine, range(2), keep_x=True, model_argument="mixture", config=None)
     folder = run_folder().parent / "cell"
     result = execute(plan, folder)
-    assert load_samples(folder, result.log) is not None
+    assert load_samples(folder, result.log.files) is not None
     return (folder / "samples.npz").read_bytes()
 
 
@@ -351,7 +352,7 @@ def read_reference(content, folder):
 
 def read_samples(content, folder):
     (folder / "samples.npz").write_bytes(content)
-    load_samples(folder, {"files": [{"path": "samples.npz", "sha256": sha256_of(content)}]})
+    load_samples(folder, [FileLog(path="samples.npz", sha256=sha256_of(content))])
 
 
 def read_images(content, folder):

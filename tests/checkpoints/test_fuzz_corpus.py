@@ -18,6 +18,7 @@ from ggf_cli.comparison.folder import read_document
 from ggf_cli.errors import ConfigError, OutputError, UsageError
 from ggf_cli.files import sha256_of
 from ggf_cli.metrics.reference_files import read_statistics
+from ggf_cli.runs.documents import FileLog
 from ggf_cli.runs.load import find_record
 from ggf_cli.runs.load_samples import load_samples
 from manifests import GOOD_MANIFEST
@@ -119,9 +120,9 @@ def test_statistics_that_are_damaged_are_refused(tmp_path, damage):
 def test_samples_of_a_run_that_are_damaged_are_refused(tmp_path, damage):
     content = arrays(damage, first="images")
     (tmp_path / "samples.npz").write_bytes(content)
-    log = {"files": [{"path": "samples.npz", "sha256": sha256_of(content)}]}
+    files = [FileLog(path="samples.npz", sha256=sha256_of(content))]
     with pytest.raises(OutputError, match=r"cannot read .*samples.npz"):
-        load_samples(tmp_path, log)
+        load_samples(tmp_path, files)
 
 
 def test_compressed_samples_of_a_run_are_refused(tmp_path):
@@ -129,9 +130,9 @@ def test_compressed_samples_of_a_run_are_refused(tmp_path):
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=np.zeros((1000, 8, 8, 1), np.uint8), index=np.arange(1000))
     (tmp_path / "samples.npz").write_bytes(buffer.getvalue())
-    log = {"files": [{"path": "samples.npz", "sha256": sha256_of(buffer.getvalue())}]}
+    files = [FileLog(path="samples.npz", sha256=sha256_of(buffer.getvalue()))]
     with pytest.raises(OutputError, match=r"'images\.npy' is compressed"):
-        load_samples(tmp_path, log)
+        load_samples(tmp_path, files)
 
 
 def test_an_undamaged_archive_is_valid():

@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -65,14 +66,19 @@ def test_the_summary_of_a_run_contains_a_histogram_and_the_command(original):
     assert text.splitlines()[-1] == log["command"]
 
 
+def summary(log):
+    """The summary of a run log that is given as JSON data."""
+    return run_summary(msgspec.convert(log, documents.RunLog))
+
+
 def test_changed_options_are_listed_separately(original):
-    facts = dict(run_summary(read(original)))
+    facts = dict(summary(read(original)))
     assert facts["changed"] == "--eps-rel 0.5 (default 0.02)"
     # The default of the model, so not a change.
     assert "--eps-abs 0.0078125" in facts["default"]
     log = read(original)
     log["solver"]["options"] |= {"eps_abs": 0.1, "denoise": False, "eps_rel": 0.02}
-    changed = dict(run_summary(log))["changed"]
+    changed = dict(summary(log))["changed"]
     assert "--eps-abs 0.1 (default 0.0078125)" in changed
     assert "--no-denoise (default --denoise)" in changed
     assert "eps-rel" not in changed
@@ -80,17 +86,17 @@ def test_changed_options_are_listed_separately(original):
 
 def test_an_unknown_solver_is_listed_without_defaults(original):
     log = read(original)
-    log["solver"] = {"name": "tomorrow", "options": {"zeal": [1], "warp": True}}
-    facts = dict(run_summary(log))
-    assert facts["default"] == "--zeal 1 · --warp"
+    log["solver"] = {"name": "tomorrow", "options": {"zeal": [1.5], "warp": True}}
+    facts = dict(summary(log))
+    assert facts["default"] == "--zeal 1.5 · --warp"
     assert "changed" not in facts
 
 
 def test_unknown_statistics_of_the_nfe_are_ignored(original):
     log = read(original)
-    known = dict(run_summary(log))["NFE"]
+    known = dict(summary(log))["NFE"]
     log["nfe"] |= {"p99": [1, 2]}
-    assert dict(run_summary(log))["NFE"] == known
+    assert dict(summary(log))["NFE"] == known
 
 
 def test_failed_samples_are_listed(run):

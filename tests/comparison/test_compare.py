@@ -21,6 +21,7 @@ from ggf_cli.comparison.speed import expected_nfe
 from ggf_cli.comparison.step_sizes import step_size_percentiles
 from ggf_cli.engine import Engine
 from ggf_cli.errors import OutputError, UsageError
+from ggf_cli.runs.documents import FileLog
 from ggf_cli.runs.images import to_uint8
 from ggf_cli.runs.load_samples import load_samples
 from ggf_cli.solvers import SOLVERS, make_solver
@@ -225,7 +226,7 @@ def test_a_repeat_is_a_run_with_the_samples_of_its_indices(tmp_path):
     assert [path.name for path in sorted(folder.iterdir())] == ["run.json", "samples.npz"]
     log = read_log(folder)
     assert log["indices"] == "7-13"
-    samples = load_samples(folder, log)
+    samples = load_samples(folder, [FileLog(**file) for file in log["files"]])
     engine = Engine(model, make_solver("em", {"steps": 20}), batch_size=5)
     expected = list(engine.run(range(7, 14)))
     assert samples.index.tolist() == list(range(7, 14))

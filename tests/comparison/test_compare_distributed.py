@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from msgspec import to_builtins
 
 from command import read_comparison, read_log
 from ggf_cli.comparison.cell_runs import CellRun, draw_cell_run, plan_cell_run
@@ -166,7 +167,7 @@ def test_a_run_is_the_same_by_one_process_and_by_two(tmp_path):
         )
     assert working.result(timeout=PATIENCE) == 0
     alone_log, alone = draw(model, range(10, 60), tmp_path / "b", options=options, max_nfe=39)
-    assert log["samples"] == alone_log["samples"]
+    assert log.samples == alone_log.samples
     assert 0 < len(samples.index) < 50
     for name in ("index", "images", "x"):
         assert np.array_equal(getattr(samples, name), getattr(alone, name))
@@ -191,7 +192,7 @@ def test_a_run_fails_if_a_worker_fails_and_the_next_run_is_drawn(tmp_path):
     assert working.result(timeout=PATIENCE) == 0
     log, alone = draw(model, range(60), tmp_path / "c", options={"steps": 9})
     assert np.array_equal(samples.x, alone.x)
-    assert [sample["nfe"] for sample in log["samples"]] == [10] * 60
+    assert [sample.nfe for sample in log.samples] == [10] * 60
 
 
 def test_a_worker_with_another_model_is_refused(tmp_path):
@@ -199,6 +200,6 @@ def test_a_worker_with_another_model_is_refused(tmp_path):
     engine = Engine(gaussian_model(VP), make_solver("em", {"steps": 20}), batch_size=2)
     run = plan_cell_run(engine, range(4), keep_x=True, model_argument="g", config=None)
     inner = group.start(run, tmp_path / "a")
-    inner.broadcast({"settings": dict(run.settings), "launch": 0, "left": "0-3"})
+    inner.broadcast({"settings": to_builtins(run.settings), "launch": 0, "left": "0-3"})
     with pytest.raises(OutputError, match=r"differ from those of rank 0: .*the SDE"):
         working.result(timeout=PATIENCE)

@@ -8,11 +8,16 @@ import time
 
 import pytest
 
+import ggf_cli
 from command import ggf
+from ggf_cli.engine import Engine
 from ggf_cli.errors import OutputError
 from ggf_cli.runs.background import Background, background
+from ggf_cli.runs.plan import plan_run
 from ggf_cli.runs.writer import RunWriter
+from ggf_cli.solvers import make_solver
 from patience import PATIENCE
+from problems import VP
 
 RUN = ["sample", "--model", "mixture", "--eps-rel", "0.5", "--batch-size", "4"]
 
@@ -153,13 +158,8 @@ def test_an_error_of_the_writer_stops_the_sampling_at_once(tmp_path, monkeypatch
 
 def test_the_size_of_the_queue_is_limited_in_bytes_too(tmp_path):
     def room(side):
-        settings = {
-            "model": {"shape": [3, side, side]},
-            "grid": [1, 1],
-            "format": "png",
-            "device": "cpu",
-            "versions": {},
-        }
+        model = ggf_cli.ScoreModel(score=lambda x, t: x, sde=VP, shape=(3, side, side))
+        settings = plan_run(Engine(model, make_solver("em")), range(2), grid=(1, 1)).settings
         folder = tmp_path / str(side)
         folder.mkdir()
         writer = RunWriter(folder, range(2), settings, spent=lambda: (0, 0, 0.0))

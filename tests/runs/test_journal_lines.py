@@ -10,10 +10,12 @@ import shutil
 from contextlib import suppress
 
 import pytest
+from msgspec import convert, structs
 
 from fault_scenes import RUN, ended, outcome_of, run_content, unended
 from ggf_cli.errors import OutputError
 from ggf_cli.runs import history
+from ggf_cli.runs.documents import RunSettings
 from ggf_cli.runs.history import read_history
 from ggf_cli.runs.resume import find_earlier_run
 
@@ -159,6 +161,7 @@ def test_a_first_line_with_an_invalid_value_is_refused(begun, tmp_path):
     """Each value, at any depth. The journal is damaged or of another run: nothing is drawn."""
     folder = shutil.copytree(begun["png"], tmp_path / "f")
     first, *rest = entries(folder)
+    settings = convert(first, RunSettings)
     not_compared = {
         "command",
         "started_at",
@@ -180,7 +183,7 @@ def test_a_first_line_with_an_invalid_value_is_refused(begun, tmp_path):
                 continue
             write(folder, [changed, *rest])
             with suppress(OutputError):
-                find_earlier_run(folder / "run", first)
+                find_earlier_run(folder / "run", settings)
                 # A value of the right type that does not make it another run.
                 assert set(path) & not_compared or name == "missing", (path, name)
                 continue
@@ -259,7 +262,7 @@ def test_a_journal_of_another_run_is_not_continued(begun, tmp_path):
     from ggf_cli.runs.journal import Journal
 
     folder = shutil.copytree(begun["png"], tmp_path / "f")
-    first = entries(folder)[0]
-    Journal(folder / "run", first).close()
+    settings = convert(entries(folder)[0], RunSettings)
+    Journal(folder / "run", settings).close()
     with pytest.raises(OutputError, match=r"is of a run with other settings: --seed was 0, is 1"):
-        Journal(folder / "run", {**first, "seed": 1})
+        Journal(folder / "run", structs.replace(settings, seed=1))

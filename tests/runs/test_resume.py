@@ -9,11 +9,14 @@ import subprocess
 import sys
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
+from msgspec import UNSET, structs
 
 import ggf_cli
 from command import RUN_SCHEMA, ggf
+from ggf_cli.runs.documents import RunSettings, SampleLine, SpentLine
 from ggf_cli.runs.resume import reproducibility_warnings, setting_changes
 from ggf_cli.runs.run_log import as_ranges
 from program import RUN, Program, content, kill_after, lines, until
@@ -465,28 +468,37 @@ def test_finished_samples_are_kept_if_the_disk_is_full(whole, small_disk):
     assert content(small_disk / "run") == content(whole / "png")
 
 
+def settings_of(folder, **changes):
+    """The settings of a small run, changed."""
+    log = ggf_cli.run(ggf_cli.load_model("mixture"), 1, out=folder / "run", force=True).log
+    return structs.replace(log, **changes)
+
+
+def line(index):
+    """The journal line of a finished sample."""
+    return SampleLine(index=index, nfe=1, accepted=1, rejected=0, status="done", sha256=None)
+
+
 def test_a_journal_on_a_full_disk_keeps_whole_lines(tmp_path):
     """A limit on the size of files stops the write in the middle of a line."""
     from ggf_cli.errors import OutputError
     from ggf_cli.runs.history import read_history
     from ggf_cli.runs.journal import Journal
 
-    settings = {"model": {}}
-    log = Journal(tmp_path, settings)
-    record = {"nfe": 1, "accepted": 1, "rejected": 0, "status": "done", "sha256": None}
-    log.append({"index": 0, **record})
+    log = Journal(tmp_path, settings_of(tmp_path / "other", num_samples=9))
+    log.append(line(0))
     size = journal(tmp_path).stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
     try:
         with pytest.raises(OutputError, match=r"journal-0.jsonl"):
-            log.append({"index": 1, **record})
+            log.append(line(1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
     assert journal(tmp_path).stat().st_size == size
-    log.append({"index": 2, **record})
+    log.append(line(2))
     assert list(read_history(tmp_path).records) == [0, 2]
 
 
@@ -494,10 +506,10 @@ def test_lines_after_a_truncated_line_are_read(tmp_path):
     from ggf_cli.runs.history import read_history
     from ggf_cli.runs.journal import Journal
 
-    record = {"nfe": 1, "accepted": 1, "rejected": 0, "status": "done", "sha256": None}
+    settings = settings_of(tmp_path / "other", num_samples=9)
     for index in range(3):
-        log = Journal(tmp_path, {"model": {}})
-        log.append({"index": index, **record})
+        log = Journal(tmp_path, settings)
+        log.append(line(index))
         log.close()
         with journal(tmp_path).open("ab") as file:
             file.write(b'{"index":7,"nf')
@@ -528,24 +540,25 @@ def test_files_and_journal_are_synced_to_the_disk(tmp_path, monkeypatch):
     """The files of samples before the journal that lists them, once a second on a fast disk."""
     from ggf_cli.runs import journal as module
 
+    settings = settings_of(tmp_path / "other", num_samples=9)
     synced = []
     real = os.fsync
     monkeypatch.setattr(module, "flush", lambda path: synced.append(path.name))
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.append("journal"), real(fd)))
     clock = [0.0]
     monkeypatch.setattr(module, "monotonic", lambda: clock[0])
-    log = module.Journal(tmp_path, {"model": {}})
+    log = module.Journal(tmp_path, settings)
     synced.clear()
-    log.append({"spent": [1, 1, 1.0]}, tmp_path / "a.png")
+    log.append(SpentLine(spent=(1, 1, 1.0)), tmp_path / "a.png")
     assert synced == []
     clock[0] = 1.5
-    log.append({"spent": [2, 2, 2.0]}, tmp_path / "b.png")
+    log.append(SpentLine(spent=(2, 2, 2.0)), tmp_path / "b.png")
     assert synced == ["a.png", "b.png", tmp_path.name, "journal"]
 
 
-def test_resuming_a_run_without_a_recorded_noise_name_gives_a_warning():
-    now = {"device": "cpu", "noise": "philox, 2", "versions": {"torch": "2"}}
-    before = {"device": "cpu", "versions": {"torch": "2"}}
+def test_resuming_a_run_without_a_recorded_noise_name_gives_a_warning(tmp_path):
+    now = settings_of(tmp_path, noise="philox, 2", versions={"torch": "2"})
+    before = settings_of(tmp_path, noise=UNSET, versions={"torch": "2"})
     assert reproducibility_warnings(now, now) == []
     [warning] = reproducibility_warnings(before, now)
     assert "the noise was that of the maths library, is philox, 2" in warning
@@ -575,8 +588,8 @@ def test_step_times_that_an_earlier_version_wrote_as_text_are_the_same_setting(t
     model = ggf_cli.load_model("mixture")
     options = {"solver": "adaptive-multistep", "times": times, "format": "none"}
     log = ggf_cli.run(model, 1, out=tmp_path / "run", **options).log
-    earlier = json.loads(json.dumps(log))
-    earlier["solver"]["options"]["times"] = "1.0,0.5,0.001"
+    earlier = msgspec.convert(msgspec.to_builtins(log), RunSettings)
+    earlier.solver.options["times"] = "1.0,0.5,0.001"
     assert setting_changes(earlier, log) == []
-    earlier["solver"]["options"]["times"] = "1.0,0.4,0.001"
+    earlier.solver.options["times"] = "1.0,0.4,0.001"
     assert setting_changes(earlier, log) == ["--times was 1.0,0.4,0.001, is 1.0,0.5,0.001"]

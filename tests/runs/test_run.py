@@ -6,6 +6,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 from typer.testing import CliRunner
 
 import ggf_cli
@@ -54,12 +55,12 @@ def test_run_writes_the_same_files_as_ggf_sample(tmp_path, fashion):
     assert done.exit_code == 0, done.output
     log = json.loads((tmp_path / "command/run.json").read_text())
     assert result.folder == tmp_path / "python"
-    assert result.log == json.loads((result.folder / "run.json").read_text())
-    assert result.log["command"] == log["command"]
-    assert [f for f in result.log["files"] if f["path"] != "grid.png"] == [
+    assert to_builtins(result.log) == json.loads((result.folder / "run.json").read_text())
+    assert result.log.command == log["command"]
+    assert [to_builtins(f) for f in result.log.files if f.path != "grid.png"] == [
         f for f in log["files"] if f["path"] != "grid.png"
     ]
-    assert result.log["samples"] == log["samples"]
+    assert to_builtins(result.log.samples) == log["samples"]
 
 
 def test_an_interrupted_run_resumes_to_the_same_samples(tmp_path, mixture):
@@ -75,8 +76,8 @@ def test_an_interrupted_run_resumes_to_the_same_samples(tmp_path, mixture):
     assert recorder.notes == [
         f"resuming: {len(log['samples'])} of 20 samples are finished and kept"
     ]
-    assert result.log["status"] == "completed"
-    assert result.log["samples"] == whole.log["samples"]
+    assert result.log.status == "completed"
+    assert result.log.samples == whole.log.samples
     for name, array in arrays(result.folder).items():
         assert np.array_equal(array, arrays(whole.folder)[name])
 
@@ -100,7 +101,7 @@ def test_resume_without_a_batch_size_takes_that_of_the_run(tmp_path, mixture):
     result = ggf_cli.run(
         mixture, 20, out=tmp_path, format="npz", resume=True, **{**settings, "batch_size": None}
     )
-    assert result.log["batch_size"] == 5
+    assert result.log.batch_size == 5
 
 
 def test_another_run_in_the_folder_is_refused(tmp_path, mixture):
@@ -154,4 +155,4 @@ def test_a_run_works_outside_of_the_main_thread(tmp_path, mixture):
     )
     thread.start()
     thread.join()
-    assert results[0].log["status"] == "completed"
+    assert results[0].log.status == "completed"

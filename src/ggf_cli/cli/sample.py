@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import typer
+from msgspec import to_builtins
 
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import console, options
@@ -133,7 +134,7 @@ def sample(
     if result.failure:
         raise result.failure
     if result.interrupted:
-        there = f"{len(result.log['samples'])} of {len(wanted)} samples are in {result.folder}"
+        there = f"{len(result.log.samples)} of {len(wanted)} samples are in {result.folder}"
         resumed = "--resume" if out else f"--out {shlex.quote(str(result.folder))} --resume"
         console.note(f"interrupted: {there}; the same command with {resumed} continues")
         raise typer.Exit(130)
@@ -210,7 +211,7 @@ def _new_folder(name: str) -> Path:
 def _print(result: RunResult, *, json: bool, quiet: bool) -> None:
     """Print run.json, the folder alone, or a summary."""
     if json:
-        console.result_json(result.log)
+        console.result_json(to_builtins(result.log))
     elif quiet:
         console.result(str(result.folder))
     else:
@@ -220,21 +221,17 @@ def _print(result: RunResult, *, json: bool, quiet: bool) -> None:
 def _summarise(result: RunResult) -> None:
     """Print a summary; the last line is the path of the grid, or of the folder without a grid."""
     log, folder = result.log, result.folder
-    nfe, timing, steps = log["nfe"], log["timing"], log["steps"]
-    done = sum(sample["status"] == "done" for sample in log["samples"])
+    nfe, steps = log.nfe, log.steps
+    done = sum(sample.status == "done" for sample in log.samples)
     samples = "sample" if done == 1 else "samples"
-    console.result(
-        f"{done} {samples} of {log['model']['name']} by {log['solver']['name']}, seed {log['seed']}"
-    )
-    if nfe["mean"] is not None:
-        line = f"NFE {nfe['mean']:.1f} a sample ({nfe['min']}–{nfe['max']})"
-        if read_catalog()[log["solver"]["name"]].adaptive:
-            attempts = steps["accepted"] + steps["rejected"]
-            line += f", {steps['rejected']} of {attempts} attempts rejected"
+    console.result(f"{done} {samples} of {log.model.name} by {log.solver.name}, seed {log.seed}")
+    if nfe.mean is not None:
+        line = f"NFE {nfe.mean:.1f} a sample ({nfe.min}–{nfe.max})"
+        if read_catalog()[log.solver.name].adaptive:
+            attempts = steps.accepted + steps.rejected
+            line += f", {steps.rejected} of {attempts} attempts rejected"
         console.result(line)
-    rate = console.per_second(timing["evaluations_per_s"])
-    console.result(
-        f"{timing['sample_s']:.1f} s, {rate} evaluations/s, {log['utilisation']:.1%} of them needed"
-    )
-    drawn = any(file["path"] == "grid.png" for file in log["files"])
+    seconds, rate = log.timing.sample_s, console.per_second(log.timing.evaluations_per_s)
+    console.result(f"{seconds:.1f} s, {rate} evaluations/s, {log.utilisation:.1%} of them needed")
+    drawn = any(file.path == "grid.png" for file in log.files)
     console.result(str(folder / "grid.png" if drawn else folder))

@@ -26,6 +26,7 @@ from ggf_cli.cli import console
 from ggf_cli.cli.comparison_summary import find_comparison, print_comparison
 from ggf_cli.errors import GGFError, OutputError, UsageError
 from ggf_cli.files import NotAFile, sha256
+from ggf_cli.runs.documents import FileLog
 from ggf_cli.runs.histogram import histogram
 from ggf_cli.runs.layout import RUN_LOG
 from ggf_cli.runs.load import Record, find_record
@@ -96,12 +97,12 @@ def show(
             )
         folder = record.path.parent
         again = f"ggf show {shlex.quote(str(folder))} --repeat draws them into a new folder"
-        _check(folder, record.log["files"], again, as_json=json)
+        _check(folder, record.log.files, again, as_json=json)
     elif repeat:
         _repeat(context, record, out, as_json=json)
     elif json:
         alone = {"command": record.command, "versions": record.versions}
-        console.result_json(record.log or alone)
+        console.result_json(record.document or alone)
     else:
         _print(record)
 
@@ -109,9 +110,9 @@ def show(
 # --- check and repeat ---------------------------------------------------------------------------
 
 
-def _check(folder: Path, files: Sequence[Mapping[str, str]], hint: str, *, as_json: bool) -> None:
+def _check(folder: Path, files: Sequence[FileLog], hint: str, *, as_json: bool) -> None:
     """Check that the files of a folder are those that its log lists."""
-    states = {file["path"]: _state(folder, file) for file in files}
+    states = {file.path: _state(folder, file) for file in files}
     wrong = {name: state for name, state in states.items() if state != "intact"}
     if as_json:
         console.result_json({"folder": str(folder), "files": states})
@@ -126,8 +127,8 @@ def _check(folder: Path, files: Sequence[Mapping[str, str]], hint: str, *, as_js
         )
 
 
-def _state(folder: Path, file: Mapping[str, str]) -> str:
-    path = folder / file["path"]
+def _state(folder: Path, file: FileLog) -> str:
+    path = folder / file.path
     try:
         # An untrusted log may list any path, of any size.
         if not path.resolve().is_relative_to(folder.resolve()):
@@ -142,7 +143,7 @@ def _state(folder: Path, file: Mapping[str, str]) -> str:
     # A null character; a link to itself.
     except (ValueError, RuntimeError):
         return "unreadable"
-    return "intact" if found == file["sha256"] else "altered"
+    return "intact" if found == file.sha256 else "altered"
 
 
 def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json: bool) -> None:
@@ -178,10 +179,9 @@ def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json
         sample.invoke(inner)
     again = find_record(folder).log
     if record.log and again:
-        made = {(file["path"], file["sha256"]) for file in again["files"]}
-        same = sum((file["path"], file["sha256"]) in made for file in record.log["files"])
-        console.note(f"{same} of the {len(record.log['files'])} files are identical to the run's")
-        if again["model"]["sha256"] != record.log["model"]["sha256"]:
+        same = len(set(again.files).intersection(record.log.files))
+        console.note(f"{same} of the {len(record.log.files)} files are identical to the run's")
+        if again.model.sha256 != record.log.model.sha256:
             console.note("the weights of the model differ from those of the run")
 
 
@@ -203,7 +203,8 @@ def _show_comparison(
     if repeat:
         raise UsageError(f"{folder} is a comparison; its command repeats it", hint=command)
     if check:
-        files = [*comparison["files"], *_files_of_runs(folder, comparison)]
+        own = [FileLog(**file) for file in comparison["files"]]
+        files = [*own, *_files_of_runs(folder, comparison)]
         _check(folder, files, f"the command writes them again: {command}", as_json=as_json)
     elif as_json:
         console.result_json(comparison)
@@ -212,7 +213,7 @@ def _show_comparison(
         console.result(f"\n{command}")
 
 
-def _files_of_runs(folder: Path, comparison: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def _files_of_runs(folder: Path, comparison: Mapping[str, Any]) -> Iterator[FileLog]:
     """The files of the runs of a comparison. A `run.json` that cannot be read has no sha256."""
     for name in (name for cell in comparison["cells"] for name in cell["runs"]):
         run = folder / name
@@ -223,10 +224,10 @@ def _files_of_runs(folder: Path, comparison: Mapping[str, Any]) -> Iterator[dict
         except (GGFError, OSError, ValueError, RuntimeError):
             log = None
         if log is None:
-            yield {"path": f"{name}/{RUN_LOG}", "sha256": ""}
+            yield FileLog(path=f"{name}/{RUN_LOG}", sha256="")
             continue
-        for file in log["files"]:
-            yield {"path": f"{name}/{file['path']}", "sha256": file["sha256"]}
+        for file in log.files:
+            yield FileLog(path=f"{name}/{file.path}", sha256=file.sha256)
 
 
 # --- print --------------------------------------------------------------------------------------
@@ -243,7 +244,7 @@ def _print(record: Record) -> None:
     for key, text in [("file", str(record.path)), *facts]:
         table.add_row(key, Text(plain(text).translate(_ASCII if ascii_only else {})))
     console.show(table)
-    if log and (nfe := [sample["nfe"] for sample in log["samples"]]):
+    if log and (nfe := [sample.nfe for sample in log.samples]):
         width = max(10, min(60, shutil.get_terminal_size().columns - 30))
         console.result(f"\nNFE of {len(nfe)} sample{'s' * (len(nfe) > 1)}")
         console.result("\n".join(histogram(nfe, width=width, plain=ascii_only)))

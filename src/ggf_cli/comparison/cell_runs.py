@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from msgspec import UNSET
 
 from ggf_cli.comparison.observer import CellObserver
 from ggf_cli.comparison.workers import WorkerGroup
 from ggf_cli.engine import Engine
 from ggf_cli.errors import JobError, OutputError, UsageError
+from ggf_cli.runs.documents import RunLog
 from ggf_cli.runs.execute import execute
+from ggf_cli.runs.history import History
 from ggf_cli.runs.load_samples import RunSamples, load_samples
 from ggf_cli.runs.plan import RunPlan, plan_run
 from ggf_cli.runs.resume import find_earlier_run
@@ -31,7 +33,7 @@ class CellRun:
         reason: Why the run in the folder is replaced.
     """
 
-    log: Mapping[str, Any] | None = None
+    log: RunLog | None = None
     samples: RunSamples | None = None
     force: bool = False
     reason: str = ""
@@ -72,11 +74,12 @@ def find_cell_run(plan: RunPlan, path: Path) -> CellRun:
         earlier = find_earlier_run(path, plan.settings)
         if earlier is None:
             return CellRun()
-        before = earlier if isinstance(earlier, dict) else earlier.settings
-        if (noise := before.get("noise")) != plan.settings["noise"]:
+        before = earlier.settings if isinstance(earlier, History) else earlier
+        if before.noise != plan.settings.noise:
+            noise = None if before.noise is UNSET else before.noise
             return CellRun(force=True, reason=f"its noise is {noise}")
-        if isinstance(earlier, dict):
-            return CellRun(log=earlier, samples=load_samples(path, earlier))
+        if isinstance(earlier, RunLog):
+            return CellRun(log=earlier, samples=load_samples(path, earlier.files))
         return CellRun()
     except (OutputError, UsageError) as error:
         return CellRun(force=True, reason=error.message)
@@ -90,7 +93,7 @@ def draw_cell_run(
     observer: CellObserver,
     stop: Callable[[], bool],
     group: WorkerGroup | None,
-) -> tuple[Mapping[str, Any], RunSamples | None]:
+) -> tuple[RunLog, RunSamples | None]:
     """Draw the run of a repeat, or what is left of it; its log and its samples.
 
     Raises:
@@ -111,9 +114,9 @@ def draw_cell_run(
         stop=stop,
         job=group.start(plan, path) if group else None,
     )
-    drawn = len(result.log["samples"]) == result.log["num_samples"]
+    drawn = len(result.log.samples) == result.log.num_samples
     if result.failure and (not drawn or isinstance(result.failure, OutputError | JobError)):
         raise result.failure
     if result.interrupted:
         raise KeyboardInterrupt
-    return result.log, load_samples(path, result.log)
+    return result.log, load_samples(path, result.log.files)

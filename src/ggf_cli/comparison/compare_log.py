@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec import to_builtins
 
 from ggf_cli.comparison.analysis import Analysis
 from ggf_cli.comparison.lineup import Cell
 from ggf_cli.comparison.repeat import Repeat
 from ggf_cli.comparison.step_sizes import step_size_percentiles
 from ggf_cli.metrics.evaluator import Evaluator
-from ggf_cli.runs.run_log import describe_device, describe_model, nfe_statistics, versions
+from ggf_cli.runs.run_log import describe_device, model_settings, nfe_statistics, versions
 from ggf_cli.score import ScoreModel
 
 MEASURED = (
@@ -36,7 +37,10 @@ MEASURED = (
 def compared_model(model: ScoreModel, summary: str | None) -> dict[str, Any]:
     """The entry of the model."""
     exact = model.distribution is not None
-    return describe_model(model) | {"exact": exact, "summary": summary}
+    described: dict[str, Any] = to_builtins(model_settings(model))
+    # A comparison has the value of --config and the assumptions among its notes and commands.
+    about = {key: value for key, value in described.items() if key not in ("config", "assumptions")}
+    return about | {"exact": exact, "summary": summary}
 
 
 def device_and_versions(model: ScoreModel) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def _measured(repeats: Sequence[Repeat]) -> dict[str, Any]:
     done = sum(len(repeat.nfe) - repeat.lost for repeat in repeats)
     memory = [r.peak_memory_bytes for r in repeats if r.peak_memory_bytes is not None]
     return {
-        "nfe": nfe_statistics(nfe),
+        "nfe": to_builtins(nfe_statistics(nfe)),
         "nfe_counts": {str(value): count for value, count in sorted(Counter(nfe).items())},
         "steps": {
             "accepted": sum(repeat.accepted for repeat in repeats),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ggf_cli.metrics.evaluator import Evaluator
+from ggf_cli.runs.documents import RunLog
 from ggf_cli.runs.load_samples import RunSamples
 from ggf_cli.runs.writer import are_images
 
@@ -54,7 +54,7 @@ class Repeat:
         return float(self.nfe.mean())
 
 
-def make_repeat(run: str, log: Mapping[str, Any], samples: RunSamples | None) -> Repeat:
+def make_repeat(run: str, log: RunLog, samples: RunSamples | None) -> Repeat:
     """Collect the results of a run.
 
     Args:
@@ -62,18 +62,18 @@ def make_repeat(run: str, log: Mapping[str, Any], samples: RunSamples | None) ->
         log: The content of its `run.json`.
         samples: Its samples; None if none reached the end.
     """
-    by_index = sorted(log["samples"], key=lambda sample: sample["index"])
-    drawn = samples is not None and are_images(tuple(log["model"]["shape"]))
+    by_index = sorted(log.samples, key=lambda sample: sample.index)
+    drawn = samples is not None and are_images(tuple(log.model.shape))
     return Repeat(
         run=run,
-        nfe=np.array([sample["nfe"] for sample in by_index], np.int64),
-        lost=sum(sample["status"] != "done" for sample in by_index),
-        accepted=log["steps"]["accepted"],
-        rejected=log["steps"]["rejected"],
-        network_calls=log["network_calls"],
-        rows_evaluated=log["rows_evaluated"],
-        seconds=log["timing"]["sample_s"],
-        peak_memory_bytes=log["peak_memory_bytes"],
+        nfe=np.array([sample.nfe for sample in by_index], np.int64),
+        lost=sum(sample.status != "done" for sample in by_index),
+        accepted=log.steps.accepted,
+        rejected=log.steps.rejected,
+        network_calls=log.network_calls,
+        rows_evaluated=log.rows_evaluated,
+        seconds=log.timing.sample_s,
+        peak_memory_bytes=log.peak_memory_bytes,
         step_times=[t.tolist() for t in samples.step_times if len(t)] if samples else [],
         pictures=_images(samples)[:PICTURES].clone() if samples and drawn else torch.zeros(0),
     )

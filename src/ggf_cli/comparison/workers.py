@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from msgspec import to_builtins
+
 from ggf_cli.engine import Engine
 from ggf_cli.errors import JobError, SolveError, first_line
 from ggf_cli.runs.distributed import Job
@@ -59,12 +61,12 @@ class WorkerGroup:
         self._job.scoped(_order(number)).broadcast(
             {
                 "run": str(path.relative_to(self._folder)),
-                "solver": settings["solver"],
-                "seed": settings["seed"],
-                "max_nfe": settings["max_nfe"],
-                "batch_size": settings["batch_size"],
-                "indices": settings["indices"],
-                "arrays": settings["arrays"],
+                "solver": to_builtins(settings.solver),
+                "seed": settings.seed,
+                "max_nfe": settings.max_nfe,
+                "batch_size": settings.batch_size,
+                "indices": settings.indices,
+                "arrays": settings.arrays,
             }
         )
         return self._job.scoped(_run(number))

@@ -28,15 +28,37 @@ from ggf_cli.documents import (
     json_schema,
 )
 
-RUN_SCHEMA = "ggf-run/1"
+RUN_SCHEMA: Literal["ggf-run/1"] = "ggf-run/1"
+JOURNAL_SCHEMA = "ggf-journal/1"
+RunStatus = Literal["completed", "interrupted", "failed"]
+
+# Network calls, rows and seconds.
+Spent = tuple[int, int, float]
 
 
-class SDESettings(Struct, kw_only=True):
-    """The SDE; further keys are its parameters."""
+class SDESettings(Struct, kw_only=True, tag_field="name"):
+    """The SDE of a run."""
 
-    name: Literal["ve", "vp", "subvp"]
     t_eps: EndTime
     data_range: Annotated[list[Number], Meta(min_length=2, max_length=2)]
+
+
+class VESettings(SDESettings, kw_only=True, tag="ve"):
+    """A VE SDE."""
+
+    sigma_min: Number
+    sigma_max: Number
+
+
+class VPSettings(SDESettings, kw_only=True, tag="vp"):
+    """A VP SDE."""
+
+    beta_min: Number
+    beta_max: Number
+
+
+class SubVPSettings(VPSettings, kw_only=True, tag="subvp"):
+    """A sub-VP SDE."""
 
 
 class ModelSettings(Struct, kw_only=True):
@@ -45,7 +67,7 @@ class ModelSettings(Struct, kw_only=True):
     name: str
     source: Annotated[str | None, about("name of the weights file")]
     sha256: Sha256 | None
-    sde: SDESettings
+    sde: VESettings | VPSettings | SubVPSettings
     shape: list[Positive]
     parameters: Count | None
     config: Annotated[str | UnsetType, about("--config: what the checkpoint does not state")] = (
@@ -148,6 +170,22 @@ class SessionLog(Struct, kw_only=True):
     rows_evaluated: Annotated[Count, about("likewise")]
 
 
+class WorkerSession(Struct, kw_only=True):
+    """One process of a run while it draws, as its journal has it.
+
+    Attributes:
+        samples: The number of samples that it has finished.
+        spent: Network calls, rows and seconds so far.
+    """
+
+    started_at: str
+    launch: int
+    rank: int
+    device: str
+    samples: int = 0
+    spent: Spent = (0, 0, 0.0)
+
+
 class SampleLog(Struct, kw_only=True):
     """One sample of a run."""
 
@@ -159,7 +197,7 @@ class SampleLog(Struct, kw_only=True):
     file: str | None
 
 
-class FileLog(Struct, kw_only=True):
+class FileLog(Struct, kw_only=True, frozen=True):
     """One file of a run."""
 
     path: str
@@ -171,7 +209,7 @@ class RunLog(RunSettings, kw_only=True):
 
     schema: Literal["ggf-run/1"]
     status: Annotated[
-        Literal["completed", "interrupted", "failed"],
+        RunStatus,
         about("failed: a sample did not finish, or the run was cut short by an error"),
     ]
     finished_at: DateTime
@@ -197,6 +235,12 @@ class RunLog(RunSettings, kw_only=True):
 
 JournalCount = Annotated[int, Meta(ge=0, le=2**53)]
 Spending = tuple[JournalCount, JournalCount, Annotated[float, Meta(ge=0, le=2**53)]]
+
+
+class SettingsLine(RunSettings, kw_only=True):
+    """Line 1 of a journal: the settings of the run."""
+
+    schema: Literal["ggf-journal/1"] = "ggf-journal/1"
 
 
 class Session(Struct, kw_only=True):

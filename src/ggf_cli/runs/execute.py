@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
+from msgspec import UNSET, to_builtins
 
 from ggf_cli import __version__
 from ggf_cli.engine import Engine, Progress
 from ggf_cli.errors import JobError, OutputError, SolveError, first_line
 from ggf_cli.runs.background import background
 from ggf_cli.runs.distributed import Job
+from ggf_cli.runs.documents import (
+    FileLog,
+    RunLog,
+    RunSettings,
+    RunStatus,
+    SampleLine,
+    SampleLog,
+    Spent,
+)
 from ggf_cli.runs.folder import OutputFolder
 from ggf_cli.runs.history import History, read_history
 from ggf_cli.runs.journal import remove_journals
@@ -23,8 +32,8 @@ from ggf_cli.runs.layout import RUN_LOG, write_atomically
 from ggf_cli.runs.observer import ProgressCallback, RunObserver
 from ggf_cli.runs.plan import RunPlan
 from ggf_cli.runs.resume import find_earlier_run, reproducibility_warnings
-from ggf_cli.runs.run_log import as_json, as_ranges, run_log
-from ggf_cli.runs.writer import RunWriter, Spent
+from ggf_cli.runs.run_log import as_ranges, encode_log, run_log
+from ggf_cli.runs.writer import RunWriter
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.memory import out_of_memory
 from ggf_cli.trace import Trace
@@ -45,13 +54,13 @@ class RunResult:
     """
 
     folder: Path
-    log: Mapping[str, Any]
+    log: RunLog
     failure: Exception | None = None
 
     @property
     def interrupted(self) -> bool:
         """Whether the run was interrupted. The same settings with `resume` continue it."""
-        return bool(self.log["status"] == "interrupted")
+        return self.log.status == "interrupted"
 
 
 def execute(
@@ -86,7 +95,7 @@ def execute(
     folder = OutputFolder(path, force=force, resume=resume)
     try:
         earlier = find_earlier_run(path, plan.settings) if resume else None
-        if isinstance(earlier, dict):
+        if isinstance(earlier, RunLog):
             # The earlier process may have been killed before it removed its journals.
             _remove_journals(path, observer)
             if job:
@@ -148,12 +157,13 @@ def _draw_and_conclude(
     settings = earlier.settings if earlier else plan.settings
     left = [index for index in wanted if index not in writer.finished]
     if job:
-        job.broadcast({"settings": settings, "launch": launch, "left": as_ranges(left)})
+        decision = {"launch": launch, "left": as_ranges(left)}
+        job.broadcast({"settings": to_builtins(settings), **decision})
     if engine.model.compiled:
         with observer.busy("compiling the network"):
             compilation.warm_up(engine.model, engine.batch_size)
     load_s = perf_counter() - started
-    kept, nfe_kept = len(writer.finished), sum(r["nfe"] for r in writer.finished.values())
+    kept, nfe_kept = len(writer.finished), sum(r.nfe for r in writer.finished.values())
     shown = observer if left else RunObserver()
     with shown.sampling(len(wanted), engine.solver) as report:
 
@@ -236,7 +246,7 @@ def _wait_for_workers(
 def _conclude(
     plan: RunPlan,
     writer: RunWriter,
-    settings: Mapping[str, Any],
+    settings: RunSettings,
     failure: Exception | None,
     load_s: float,
     observer: RunObserver,
@@ -244,15 +254,15 @@ def _conclude(
     """Write the last files and `run.json`, and remove the journals of a run that has ended."""
     engine, wanted = plan.engine, len(plan.indices)
     complete = len(writer.finished) == wanted
-    status = "failed" if failure else "completed" if complete else "interrupted"
-    files: list[dict[str, str]] = []
+    status: RunStatus = "failed" if failure else "completed" if complete else "interrupted"
+    files: list[FileLog] = []
     # A full disk may have room for one of these files and not for the other.
     try:
-        files = writer.close({"ggf": settings["command"], "ggf-version": __version__})
+        files = writer.close({"ggf": settings.command, "ggf-version": __version__})
     except OutputError as error:
         status, failure = "failed", failure or error
     ended = complete and failure is None
-    if ended and (lost := [s for s in writer.finished.values() if s["status"] != "done"]):
+    if ended and (lost := [s for s in writer.finished.values() if s.status != "done"]):
         status, failure = "failed", _lost_samples(lost, wanted, engine.solver.name)
     log = run_log(
         settings,
@@ -265,7 +275,7 @@ def _conclude(
         device=torch.device(engine.model.device),
     )
     try:
-        write_atomically(writer.folder / RUN_LOG, as_json(log), durable=True)
+        write_atomically(writer.folder / RUN_LOG, encode_log(log), durable=True)
     except OutputError as error:
         raise failure or error from error
     if ended:
@@ -298,25 +308,26 @@ def _note_resumed(
         observer.note(warning)
 
 
-def _failure_of_log(log: Mapping[str, Any]) -> Exception | None:
+def _failure_of_log(log: RunLog) -> Exception | None:
     """The error of a run that ended with lost samples, from its log."""
-    lost = [sample for sample in log["samples"] if sample["status"] != "done"]
-    return _lost_samples(lost, log["num_samples"], log["solver"]["name"]) if lost else None
+    lost = [sample for sample in log.samples if sample.status != "done"]
+    return _lost_samples(lost, log.num_samples, log.solver.name) if lost else None
 
 
-def _lost_samples(lost: list[Mapping[str, Any]], wanted: int, solver: str) -> SolveError:
+def _lost_samples(lost: Sequence[SampleLine | SampleLog], wanted: int, solver: str) -> SolveError:
     """The error for samples that did not reach the end."""
     reasons = {
         "non_finite": "met a score or a state that is not finite",
         "max_nfe": "ran out of evaluations",
     }
-    kinds = sorted({sample["status"] for sample in lost})
-    first = min(lost, key=lambda sample: sample["index"])
-    reached = f"at t={first['t']:.3f} after" if "t" in first else "after"
+    kinds = sorted({sample.status for sample in lost})
+    first = min(lost, key=lambda sample: sample.index)
+    t = first.t if isinstance(first, SampleLine) else UNSET
+    reached = "after" if t is UNSET else f"at t={t:.3f} after"
     reason = " or ".join(reasons[kind] for kind in kinds)
     return SolveError(
         f"{len(lost)} of {wanted} samples {reason}, by {solver};"
-        f" the first is index {first['index']}, {reached} {first['nfe']} evaluations",
+        f" the first is index {first.index}, {reached} {first.nfe} evaluations",
         hint="raise --max-nfe or loosen the tolerance"
         if kinds == ["max_nfe"]
         else "take smaller steps: a smaller --eps-rel, or more --steps",

@@ -6,7 +6,6 @@ with a value of the wrong type or size is left out and reported: its sample is d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,18 +13,33 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from ggf_cli.documents import decode_json, violation
+from msgspec import UNSET, Struct, structs
+
+from ggf_cli.documents import Positive, convert, decode_json, violation
 from ggf_cli.errors import OutputError
 from ggf_cli.files import open_file, read_file
-from ggf_cli.runs.documents import JOURNAL_LINES
+from ggf_cli.runs.documents import (
+    JOURNAL_LINES,
+    JOURNAL_SCHEMA,
+    RunSettings,
+    SampleLine,
+    SessionLine,
+    ShardLine,
+    SpentLine,
+    WorkerSession,
+)
 from ggf_cli.runs.layout import JOURNALS, MAX_LOG, RUN_LOG
-
-SCHEMA = "ggf-journal/1"
 
 # Bytes. The line of a sample has about 250, ten million samples 2.5e9. Line 1 lists all indices.
 MAX_JOURNAL, MAX_SETTINGS, MAX_LINE = 2**33, 2**29, 2**16
 # The most sessions of a run, and the most lines that are reported as left out.
 MANY = 100_000
+
+
+class _BatchSize(Struct):
+    """The key of a `run.json` that resuming needs before the settings are compared."""
+
+    batch_size: Positive
 
 
 @dataclass(kw_only=True)
@@ -36,28 +50,27 @@ class History:
         settings: The settings of the run.
         records: {index: line} of the finished samples.
         shards: {name: sha256} of the .npz files that are complete.
-        sessions: The session of each process: "started_at", "launch", "rank", "device", "samples"
-            (the number it finished) and "spent" (network calls, rows, seconds).
+        sessions: The session of each process.
         left_out: Place and reason of each line that was left out, of the first `MANY`.
     """
 
-    settings: dict[str, Any]
-    records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    settings: RunSettings
+    records: dict[int, SampleLine] = field(default_factory=dict)
     shards: dict[str, str] = field(default_factory=dict)
-    sessions: list[dict[str, Any]] = field(default_factory=list)
+    sessions: list[WorkerSession] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     @property
     def launches(self) -> int:
         """The number of times that the run was started."""
-        return 1 + max((session.get("launch", 0) for session in self.sessions), default=-1)
+        return 1 + max((session.launch for session in self.sessions), default=-1)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> RunSettings:
     """Read the first line of a journal, the settings of the run.
 
     Raises:
-        OutputError: The journal cannot be read, or does not begin with settings.
+        OutputError: The journal cannot be read, or does not begin with valid settings.
     """
     try:
         return _settings(path, _entries(path))
@@ -91,13 +104,9 @@ def batch_size_of(folder: Path) -> int | None:
     """The batch size of the run in a folder; None if there is no run, or it is damaged."""
     with suppress(OSError, ValueError, RecursionError, AttributeError, OutputError):
         path = journal_path(folder, 0)
-        settings = (
-            read_settings(path)
-            if is_there(path)
-            else json.loads(read_file(folder / RUN_LOG, MAX_LOG))
-        )
-        rows = settings.get("batch_size")
-        return rows if type(rows) is int and 1 <= rows < 2**63 else None
+        if is_there(path):
+            return read_settings(path).batch_size
+        return convert(decode_json(read_file(folder / RUN_LOG, MAX_LOG)), _BatchSize).batch_size
     return None
 
 
@@ -122,62 +131,72 @@ def is_there(path: Path) -> bool:
 
 
 def written_by(folder: Path) -> Iterator[str]:
-    """The files that a run that has not ended may have written; none if its journal is damaged.
+    """The files that a run that has not ended may have written, also if its journal is damaged.
 
     Raises:
         OutputError: A journal cannot be read.
     """
+    path = folder
     try:
-        history = read_history(folder)
-    except OutputError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
-        return
-    if history:
-        yield from (f"samples/{index:06d}.png" for index in history.records)
-        yield from history.shards
-        yield "grid.png"
+        for path in journals(folder):
+            yield "grid.png"
+            for _, entry in _entries(path):
+                if not violation(entry, SampleLine):
+                    yield f"samples/{entry['index']:06d}.png"
+                elif not violation(entry, ShardLine):
+                    yield str(entry["shard"])
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: History) -> None:
     """Read one journal to its end."""
-    session: dict[str, Any] = {}
-    most = history.settings.get("num_samples", MAX_JOURNAL)
-    most = most if type(most) is int else MAX_JOURNAL
+    # Lines before the first session are of none.
+    session = WorkerSession(started_at="", launch=0, rank=0, device="")
     for number, entry in entries:
         kind = next((key for key in JOURNAL_LINES if key in entry), None)
         if kind is None:
             continue
-        if wrong := violation(entry, JOURNAL_LINES[kind]):
-            problem = f"{path}, line {number}: {wrong}"
+        try:
+            line = convert(entry, JOURNAL_LINES[kind])
+        except ValueError as error:
+            problem = f"{path}, line {number}: {error}"
             # The next lines are samples of this session.
             if kind == "session":
                 hint = "mend the line, or start anew with --force"
-                raise OutputError(problem, hint=hint)
+                raise OutputError(problem, hint=hint) from error
             if len(history.left_out) < MANY:
                 history.left_out.append(problem)
             continue
-        if kind == "session":
-            session = {**entry["session"], "samples": 0, "spent": [0, 0, 0.0]}
-            history.sessions.append(session)
-        elif kind == "shard":
-            history.shards[entry["shard"]] = entry["sha256"]
-        elif kind == "index":
-            history.records[entry["index"]] = entry
-            session["samples"] = session.get("samples", 0) + 1
+        match line:
+            case SessionLine():
+                session = WorkerSession(**structs.asdict(line.session))
+                history.sessions.append(session)
+            case ShardLine():
+                history.shards[line.shard] = line.sha256
+            case SampleLine():
+                history.records[line.index] = line
+                session.samples += 1
+                session.spent = session.spent if line.spent is UNSET else line.spent
+            case SpentLine():
+                session.spent = line.spent
         # A hostile journal must not take any amount of memory.
-        if max(len(history.records), len(history.shards)) > most or len(history.sessions) > MANY:
+        count = max(len(history.records), len(history.shards))
+        if count > history.settings.num_samples or len(history.sessions) > MANY:
             raise OutputError(f"{path}, line {number}: more {kind} lines than a run has")
-        session["spent"] = entry.get("spent", session.get("spent"))
 
 
-def _settings(path: Path, entries: Iterator[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+def _settings(path: Path, entries: Iterator[tuple[int, dict[str, Any]]]) -> RunSettings:
     """The first line of a journal."""
     number, entry = next(entries, (1, {}))
-    if number != 1 or entry.get("schema") != SCHEMA:
-        hint = "start anew with --force, or give another --out"
+    hint = "start anew with --force, or give another --out"
+    if number != 1 or entry.get("schema") != JOURNAL_SCHEMA:
         raise OutputError(f"{path} is damaged or no journal of this program", hint=hint)
-    return entry
+    try:
+        return convert(entry, RunSettings)
+    except ValueError as error:
+        problem = f"the folder holds a run whose settings are damaged: {error}"
+        raise OutputError(problem, hint=hint) from error
 
 
 def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -16,20 +16,20 @@ hash are drawn again. When the run ends, `run.json` replaces the journals.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
+from msgspec import Struct
+
+from ggf_cli.documents import as_json
 from ggf_cli.errors import OutputError
 from ggf_cli.files import flush, open_file, open_to_append, sync
+from ggf_cli.runs.documents import RunSettings, SettingsLine
 from ggf_cli.runs.history import (
     MAX_JOURNAL,
     MAX_LINE,
-    SCHEMA,
     is_there,
     journal_path,
     journals,
@@ -55,11 +55,11 @@ class Journal:
         OutputError: Disk full, or not writable; so do the methods.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], rank: int = 0) -> None:
+    def __init__(self, folder: Path, settings: RunSettings, rank: int = 0) -> None:
         self._path = journal_path(folder, rank)
         try:
             if not is_there(self._path):
-                write_atomically(self._path, _line({"schema": SCHEMA, **settings}), durable=True)
+                write_atomically(self._path, _first_line(settings), durable=True)
             else:
                 self._check(settings)
             self._file = open_to_append(self._path)
@@ -74,7 +74,7 @@ class Journal:
         self._unsynced: list[Path] = []
         self._next_sync = monotonic() + SYNC_EVERY_S
 
-    def _check(self, settings: Mapping[str, Any]) -> None:
+    def _check(self, settings: RunSettings) -> None:
         """Refuse to continue the journal of another run."""
         if different := setting_changes(read_settings(self._path), settings):
             raise OutputError(
@@ -82,14 +82,14 @@ class Journal:
                 hint="remove it, or give another folder with --out",
             )
 
-    def append(self, entry: Mapping[str, Any], written: Path | None = None) -> None:
+    def append(self, entry: Struct, written: Path | None = None) -> None:
         """Add a line.
 
         Args:
-            entry: JSON data.
+            entry: A line of one of the types in `documents.JOURNAL_LINES`.
             written: The file of the sample, which exists.
         """
-        line = _line(entry)
+        line = as_json(entry, indent=None)
         try:
             rest = line
             # A full disk takes a part, then raises.
@@ -158,5 +158,6 @@ def _whole_lines(path: Path) -> int:
     return 0
 
 
-def _line(entry: Mapping[str, Any]) -> bytes:
-    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+def _first_line(settings: RunSettings) -> bytes:
+    line = SettingsLine(**{name: getattr(settings, name) for name in RunSettings.__struct_fields__})
+    return as_json(line, first=("schema",), indent=None)

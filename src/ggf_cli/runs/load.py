@@ -11,10 +11,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from ggf_cli.documents import decode_json, violation
+from ggf_cli.documents import convert, decode_json
 from ggf_cli.errors import GGFError, OutputError, UsageError
 from ggf_cli.files import NotAFile, open_file, sha256_of
-from ggf_cli.runs.documents import RUN_SCHEMA, RunLog
+from ggf_cli.runs.documents import RUN_SCHEMA, FileLog, RunLog
 from ggf_cli.runs.history import is_there, journals
 from ggf_cli.runs.layout import MAX_LOG, RUN_LOG, RUNNING
 from ggf_cli.text import plain, shortened
@@ -36,7 +36,8 @@ class Record:
         path: Its `run.json`, or the only image that is left of it.
         command: The command that repeats it.
         versions: {package: version} of the run.
-        log: The content of its `run.json`, which fits the schema; None without one.
+        log: The content of its `run.json`; None without one.
+        document: The same as JSON data, with keys of later versions.
         image: The image that was given, as `log` lists it.
         notes: Remarks for the user.
     """
@@ -44,7 +45,8 @@ class Record:
     path: Path
     command: str
     versions: Mapping[str, str]
-    log: dict[str, Any] | None = None
+    log: RunLog | None = None
+    document: Mapping[str, Any] | None = None
     image: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -122,16 +124,18 @@ def _from_json(path: Path, content: bytes) -> Record:
     if os.path.isfile(grid):  # noqa: PTH113 - does not raise
         hint = f"ggf show {shlex.quote(str(grid))} prints the command of the run"
     try:
-        log = decode_json(content)
+        document = decode_json(content)
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{path} is not JSON: {plain(error)}", hint=hint) from error
-    found = log.get("schema") if isinstance(log, dict) else None
+    found = document.get("schema") if isinstance(document, dict) else None
     if found != RUN_SCHEMA:
         what = f"of schema {shortened(found)}" if found else "JSON, but not a log of ggf sample"
         raise UsageError(f"{path} is {what}", hint=f"ggf show reads {RUN_SCHEMA}")
-    if wrong := violation(log, RunLog):
-        raise OutputError(f"{path} is damaged: {plain(wrong)}", hint=hint)
-    return Record(path=path, command=log["command"], versions=log["versions"], log=log)
+    try:
+        log = convert(document, RunLog)
+    except ValueError as error:
+        raise OutputError(f"{path} is damaged: {plain(error)}", hint=hint) from error
+    return Record(path=path, command=log.command, versions=log.versions, log=log, document=document)
 
 
 def _from_image(path: Path, image: BufferedReader) -> Record:
@@ -143,18 +147,18 @@ def _from_image(path: Path, image: BufferedReader) -> Record:
     notes = []
     for folder in (path.parent, path.parent.parent if path.parent.name else Path("..")):
         log = folder / RUN_LOG
-        listed: list[dict[str, str]] = []
+        listed: list[FileLog] = []
         try:
             if log.is_file():
                 with _opened(log) as file:
                     record = _from_json(log, _read(log, file))
-                listed = record.log["files"] if record.log else []
+                listed = record.log.files if record.log else []
         except (GGFError, OSError) as error:
             notes.append(f"not used: {error}")
         for entry in listed:
-            if entry["sha256"] == sha256:
-                return replace(record, image=entry["path"], notes=tuple(notes))
-            if folder / entry["path"] == path:
+            if entry.sha256 == sha256:
+                return replace(record, image=entry.path, notes=tuple(notes))
+            if folder / entry.path == path:
                 notes.append(f"{path} has changed: it is not the image that {log} lists")
     text = _text_chunks(image)
     if "ggf" not in text:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ggf_cli.errors import OutputError
 from ggf_cli.files import read_file, sha256_of
+from ggf_cli.runs.documents import FileLog
 from ggf_cli.runs.npz import read_arrays
 
 NAME = re.compile(r"samples(-\d{5}-of-\d{5})?\.npz")
@@ -35,22 +35,22 @@ class RunSamples:
     step_times: list[np.ndarray]
 
 
-def load_samples(folder: Path, log: Mapping[str, Any]) -> RunSamples | None:
+def load_samples(folder: Path, files: Sequence[FileLog]) -> RunSamples | None:
     """Load the samples of a run in format "npz". None if no sample reached the end.
 
     Args:
         folder: The folder of the run.
-        log: The content of its `run.json`.
+        files: The files of the run, from its `run.json`.
 
     Raises:
         OutputError: A file is missing or damaged, or is not the one that `run.json` lists.
     """
     shards = []
-    for file in log["files"]:
-        if NAME.fullmatch(file["path"]):
-            path = folder / file["path"]
+    for file in files:
+        if NAME.fullmatch(file.path):
+            path = folder / file.path
             try:
-                shards.append(_load(path, file["sha256"]))
+                shards.append(_load(path, file.sha256))
             # Damage can surface as almost any exception.
             except Exception as error:
                 raise OutputError(f"cannot read {path}: {error}") from error

@@ -13,6 +13,7 @@ import numpy as np
 from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import find_job
+from ggf_cli.runs.documents import RunSettings
 from ggf_cli.runs.images import TILE
 from ggf_cli.runs.run_log import as_ranges, run_settings
 from ggf_cli.runs.sample_files import ExtraArray, Format
@@ -36,7 +37,7 @@ class RunPlan:
 
     engine: Engine
     indices: Sequence[int]
-    settings: Mapping[str, Any]
+    settings: RunSettings
 
 
 def plan_run(

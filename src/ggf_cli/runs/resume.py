@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ggf_cli.documents import violation
+from msgspec import UNSET, to_builtins
+
 from ggf_cli.errors import OutputError
-from ggf_cli.runs.documents import RunSettings
+from ggf_cli.runs.documents import RunLog, RunSettings
 from ggf_cli.runs.history import History, is_there, journal_path, read_history, read_settings
 from ggf_cli.runs.layout import RUN_LOG
 from ggf_cli.runs.load import find_record
@@ -19,7 +18,7 @@ from ggf_cli.solvers.catalog import as_text, flag
 _OPTIONS = ("max_nfe", "seed", "indices", "batch_size", "precision", "format", "grid")
 
 
-def find_earlier_run(folder: Path, settings: Mapping[str, Any]) -> History | dict[str, Any] | None:
+def find_earlier_run(folder: Path, settings: RunSettings) -> History | RunLog | None:
     """Find the run to resume: its history if it has not ended, else its log; None without a run.
 
     Args:
@@ -44,7 +43,7 @@ def find_earlier_run(folder: Path, settings: Mapping[str, Any]) -> History | dic
             f"{folder} holds a run with other settings: {'; '.join(different)}",
             hint="resume with its settings, or give another folder with --out",
         )
-    if log and len(log["samples"]) < log["num_samples"]:
+    if log and len(log.samples) < log.num_samples:
         raise OutputError(
             f"the run in {folder} did not end, and its journal is missing",
             hint="draw it again with --force",
@@ -52,25 +51,14 @@ def find_earlier_run(folder: Path, settings: Mapping[str, Any]) -> History | dic
     return log or read_history(folder)
 
 
-def setting_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def setting_changes(before: RunSettings, now: RunSettings) -> list[str]:
     """Changes of settings that change the samples or their files, each as "--seed was 0, is 1".
 
     Args:
         before: The settings of the earlier run, from its journal or its `run.json`. Settings that
             an earlier version did not write are not compared.
         now: The settings of the new run.
-
-    Raises:
-        OutputError: `before` does not have the form of settings.
     """
-    recorded = {key: value for key, value in before.items() if key != "schema"}
-    if recorded == (now := json.loads(json.dumps(now))):
-        return []
-    if wrong := violation(before, RunSettings):
-        raise OutputError(
-            f"the folder holds a run whose settings are damaged: {wrong}",
-            hint="start anew with --force, or give another --out",
-        )
     was, is_ = _compared(before), _compared(now)
     names = [name for name in is_ if name in was]
     if was["--solver"] == is_["--solver"]:
@@ -84,12 +72,12 @@ def setting_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     ]
 
 
-def reproducibility_warnings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def reproducibility_warnings(before: RunSettings, now: RunSettings) -> list[str]:
     """Changes of device, noise or versions, which may change the last bits of a sample."""
     # The first version did not record the noise.
-    noise = before.get("noise", "that of the maths library")
-    then = {"the device": before["device"], "the noise": noise, **before["versions"]}
-    today = {"the device": now["device"], "the noise": now["noise"], **now["versions"]}
+    noise = "that of the maths library" if before.noise is UNSET else before.noise
+    then = {"the device": before.device, "the noise": noise, **before.versions}
+    today = {"the device": now.device, "the noise": now.noise, **now.versions}
     return [
         f"{name} was {then.get(name)}, is {today[name]}: samples may differ in their last bits"
         for name in today
@@ -97,30 +85,32 @@ def reproducibility_warnings(before: Mapping[str, Any], now: Mapping[str, Any]) 
     ]
 
 
-def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(settings: RunSettings) -> dict[str, object]:
     """The settings that must not change, by the name that a message uses."""
-    model, solver = settings["model"], settings["solver"]
-    sde = {key: value for key, value in model["sde"].items() if key != "t_eps"}
+    model, solver = settings.model, settings.solver
+    sde = to_builtins(model.sde)
+    del sde["t_eps"]
+    given = {name: getattr(settings, name) for name in _OPTIONS}
     return {
-        "the model": model["sha256"] or model["name"],
-        "--config": model.get("config"),
+        "the model": model.sha256 or model.name,
+        "--config": None if model.config is UNSET else model.config,
         "the SDE": json.dumps(sde, sort_keys=True),
-        "--solver": solver["name"],
-        "--t-eps": settings["t_eps"],
-        "the device": re.split("[ :(]", settings["device"])[0],
-        "the dtype": settings["dtype"],
-        "--compile": settings["compiled"],
-        **{flag(key): settings[key] for key in _OPTIONS if key in settings},
-        "the arrays": list(settings.get("arrays", ())),
+        "--solver": solver.name,
+        "--t-eps": settings.t_eps,
+        "the device": re.split("[ :(]", settings.device)[0],
+        "the dtype": settings.dtype,
+        "--compile": settings.compiled,
+        **{flag(name): value for name, value in given.items() if value is not UNSET},
+        "the arrays": [] if settings.arrays is UNSET else settings.arrays,
         # Earlier versions wrote a sequence of numbers as text.
         **{
             flag(name): as_text(value) if isinstance(value, list) else value
-            for name, value in solver["options"].items()
+            for name, value in solver.options.items()
         },
     }
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     # A grid.
     if isinstance(value, list):
         return "x".join(map(str, value))

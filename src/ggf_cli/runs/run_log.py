@@ -5,21 +5,36 @@ Its type is `documents.RunLog`; the JSON schema in `ggf_cli/schemas` is generate
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
+from msgspec import UNSET
 
 import ggf_cli
+from ggf_cli.documents import as_json, convert
 from ggf_cli.engine import Engine
 from ggf_cli.noise import STREAM
-from ggf_cli.runs.documents import RUN_SCHEMA
+from ggf_cli.runs.documents import (
+    RUN_SCHEMA,
+    FileLog,
+    ModelSettings,
+    NFEStatistics,
+    RunLog,
+    RunSettings,
+    RunStatus,
+    SampleLog,
+    SessionLog,
+    SolverSettings,
+    Steps,
+    Timing,
+    WorkerSession,
+)
+from ggf_cli.runs.sample_files import ExtraArray, Format
 from ggf_cli.score import ScoreModel
 
 
@@ -29,104 +44,114 @@ def run_settings(
     *,
     command: str,
     started_at: datetime,
-    format: str,
+    format: Format,
     grid: tuple[int, int] | None,
-    arrays: Sequence[str] = (),
-) -> dict[str, Any]:
+    arrays: Sequence[ExtraArray] = (),
+) -> RunSettings:
     """The settings of a run: the part of `run.json` that is known at the start."""
     model, solver = engine.model, engine.solver
-    return {
-        "command": command,
-        "started_at": started_at.isoformat(timespec="seconds"),
-        "model": describe_model(model) | _given_and_assumed(model),
-        "solver": {"name": solver.name, "options": solver.options()},
-        "t_eps": model.sde.t_eps,
-        "max_nfe": engine.max_nfe,
-        "seed": engine.seed,
-        "noise": STREAM,
-        "num_samples": len(indices),
-        "indices": as_ranges(indices),
-        "batch_size": engine.batch_size,
-        "device": describe_device(torch.device(model.device)),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "precision": model.precision,
-        "compiled": model.compiled,
-        "format": format,
-        **({"grid": list(grid)} if grid else {}),
-        **({"arrays": list(arrays)} if arrays else {}),
-        "versions": versions("torch", "numpy", "pillow", "safetensors"),
-    }
+    return RunSettings(
+        command=command,
+        started_at=started_at.isoformat(timespec="seconds"),
+        model=model_settings(model),
+        solver=SolverSettings(name=solver.name, options=solver.options()),
+        t_eps=model.sde.t_eps,
+        max_nfe=engine.max_nfe,
+        seed=engine.seed,
+        noise=STREAM,
+        num_samples=len(indices),
+        indices=as_ranges(indices),
+        batch_size=engine.batch_size,
+        device=describe_device(torch.device(model.device)),
+        dtype=str(model.dtype).removeprefix("torch."),
+        precision=model.precision,
+        compiled=model.compiled,
+        format=format,
+        grid=list(grid) if grid else UNSET,
+        arrays=list(arrays) if arrays else UNSET,
+        versions=versions("torch", "numpy", "pillow", "safetensors"),
+    )
 
 
 def run_log(
-    settings: Mapping[str, Any],
+    settings: RunSettings,
     *,
-    status: str,
-    sessions: Sequence[Mapping[str, Any]],
+    status: RunStatus,
+    sessions: Sequence[WorkerSession],
     running_nfe: int,
     load_s: float,
-    samples: Sequence[dict[str, Any]],
-    files: Sequence[dict[str, str]],
+    samples: Sequence[SampleLog],
+    files: Sequence[FileLog],
     device: torch.device,
-) -> dict[str, Any]:
+) -> RunLog:
     """Assemble the content of `run.json`. `documents.RunLog` describes its keys.
 
     Args:
         settings: The settings of the run.
         status: "completed", "interrupted" or "failed".
-        sessions: The session of each process, as in `History`.
+        sessions: The session of each process.
         running_nfe: Evaluations of the samples that were unfinished at an interruption.
         load_s: Seconds from the start to the first evaluation.
         samples: The line of each finished sample.
         files: Path and sha256 of each written file.
         device: The device whose peak memory is recorded.
     """
-    done = sum(sample["status"] == "done" for sample in samples)
-    nfe = [sample["nfe"] for sample in samples]
+    done = sum(sample.status == "done" for sample in samples)
+    nfe = [sample.nfe for sample in samples]
     needed = sum(nfe) + running_nfe
-    calls, rows = (sum(session["spent"][i] for session in sessions) for i in (0, 1))
+    calls = sum(session.spent[0] for session in sessions)
+    rows = sum(session.spent[1] for session in sessions)
     sample_s = _wall_time(sessions)
-    return {
-        "schema": RUN_SCHEMA,
-        "status": status,
-        **{key: value for key, value in settings.items() if key not in ("schema", "status")},
-        "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "nfe": nfe_statistics(nfe),
-        "steps": {
-            "accepted": sum(sample["accepted"] for sample in samples),
-            "rejected": sum(sample["rejected"] for sample in samples),
-        },
-        "network_calls": calls,
-        "rows_evaluated": rows,
-        "utilisation": min(1.0, needed / rows) if rows else 1.0,
-        "timing": {
-            "load_s": load_s,
-            "sample_s": sample_s,
-            "images_per_s": done / sample_s if sample_s else 0.0,
-            "evaluations_per_s": rows / sample_s if sample_s else 0.0,
-        },
-        "peak_memory_bytes": peak_memory(device),
-        "sessions": [
-            {key: value for key, value in session.items() if key not in ("spent", "versions")}
-            | {"seconds": session["spent"][2], "rows_evaluated": session["spent"][1]}
-            for session in sessions
-        ],
-        "samples": list(samples),
-        "files": sorted(files, key=lambda file: file["path"]),
-    }
+    return RunLog(
+        **{name: getattr(settings, name) for name in RunSettings.__struct_fields__},
+        schema=RUN_SCHEMA,
+        status=status,
+        finished_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        nfe=nfe_statistics(nfe),
+        steps=Steps(
+            accepted=sum(sample.accepted for sample in samples),
+            rejected=sum(sample.rejected for sample in samples),
+        ),
+        network_calls=calls,
+        rows_evaluated=rows,
+        utilisation=min(1.0, needed / rows) if rows else 1.0,
+        timing=Timing(
+            load_s=load_s,
+            sample_s=sample_s,
+            images_per_s=done / sample_s if sample_s else 0.0,
+            evaluations_per_s=rows / sample_s if sample_s else 0.0,
+        ),
+        peak_memory_bytes=peak_memory(device),
+        sessions=[_session_log(session) for session in sessions],
+        samples=list(samples),
+        files=sorted(files, key=lambda file: file.path),
+    )
 
 
-def as_json(log: Mapping[str, Any]) -> bytes:
+def encode_log(log: RunLog) -> bytes:
     """Encode a run log as the content of `run.json`."""
-    return json.dumps(log, indent=2).encode() + b"\n"
+    return as_json(log, first=("schema", "status"))
 
 
-def _wall_time(sessions: Sequence[Mapping[str, Any]]) -> float:
+def _session_log(session: WorkerSession) -> SessionLog:
+    _, rows, seconds = session.spent
+    return SessionLog(
+        started_at=session.started_at,
+        launch=session.launch,
+        rank=session.rank,
+        device=session.device,
+        samples=session.samples,
+        seconds=seconds,
+        rows_evaluated=rows,
+    )
+
+
+def _wall_time(sessions: Sequence[WorkerSession]) -> float:
     """Seconds of sampling: the sum over launches of the slowest process of each."""
     slowest: dict[int, float] = {}
     for session in sessions:
-        launch = session["launch"]
-        slowest[launch] = max(slowest.get(launch, 0.0), float(session["spent"][2]))
+        seconds = float(session.spent[2])
+        slowest[session.launch] = max(slowest.get(session.launch, 0.0), seconds)
     return sum(slowest.values())
 
 
@@ -147,23 +172,22 @@ def from_ranges(text: str) -> list[int]:
     return [i for first, last in bounds for i in range(int(first), int(last or first) + 1)]
 
 
-def describe_model(model: ScoreModel) -> dict[str, Any]:
+def model_settings(model: ScoreModel) -> ModelSettings:
     """The description of a model in a log."""
     provenance = model.provenance or {}
-    return {
-        "name": model.name,
-        "source": provenance.get("file"),
-        "sha256": provenance.get("sha256"),
-        "sde": model.sde.to_dict(),
-        "shape": list(model.shape),
-        "parameters": provenance.get("parameters"),
-    }
-
-
-def _given_and_assumed(model: ScoreModel) -> dict[str, Any]:
-    """The --config of a model and the assumptions made on loading it, if there are any."""
-    provenance = model.provenance or {}
-    return {key: provenance[key] for key in ("config", "assumptions") if provenance.get(key)}
+    sde = {"data_range": list(model.sde.data_range)}
+    return convert(
+        {
+            "name": model.name,
+            "source": provenance.get("file"),
+            "sha256": provenance.get("sha256"),
+            "sde": model.sde.to_dict() | sde,
+            "shape": list(model.shape),
+            "parameters": provenance.get("parameters"),
+            **{key: provenance[key] for key in ("config", "assumptions") if provenance.get(key)},
+        },
+        ModelSettings,
+    )
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -175,19 +199,19 @@ def versions(*packages: str) -> dict[str, str]:
     }
 
 
-def nfe_statistics(nfe: Sequence[int]) -> dict[str, float | int | None]:
+def nfe_statistics(nfe: Sequence[int]) -> NFEStatistics:
     """Mean, minimum, median, 95th percentile, maximum and sum; None without samples."""
     if not nfe:
-        return dict.fromkeys(("mean", "min", "p50", "p95", "max"), None) | {"total": 0}
+        return NFEStatistics(mean=None, min=None, p50=None, p95=None, max=None, total=0)
     p50, p95 = np.percentile(nfe, [50, 95])
-    return {
-        "mean": float(np.mean(nfe)),
-        "min": min(nfe),
-        "p50": float(p50),
-        "p95": float(p95),
-        "max": max(nfe),
-        "total": sum(nfe),
-    }
+    return NFEStatistics(
+        mean=float(np.mean(nfe)),
+        min=min(nfe),
+        p50=float(p50),
+        p95=float(p95),
+        max=max(nfe),
+        total=sum(nfe),
+    )
 
 
 def describe_device(device: torch.device) -> str:

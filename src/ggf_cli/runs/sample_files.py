@@ -11,7 +11,7 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from PIL import Image
 from ggf_cli.engine import FinishedSample
 from ggf_cli.errors import OutputError
 from ggf_cli.files import read_file, sha256, sha256_of
+from ggf_cli.runs.documents import SampleLine
 from ggf_cli.runs.images import png, to_uint8
 from ggf_cli.runs.layout import PARTS, write_atomically
 from ggf_cli.runs.npz import read_arrays
@@ -131,7 +132,7 @@ class SampleFiles:
         count = len(self.shards())
         return "samples.npz" if count == 1 else f"samples-{shard:05d}-of-{count:05d}.npz"
 
-    def write_shard(self, shard: int, records: Mapping[int, Mapping[str, Any]]) -> str | None:
+    def write_shard(self, shard: int, records: Mapping[int, SampleLine]) -> str | None:
         """Write an .npz file from the parts of its samples; return its sha256, None without any.
 
         The samples that are done are in it, by rising index: `images` (M, H, W, C) uint8, or states
@@ -140,7 +141,7 @@ class SampleFiles:
         array, `step_times` (K,) float64, and the number of each, `step_counts` (M,).
         """
         done = sorted(
-            i for i in self.members(shard) if i in records and records[i]["status"] == "done"
+            i for i in self.members(shard) if i in records and records[i].status == "done"
         )
         if not done:
             return None
@@ -149,7 +150,7 @@ class SampleFiles:
         arrays = {
             "images": np.stack(columns[0]),
             "index": np.array(done, np.int64),
-            "nfe": np.array([records[index]["nfe"] for index in done], np.int64),
+            "nfe": np.array([records[index].nfe for index in done], np.int64),
         }
         if "x" in extra:
             arrays["x"] = np.stack(extra["x"])

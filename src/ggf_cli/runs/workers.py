@@ -6,8 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import structs
+
+from ggf_cli.documents import convert
 from ggf_cli.errors import OutputError
 from ggf_cli.runs.distributed import Job
+from ggf_cli.runs.documents import RunSettings
 from ggf_cli.runs.execute import measure_spending, work
 from ggf_cli.runs.history import journal_path
 from ggf_cli.runs.plan import RunPlan
@@ -38,7 +42,7 @@ def work_on(plan: RunPlan, path: Path, job: Job, stop: Callable[[], bool]) -> in
         return INTERRUPTED
     if "exit" in decision:
         return int(decision["exit"])
-    settings, engine = decision["settings"], plan.engine
+    settings, engine = convert(decision["settings"], RunSettings), plan.engine
     if different := setting_changes(settings, plan.settings):
         raise OutputError(
             f"the settings differ from those of rank 0: {'; '.join(different)}",
@@ -54,7 +58,7 @@ def work_on(plan: RunPlan, path: Path, job: Job, stop: Callable[[], bool]) -> in
     writer = RunWriter(
         path,
         plan.indices,
-        {**settings, "device": plan.settings["device"]},
+        structs.replace(settings, device=plan.settings.device),
         spent=measure_spending(engine),
         rank=job.rank,
         launch=decision["launch"],

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from msgspec import UNSET, structs
 
 from ggf_cli.engine import FinishedSample, Outcome
 from ggf_cli.files import sha256_of
+from ggf_cli.runs.documents import (
+    FileLog,
+    RunSettings,
+    SampleLine,
+    SampleLog,
+    Session,
+    SessionLine,
+    ShardLine,
+    Spent,
+    SpentLine,
+    WorkerSession,
+)
 from ggf_cli.runs.history import History
 from ggf_cli.runs.images import grid, png
 from ggf_cli.runs.journal import Journal
 from ggf_cli.runs.layout import write_atomically
-from ggf_cli.runs.sample_files import SampleFiles
-
-# Network calls, rows and seconds.
-Spent = tuple[int, int, float]
+from ggf_cli.runs.sample_files import Format, SampleFiles
 
 # Samples that may wait to be written, and bytes of them.
 WAITING, WAITING_BYTES = 64, 2**28
@@ -33,7 +42,7 @@ class RunWriter:
     Args:
         folder: The folder of the run.
         indices: All sample indices of the run, in the order of the grid.
-        settings: The first part of `run.json`.
+        settings: The settings of the run.
         spent: Returns the network calls, rows and seconds of this process so far.
         history: What earlier launches have finished.
         rank: The rank of this process.
@@ -56,7 +65,7 @@ class RunWriter:
         self,
         folder: Path,
         indices: Sequence[int],
-        settings: Mapping[str, Any],
+        settings: RunSettings,
         *,
         spent: Callable[[], Spent],
         history: History | None = None,
@@ -66,15 +75,15 @@ class RunWriter:
     ) -> None:
         self.folder = folder
         self._indices = indices
-        self._shape = tuple(settings["model"]["shape"])
+        self._shape = tuple(settings.model.shape)
         self._images = are_images(self._shape)
-        rows, columns = self._grid_size = settings.get("grid", (0, 0))
+        rows, columns = self._grid_size = (0, 0) if settings.grid is UNSET else settings.grid[:2]
         self._on_grid = indices[: rows * columns]
         self.spent = spent
         self.room = max(2, min(WAITING, WAITING_BYTES // (8 * int(np.prod(self._shape)))))
         self._alone = alone
-        self._format = settings["format"]
-        extra = settings.get("arrays", ())
+        self._format: Format = "png" if settings.format is UNSET else settings.format
+        extra = () if settings.arrays is UNSET else settings.arrays
         self.traced = indices[:TRACED] if "times" in extra else ()
         self._files = SampleFiles(
             folder,
@@ -85,27 +94,27 @@ class RunWriter:
             images=self._images,
             extra=extra,
         )
-        self._records: dict[int, Mapping[str, Any]] = {}
+        self._records: dict[int, SampleLine] = {}
         self._shards: dict[str, str] = {}
-        self._sessions: list[Mapping[str, Any]] = []
-        self.samples: list[dict[str, Any]] = []
+        self._sessions: list[WorkerSession] = []
+        self.samples: list[SampleLog] = []
         if history is not None:
             self._import(history)
         self._missing = [len(self._files.members(shard)) for shard in self._files.shards()]
         for index in self._records if self._missing else ():
             self._missing[self._files.shard_of(index)] -= 1
         self._journal = Journal(folder, settings, rank)
-        self._session = {
-            "started_at": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "launch": launch,
-            "rank": rank,
-            "device": settings["device"],
-        }
-        self._journal.append({"session": self._session})
+        self._session = Session(
+            started_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+            launch=launch,
+            rank=rank,
+            device=settings.device,
+        )
+        self._journal.append(SessionLine(session=self._session))
         self._drawn = 0
 
     @property
-    def finished(self) -> Mapping[int, Mapping[str, Any]]:
+    def finished(self) -> Mapping[int, SampleLine]:
         """{index: line of the journal} of the finished samples."""
         return self._records
 
@@ -119,16 +128,16 @@ class RunWriter:
         """
         done = finished.outcome is Outcome.DONE
         written = self._files.write(finished, times) if done else None
-        record = {
-            "index": finished.index,
-            "nfe": finished.nfe,
-            "accepted": finished.accepted,
-            "rejected": finished.rejected,
-            "status": str(finished.outcome),
-            "t": finished.t,
-            "sha256": written and written[1],
-            "spent": spent,
-        }
+        record = SampleLine(
+            index=finished.index,
+            nfe=finished.nfe,
+            accepted=finished.accepted,
+            rejected=finished.rejected,
+            status=finished.outcome.value,
+            t=finished.t,
+            sha256=written and written[1],
+            spent=spent,
+        )
         self._journal.append(record, written and written[0])
         self._drawn += 1
         self._record(record)
@@ -141,7 +150,7 @@ class RunWriter:
     def end(self) -> None:
         """End the session in good order."""
         try:
-            self._journal.append({"spent": self.spent()})
+            self._journal.append(SpentLine(spent=self.spent()))
             self._journal.sync()
         finally:
             self._journal.close()
@@ -153,40 +162,42 @@ class RunWriter:
         self._sessions.clear()
         self._import(history, trusted=True)
 
-    def close(self, text: Mapping[str, str]) -> list[dict[str, str]]:
+    def close(self, text: Mapping[str, str]) -> list[FileLog]:
         """Write the .npz files that are left, and the grid if a sample on it is done.
 
         Args:
             text: The text chunks of the grid.
 
         Returns:
-            All files of the run, [{"path", "sha256"}], as `run.json` lists them.
+            All files of the run, as `run.json` lists them.
         """
-        self.samples.sort(key=lambda sample: sample["index"])
+        self.samples.sort(key=lambda sample: sample.index)
         files = [
-            {"path": str(sample["file"]), "sha256": str(self._records[sample["index"]]["sha256"])}
+            FileLog(path=str(sample.file), sha256=str(self._records[sample.index].sha256))
             for sample in self.samples
-            if sample["file"] and self._format == "png"
+            if sample.file and self._format == "png"
         ]
         for shard in self._files.shards():
             name = self._files.shard_name(shard)
             if sha256 := self._shards.get(name) or self._files.write_shard(shard, self._records):
-                files.append({"path": name, "sha256": sha256})
+                files.append(FileLog(path=name, sha256=sha256))
+        done = {index for index, record in self._records.items() if record.status == "done"}
         shown = [
-            self._image(index) if self._records.get(index, {}).get("status") == "done" else None
+            self._image(index) if index in done else None
             for index in (self._on_grid if self._images else ())
         ]
         if any(image is not None for image in shown):
             content = png(grid(shown, *self._grid_size), text)
             write_atomically(self.folder / "grid.png", content, durable=True)
-            files.append({"path": "grid.png", "sha256": sha256_of(content)})
+            files.append(FileLog(path="grid.png", sha256=sha256_of(content)))
         return files
 
-    def sessions(self) -> list[Mapping[str, Any]]:
-        """The sessions of all processes, as in `History`, this process included."""
-        own = {**self._session, "samples": self._drawn, "spent": self.spent()}
-        key = (own["launch"], own["rank"])
-        return [s for s in self._sessions if (s.get("launch"), s.get("rank")) != key] + [own]
+    def sessions(self) -> list[WorkerSession]:
+        """The sessions of all processes, this process included."""
+        session = structs.asdict(self._session)
+        own = WorkerSession(**session, samples=self._drawn, spent=self.spent())
+        key = (own.launch, own.rank)
+        return [s for s in self._sessions if (s.launch, s.rank) != key] + [own]
 
     def _import(self, history: History, *, trusted: bool = False) -> None:
         """Import finished samples; unless `trusted`, only if their file has its recorded hash."""
@@ -198,26 +209,32 @@ class RunWriter:
         for index, record in history.records.items():
             if index not in wanted:
                 continue
-            if trusted or record["status"] != "done" or self._intact(index, record["sha256"]):
+            if trusted or record.status != "done" or self._intact(index, record.sha256):
                 self._record(record)
-        self._sessions = [s for s in history.sessions if isinstance(s.get("launch"), int)]
+        self._sessions = history.sessions.copy()
 
     def _intact(self, index: int, sha256: str | None) -> bool:
         in_shard = self._format == "npz" and self._files.final(index) in self._shards
         return in_shard or self._files.intact(index, sha256)
 
-    def _record(self, record: Mapping[str, Any]) -> None:
-        index = record["index"]
-        self._records[index] = record
-        done = record["status"] == "done"
-        counts = {key: record[key] for key in ("index", "nfe", "accepted", "rejected", "status")}
-        self.samples.append({**counts, "file": self._files.final(index) if done else None})
+    def _record(self, record: SampleLine) -> None:
+        self._records[record.index] = record
+        self.samples.append(
+            SampleLog(
+                index=record.index,
+                nfe=record.nfe,
+                accepted=record.accepted,
+                rejected=record.rejected,
+                status=record.status,
+                file=self._files.final(record.index) if record.status == "done" else None,
+            )
+        )
 
     def _complete(self, shard: int) -> None:
         """Write an .npz file whose last sample has finished."""
         if sha256 := self._files.write_shard(shard, self._records):
             name = self._files.shard_name(shard)
-            self._journal.append({"shard": name, "sha256": sha256})
+            self._journal.append(ShardLine(shard=name, sha256=sha256))
             self._journal.sync()
             self._shards[name] = sha256
         self._files.drop_parts(shard)

@@ -527,6 +527,20 @@ def test_the_files_of_a_comparison_are_checked(compared):
     assert "altered    compare.csv" in done.stdout
 
 
+def test_the_files_of_a_comparison_of_the_former_version_are_checked(compared, tmp_path):
+    """Its samples, whose sha256 it does not have, are not."""
+    folder = shutil.copytree(compared, tmp_path / "former", ignore=lambda *_: ["cells"])
+    document = json.loads((folder / "compare.json").read_text())
+    document["schema"] = "ggf-compare/1"
+    for cell in document["cells"]:
+        cell["pieces"] = len(cell.pop("runs"))
+    (folder / "compare.json").write_text(json.dumps(document))
+    done = ggf("show", folder, "--check")
+    assert done.exit_code == 0, done.output
+    count = len(document["files"])
+    assert done.stdout.strip() == f"{count} of {count} files intact"
+
+
 def test_repeating_a_comparison_is_refused_with_its_command(compared):
     done = ggf("show", compared, "--repeat")
     assert done.exit_code == 2

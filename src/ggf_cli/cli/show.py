@@ -199,12 +199,16 @@ def _installed(name: str) -> str:
 def _show_comparison(
     folder: Path, comparison: Mapping[str, Any], *, check: bool, repeat: bool, as_json: bool
 ) -> None:
+    from ggf_cli.comparison.documents import FORMER_SCHEMA
+
     command = plain(comparison["command"])
     if repeat:
         raise UsageError(f"{folder} is a comparison; its command repeats it", hint=command)
     if check:
-        own = [FileLog(**file) for file in comparison["files"]]
-        files = [*own, *_files_of_runs(folder, comparison)]
+        files = [FileLog(**file) for file in comparison["files"]]
+        # The former version recorded no sha256 of its samples.
+        if comparison["schema"] != FORMER_SCHEMA:
+            files += _files_of_runs(folder, comparison)
         _check(folder, files, f"the command writes them again: {command}", as_json=as_json)
     elif as_json:
         console.result_json(comparison)

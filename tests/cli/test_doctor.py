@@ -142,8 +142,11 @@ def test_a_missing_compiler_is_a_warning(monkeypatch):
     assert "--compile" in finding.hint
 
 
-def test_little_memory_is_a_warning(monkeypatch):
-    monkeypatch.setattr(devices, "_limit", lambda: 2**29)
+def test_little_memory_is_a_warning(monkeypatch, tmp_path):
+    for name, content in {"a": "max", "b": str(2**60), "c": str(2**29)}.items():
+        (tmp_path / name).write_text(content)
+    names = ("missing", "a", "b", "c")
+    monkeypatch.setattr(devices, "LIMITS", [tmp_path / name for name in names])
     finding = devices.memory()
     assert finding.status == WARNING
     assert "limited to 0.5 GB" in finding.summary

@@ -139,9 +139,7 @@ def test_torchrun_restarts_a_comparison_whose_process_is_killed(whole, tmp_path)
 def pair(folder, model):
     """The worker group of rank 0, and rank 1 as a thread with `model`; the store is local."""
     store = torch.distributed.HashStore()
-    jobs = [Job(rank=rank, world=2, local_rank=rank, restarts=0) for rank in range(2)]
-    for member in jobs:
-        member._store = store
+    jobs = [Job(rank=rank, world=2, local_rank=rank, restarts=0, store=store) for rank in (0, 1)]
     pool = ThreadPoolExecutor(1)
     working = pool.submit(work_on_comparison, jobs[1], model, folder, lambda: False)
     pool.shutdown(wait=False)

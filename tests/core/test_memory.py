@@ -16,6 +16,7 @@ from ggf_cli import engine as engine_module
 from ggf_cli import sampling
 from ggf_cli.engine import Engine
 from ggf_cli.errors import SolveError
+from ggf_cli.noise import Noise
 from ggf_cli.runs.history import batch_size_of
 from ggf_cli.runtime.compilation import batch_sizes, compiled, warm_up
 from ggf_cli.runtime.memory import fewer, out_of_memory
@@ -88,12 +89,13 @@ def test_samples_equal_those_of_a_small_batch_wherever_memory_runs_out(name):
 
 
 @every_solver
-def test_a_step_that_fails_after_the_network_call_is_repeated(name):
+def test_a_step_that_fails_after_the_network_call_is_repeated(name, monkeypatch):
     """The evaluation of the failed step is not in the NFE of any sample."""
     solver = quick(name)
     expected = at(solver, 2)
+    noise = Memory(Noise(seed=5, shape=PLAIN.shape, dtype=PLAIN.state_dtype), 4, after=3)
+    monkeypatch.setattr(engine_module, "Noise", lambda **settings: noise)
     engine = Engine(PLAIN, solver, seed=5, batch_size=8)
-    noise = Memory(engine._noise, 4, after=3)
     step = type(solver).step
     failed = []
 
@@ -104,33 +106,32 @@ def test_a_step_that_fails_after_the_network_call_is_repeated(name):
             raise MemoryError
         return moved
 
-    engine._noise = noise
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(solver), "step", broken)
-        samples = list(engine.run(range(N)))
+    monkeypatch.setattr(type(solver), "step", broken)
+    samples = list(engine.run(range(N)))
     assert_same(samples, expected)
     assert failed or noise.refused
     assert engine.progress.rows_evaluated >= sum(sample.nfe for sample in samples)
 
 
 @pytest.mark.parametrize("after", [0, 1])
-def test_starting_samples_can_run_out_of_memory(after):
+def test_starting_samples_can_run_out_of_memory(after, monkeypatch):
     """Samples of `em` finish together, then as many start: their prior draws run out of memory."""
     solver = make_solver("em", {"steps": 3})
+    expected = at(solver, 8)
     engine = Engine(PLAIN, solver, seed=5, batch_size=8)
     starts = itertools.count()
-    start = engine._start
+    start = type(solver).start
 
-    def broken(samples):
-        if next(starts) >= after and len(samples) > 2:
+    def broken(self, x, *arguments):
+        if next(starts) >= after and len(x) > 2:
             raise RuntimeError(
                 "[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: "
                 "you tried to allocate 9 bytes."
             )
-        return start(samples)
+        return start(self, x, *arguments)
 
-    engine._start = broken
-    assert_same(list(engine.run(range(N), at_once=6)), at(solver, 8))
+    monkeypatch.setattr(type(solver), "start", broken)
+    assert_same(list(engine.run(range(N), at_once=6)), expected)
     assert engine.batch_size == 2
 
 

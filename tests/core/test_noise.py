@@ -150,6 +150,6 @@ def test_noise_of_every_dtype_is_the_rounded_float32_noise():
 
 
 def test_other_devices_get_the_noise_of_the_cpu(monkeypatch):
-    monkeypatch.setattr("ggf_cli.noise._EXACT_DEVICES", ())
+    monkeypatch.setattr("ggf_cli.noise.EXACT_DEVICES", ())
     settings, index, draw = PINNED["odd size"]
     assert digest("cpu", **settings, index=list(index), draw=list(draw)) == HASHES["odd size"]

@@ -172,10 +172,10 @@ class Counter:
 
 
 def members(world, store):
-    jobs = [Job(rank=rank, world=world, local_rank=rank, restarts=0) for rank in range(world)]
-    for member in jobs:
-        member._store = store
-    return jobs
+    return [
+        Job(rank=rank, world=world, local_rank=rank, restarts=0, store=store)
+        for rank in range(world)
+    ]
 
 
 @pytest.mark.parametrize(("world", "left"), [(1, 1), (3, 2), (3, 100), (8, 5000)])

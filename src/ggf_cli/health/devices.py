@@ -11,7 +11,8 @@ from ggf_cli.health import OK, WARNING, Finding
 
 # Bytes. The largest registered network takes 0.5 GB, and twice that while it loads.
 LITTLE = 2**30
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# The files in which Linux states the memory limit of a container.
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def devices() -> Finding:
@@ -103,9 +104,10 @@ def _available() -> int | None:
 def _limit() -> int | None:
     """The limit of a container in bytes; None if there is none."""
     total = _sysconf("SC_PHYS_PAGES")
-    for path in _CGROUPS:
+    limits = []
+    for path in LIMITS:
         # Without a limit, the file contains "max".
         with suppress(OSError, ValueError):
-            limit = int(Path(path).read_text())
-            return limit if total is None or limit < total else None
-    return None
+            limits.append(int(Path(path).read_text()))
+    limit = min(limits, default=None)
+    return limit if limit is None or total is None or limit < total else None

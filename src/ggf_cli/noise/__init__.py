@@ -29,7 +29,7 @@ STREAM = "philox4x32-10, box-muller 2"
 
 # Devices whose division, square root and conversions round as IEEE 754 defines; for others the CPU
 # draws the noise.
-_EXACT_DEVICES = ("cpu", "cuda")
+EXACT_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Noise:
     def __call__(self, index: Tensor, draw: Tensor) -> Tensor:
         """Block draw[b] of sample index[b], for each row: (B,) and (B,) int64 -> (B, *shape)."""
         size, device = math.prod(self.shape), index.device
-        if device.type not in _EXACT_DEVICES:
+        if device.type not in EXACT_DEVICES:
             index, draw = index.cpu(), draw.cpu()
         z = standard_normal(random_words(self.seed, index, draw, -(-size // 4)))
         return z[:, :size].reshape(-1, *self.shape).to(self.dtype).to(device)

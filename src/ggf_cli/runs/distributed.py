@@ -51,13 +51,15 @@ class Job:
         world: Number of workers.
         local_rank: The rank of this worker on its machine.
         restarts: The number of times that torchrun has restarted the job.
+        store: The key-value store that all workers share, a `torch.distributed.Store`. None: that
+            of torchrun's rendezvous, to which the first use connects.
     """
 
     rank: int
     world: int
     local_rank: int
     restarts: int
-    _store: Any = field(default=None, init=False, repr=False)
+    store: Any = field(default=None, repr=False)
     _published: float = field(default=0.0, init=False, repr=False)
     _others: list[Progress] = field(default_factory=list, init=False, repr=False)
 
@@ -81,9 +83,7 @@ class Job:
             from torch import distributed
 
             dist: Any = distributed
-            inner = replace(self)
-            inner._store = dist.PrefixStore(name, store)
-            return inner
+            return replace(self, store=dist.PrefixStore(name, store))
 
     # --- decisions ----------------------------------------------------------------------------
 
@@ -197,14 +197,14 @@ class Job:
     @contextmanager
     def _connected(self) -> Iterator[Any]:
         try:
-            if self._store is None:
+            if self.store is None:
                 from torch import distributed
 
                 dist: Any = distributed
 
                 store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(minutes=10)))
-                self._store = dist.PrefixStore(f"ggf/{self.restarts}", store)
-            yield self._store
+                self.store = dist.PrefixStore(f"ggf/{self.restarts}", store)
+            yield self.store
         # torch's DistError is a RuntimeError.
         except (RuntimeError, ConnectionError) as error:
             raise JobError(

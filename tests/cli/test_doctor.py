@@ -66,8 +66,8 @@ def test_a_correct_installation_passes():
     done = doctor("--json")
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
-    assert (document["schema"], document["exit_code"]) == ("ggf-doctor/1", 0)
-    assert document["verdict"] in (OK, WARNING)
+    assert (document["schema"], document["exit_code"]) == ("ggf-doctor/2", 0)
+    assert document["status"] in (OK, WARNING)
     checks = {check["name"]: check for check in document["checks"]}
     assert list(checks) == [name for name in CHECKS if name not in NETWORK]
     assert checks["versions"]["facts"]["torch"]
@@ -94,7 +94,7 @@ def test_the_output_is_a_table_with_hints_and_a_summary(monkeypatch):
     assert lines[1].split() == ["memory", "warning", "1", "GB"]
     assert "hint: close other" in lines[2]
     assert "\x1b" not in done.stdout
-    assert lines[-1] == "all is well; see the hints on memory"
+    assert lines[-1] == "all checks passed; see the hints on memory"
 
 
 def test_the_exit_code_is_that_of_the_first_failed_check(monkeypatch):
@@ -106,7 +106,7 @@ def test_the_exit_code_is_that_of_the_first_failed_check(monkeypatch):
     )
     done = doctor()
     assert done.exit_code == 3
-    assert done.stdout.splitlines()[-1] == "something is wrong: cache, self-test"
+    assert done.stdout.splitlines()[-1] == "failed checks: cache, self-test"
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -18,7 +18,7 @@ from ggf_cli.cli import console
 from ggf_cli.health import FAILED, OK, WARNING, Finding, examine
 from ggf_cli.text import plain
 
-SCHEMA = "ggf-doctor/1"
+SCHEMA = "ggf-doctor/2"
 _STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
 
 
@@ -48,11 +48,11 @@ def doctor(
         )
         checks = [{"name": name, **asdict(finding)} for name, finding in findings.items()]
         console.result_json(
-            {"schema": SCHEMA, "verdict": worst, "exit_code": code, "checks": checks}
+            {"schema": SCHEMA, "status": worst, "exit_code": code, "checks": checks}
         )
     else:
         console.show(_table(findings))
-        console.result(f"\n{_verdict(by_status)}")
+        console.result(f"\n{_conclusion(by_status)}")
     raise typer.Exit(code)
 
 
@@ -69,9 +69,9 @@ def _table(findings: dict[str, Finding]) -> Table:
     return table
 
 
-def _verdict(by_status: dict[str, list[str]]) -> str:
+def _conclusion(by_status: dict[str, list[str]]) -> str:
     if by_status[FAILED]:
-        return f"something is wrong: {', '.join(by_status[FAILED])}"
+        return f"failed checks: {', '.join(by_status[FAILED])}"
     if by_status[WARNING]:
-        return f"all is well; see the hints on {', '.join(by_status[WARNING])}"
-    return "all is well"
+        return f"all checks passed; see the hints on {', '.join(by_status[WARNING])}"
+    return "all checks passed"

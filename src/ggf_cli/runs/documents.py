@@ -284,7 +284,7 @@ class SpentLine(Struct, kw_only=True):
     spent: Spending
 
 
-# The key that tells the kind of a line, and its type.
+# The types of the lines after the first, by the key that each kind has.
 JOURNAL_LINES: dict[str, type[Struct]] = {
     "session": SessionLine,
     "shard": ShardLine,

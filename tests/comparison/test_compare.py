@@ -305,6 +305,7 @@ def test_a_comparison_of_an_earlier_version_can_be_shown_but_not_continued(tmp_p
     document["schema"] = "ggf-compare/1"
     for cell in document["cells"]:
         cell["pieces"] = len(cell.pop("runs"))
+        cell["tied"] = cell.pop("indistinguishable")
     (tmp_path / "compare.json").write_text(json.dumps(document))
     assert read_document(tmp_path)["cells"][0]["runs"][1].startswith("samples/adaptive")
     with pytest.raises(OutputError, match="former version, which cannot be continued"):

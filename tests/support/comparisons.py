@@ -96,7 +96,7 @@ def cell(
         "step_sizes": None,
         "published": published,
         "best": False,
-        "tied": False,
+        "indistinguishable": False,
     }
     if status != "done":
         return found
@@ -141,7 +141,7 @@ def cell(
 
 
 def comparison(cells, metrics, *, repeats=3, **changes):
-    """The document of these cells; a simple rule marks the best, tied and recommended cells."""
+    """The document of these cells; a simple rule marks the best, indistinguishable and recommended cells."""
     first = metrics[0]["name"]
     done = [c for c in cells if c["status"] == "done" and c["role"] != "reference"]
     if done:
@@ -149,11 +149,11 @@ def comparison(cells, metrics, *, repeats=3, **changes):
         best = min(done, key=lambda c: sign * c["quality"][first]["mean"])
         best["best"] = True
         for c in done:
-            c["tied"] = (
+            c["indistinguishable"] = (
                 c is best
                 or abs(c["quality"][first]["mean"] / best["quality"][first]["mean"] - 1) < 0.05
             )
-        chosen = min((c for c in done if c["tied"]), key=lambda c: c["nfe"]["mean"])
+        chosen = min((c for c in done if c["indistinguishable"]), key=lambda c: c["nfe"]["mean"])
     return {
         "schema": "ggf-compare/2",
         "status": "completed" if all(c["status"] != "pending" for c in cells) else "interrupted",
@@ -363,7 +363,7 @@ def unjudged():
     """A model without a reference: no metrics, only costs. One cell is partly drawn."""
     document = fashion()
     for c in document["cells"]:
-        c.update(quality={}, best=False, tied=False)
+        c.update(quality={}, best=False, indistinguishable=False)
     document["cells"][0].update(status="pending", runs=["cells/a/0", "cells/a/1"])
     return document | {
         "metrics": [],

@@ -94,19 +94,22 @@ def cell_log(
         "runs": [repeat.run for repeat in repeats],
         "quality": quality,
         "best": False,
-        "tied": False,
+        "indistinguishable": False,
         **more,
         **(_measured(repeats) if repeats else dict.fromkeys(MEASURED)),
     }
 
 
 def with_analysis(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with best, tied, findings and recommendation, by its first metric."""
+    """The document with findings, recommendation and marks of cells, by its first metric."""
     if not document["metrics"]:
         return document | {"findings": [], "recommendation": None}
     analysis = Analysis(document["metrics"][0], document["cells"], document["n"])
-    best, tied = analysis.best(), analysis.indistinguishable()
-    cells = [c | {"best": c["id"] == best, "tied": c["id"] in tied} for c in document["cells"]]
+    best, equal = analysis.best(), analysis.indistinguishable()
+    cells = [
+        c | {"best": c["id"] == best, "indistinguishable": c["id"] in equal}
+        for c in document["cells"]
+    ]
     return document | {
         "cells": cells,
         "findings": analysis.findings(),

@@ -27,7 +27,7 @@ from ggf_cli.documents import (
 from ggf_cli.runs.documents import FileLog, ModelSettings, NFEStatistics, Steps
 
 COMPARE_SCHEMA = "ggf-compare/2"
-# Compared with version 2, `pieces` counts the repeats, whose samples are in `samples/*.npz`.
+# There `pieces` counts the repeats, with samples in `samples/*.npz`, and `tied` is indistinguishable.
 FORMER_SCHEMA = "ggf-compare/1"
 
 Values = Annotated[list[Number], Meta(min_length=1)]
@@ -129,7 +129,7 @@ class CellLog(Struct, kw_only=True):
     step_sizes: StepSizes | None
     published: Published | None
     best: Annotated[bool, about("best mean of the first metric")]
-    tied: Annotated[
+    indistinguishable: Annotated[
         bool, about("no significant difference from the best (95 %, paired over groups)")
     ]
 

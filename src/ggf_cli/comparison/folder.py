@@ -69,17 +69,31 @@ def read_document(folder: Path) -> dict[str, Any] | None:
         elif found.get("schema") not in (COMPARE_SCHEMA, FORMER_SCHEMA):
             problem = f"its schema is not {COMPARE_SCHEMA}"
         else:
+            if found["schema"] == FORMER_SCHEMA:
+                _upgrade(found)
             problem = violation(found, CompareLog)
     except (ValueError, RecursionError) as error:
         problem = f"it is not JSON: {error}"
+    # The entries of a former document may be anything.
+    except (TypeError, AttributeError, KeyError) as error:
+        problem = f"it lacks {error}"
     if problem:
         raise OutputError(
             f"{path} is damaged or no comparison: {problem}", hint="give another folder with --out"
         )
-    for cell in found["cells"]:
+    return dict(found)
+
+
+def _upgrade(document: dict[str, Any]) -> None:
+    """Give a document of the former schema the keys of the present one.
+
+    Raises:
+        TypeError, AttributeError, KeyError: The document is damaged.
+    """
+    for cell in document["cells"]:
         count = cell.pop("pieces", 0)
         cell.setdefault("runs", [f"samples/{cell['id']}-{r}.npz" for r in range(count)])
-    return dict(found)
+        cell.setdefault("indistinguishable", cell.pop("tied", False))
 
 
 def check_same_comparison(

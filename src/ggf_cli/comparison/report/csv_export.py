@@ -72,7 +72,7 @@ def _cell(comparison: Comparison, cell: Cell) -> Iterator[dict[str, Any]]:
     numbers |= {key: cell[key] for key in _COSTS}
     for repeat in range(len(cell["runs"])) or [None]:
         values = {} if repeat is None else _values(comparison, cell["quality"], repeat)
-        marks = {"best": cell["best"], "tied": cell["tied"]}
+        marks = {"best": cell["best"], "indistinguishable": cell["indistinguishable"]}
         yield {**about, "repeat": repeat, **numbers, **values, **marks}
 
 

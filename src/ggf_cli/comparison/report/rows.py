@@ -132,7 +132,7 @@ def legend(comparison: Comparison) -> Iterator[str]:
         yield f"{samples.capitalize()}, no error bars."
     if any(cell["best"] for cell in cells):
         yield f"best: the best mean {comparison['metrics'][0]['title']}."
-    if any(cell["tied"] and not cell["best"] for cell in cells):
+    if any(cell["indistinguishable"] and not cell["best"] for cell in cells):
         yield "≈: no significant difference from the best was found (95 %, paired by samples)."
     if recommended(comparison):
         within = 100 * comparison["recommendation"]["within"]
@@ -194,7 +194,7 @@ def _texts(comparison: Comparison, cell: Cell) -> Iterator[tuple[str, str]]:
     for metric in comparison["metrics"]:
         if metric["name"] in cell["quality"]:
             yield metric["name"], plus_minus(cell["quality"][metric["name"]], metric["digits"])
-    marks = ["best"] if cell["best"] else ["≈"] if cell["tied"] else []
+    marks = ["best"] if cell["best"] else ["≈"] if cell["indistinguishable"] else []
     marks += ["✓"] if cell["id"] == recommended(comparison) else []
     yield "mark", " ".join(marks)
     for key, number in (cell["published"] or {}).items():

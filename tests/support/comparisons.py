@@ -141,7 +141,7 @@ def cell(
 
 
 def comparison(cells, metrics, *, repeats=3, **changes):
-    """The document of these cells; a simple rule marks the best, indistinguishable and recommended cells."""
+    """The document of these cells; a simple rule marks the best and the recommended cells."""
     first = metrics[0]["name"]
     done = [c for c in cells if c["status"] == "done" and c["role"] != "reference"]
     if done:

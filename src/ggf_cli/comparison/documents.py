@@ -27,7 +27,7 @@ from ggf_cli.documents import (
 from ggf_cli.runs.documents import FileLog, ModelSettings, NFEStatistics, Steps
 
 COMPARE_SCHEMA = "ggf-compare/2"
-# There `pieces` counts the repeats, with samples in `samples/*.npz`, and `tied` is indistinguishable.
+# There `pieces` counts the repeats, with samples in `samples/*.npz`; `tied` is indistinguishable.
 FORMER_SCHEMA = "ggf-compare/1"
 
 Values = Annotated[list[Number], Meta(min_length=1)]

@@ -150,8 +150,7 @@ class Rank:
         self, rank: int, world: int, store: Store, n: int, batch: int, writer: Writer
     ) -> None:
         self.writer = writer
-        job = Job(rank=rank, world=world, local_rank=0, restarts=0)
-        job._store = store
+        job = Job(rank=rank, world=world, local_rank=0, restarts=0, store=store)
         self.source = job.claim(range(n))
         # The tick in which each row ends.
         self.rows: list[int] = []

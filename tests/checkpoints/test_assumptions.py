@@ -11,6 +11,7 @@ from command import ggf, read_log
 from comparison_requests import plan
 from ggf_cli.checkpoints import native, score_sde
 from ggf_cli.checkpoints.load import load_model
+from ggf_cli.cli.console import with_flags
 from ggf_cli.comparison.cell_runs import plan_cell_run
 from ggf_cli.comparison.lineup import EPS_REL, parse_contender
 from ggf_cli.comparison.request import CompareRequest, plan_comparison
@@ -54,7 +55,7 @@ def test_a_converted_file_repeats_its_assumptions(tmp_path):
 
 def test_config_is_for_pth_files_only(tmp_path):
     for name in ("mixture", tmp_path):
-        with pytest.raises(UsageError, match=r"--config is only for \.pth files"):
+        with pytest.raises(UsageError, match=r"`config` is only for \.pth files"):
             load_model(name, config="cifar10-vp")
 
 
@@ -83,7 +84,7 @@ def test_sample_warns_of_assumptions_and_records_them(small, tmp_path):
     log = read_log(out)
     assert (log["model"]["config"], log["model"]["sde"]["name"]) == (CONFIG, "subvp")
     [sentence] = log["model"]["assumptions"]
-    assert sentence in done.stderr
+    assert with_flags(sentence) in done.stderr
     assert f"--config {CONFIG}" in log["command"].replace("'", "")
     shown = ggf("show", out).output
     assert "assumed" in shown
@@ -154,7 +155,7 @@ def test_a_comparison_records_config_and_assumptions(tmp_path):
         plan_cell_run(engine, range(2), keep_x=False, model_argument="g", config=None).settings
         for engine in engines
     )
-    assert "--config" in setting_changes(first, second)[0]
+    assert "`config`" in setting_changes(first, second)[0]
 
 
 @pytest.mark.parametrize("assumptions", [3, "text", [1], {"a": "b"}, None])

@@ -367,7 +367,7 @@ def test_an_unpublished_structure_needs_the_image_size(name, size):
     with pytest.raises(CheckpointError, match="does not state the image_size") as error:
         understand(c, f"sde={kind_of(c)}")
     assert f"image_size={size}" in error.value.hint
-    assert understand(c, error.value.hint.split("--config ")[1] + f",sde={kind_of(c)}")
+    assert understand(c, error.value.hint.split("`config` ")[1] + f",sde={kind_of(c)}")
 
 
 @pytest.mark.parametrize("change", [{"sigma_max": 90.0}, {"num_channels": 1}, {"nf": 16}])

@@ -264,5 +264,5 @@ def test_a_journal_of_another_run_is_not_continued(begun, tmp_path):
     folder = shutil.copytree(begun["png"], tmp_path / "f")
     settings = convert(entries(folder)[0], RunSettings)
     Journal(folder / "run", settings).close()
-    with pytest.raises(OutputError, match=r"is of a run with other settings: --seed was 0, is 1"):
+    with pytest.raises(OutputError, match=r"is of a run with other settings: `seed` was 0, is 1"):
         Journal(folder / "run", structs.replace(settings, seed=1))

@@ -592,4 +592,4 @@ def test_step_times_that_an_earlier_version_wrote_as_text_are_the_same_setting(t
     earlier.solver.options["times"] = "1.0,0.5,0.001"
     assert setting_changes(earlier, log) == []
     earlier.solver.options["times"] = "1.0,0.4,0.001"
-    assert setting_changes(earlier, log) == ["--times was 1.0,0.4,0.001, is 1.0,0.5,0.001"]
+    assert setting_changes(earlier, log) == ["`times` was 1.0,0.4,0.001, is 1.0,0.5,0.001"]

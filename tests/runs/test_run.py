@@ -108,7 +108,7 @@ def test_another_run_in_the_folder_is_refused(tmp_path, mixture):
     ggf_cli.run(mixture, 3, out=tmp_path, format="npz", **SETTINGS)
     with pytest.raises(OutputError, match="not empty"):
         ggf_cli.run(mixture, 3, out=tmp_path, format="npz", **SETTINGS)
-    with pytest.raises(OutputError, match="seed was 3, is 4"):
+    with pytest.raises(OutputError, match="`seed` was 3, is 4"):
         ggf_cli.run(mixture, 3, out=tmp_path, format="npz", resume=True, **{**SETTINGS, "seed": 4})
     ggf_cli.run(mixture, 3, out=tmp_path, format="npz", force=True, **{**SETTINGS, "seed": 4})
 

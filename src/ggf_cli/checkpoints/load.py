@@ -75,7 +75,7 @@ def _load(
         model = build(checkpoint, title, found, device=target, dtype=dtype)
         return replace(model, provenance={**(model.provenance or {}), "config": config})
     if config is not None:
-        raise UsageError(f"--config is only for .pth files, '{name}' is a registered model")
+        raise UsageError(f"`config` is only for .pth files, '{name}' is a registered model")
     path = obtain(found, quiet=quiet, inspect=diffusers.read_config)
     sde = sde_from_dict(found.sde) if found.sde else None
     if found.kind == HUB:
@@ -105,7 +105,7 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
         CheckpointError: The checkpoint is corrupt or not supported.
     """
     if config is not None and path.suffix != ".pth":
-        raise UsageError(f"--config is only for .pth files, {path} states its own settings")
+        raise UsageError(f"`config` is only for .pth files, {path} states its own settings")
     try:
         return _read(path, config)
     except OSError as error:

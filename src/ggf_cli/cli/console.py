@@ -61,15 +61,15 @@ def show(renderable: RenderableType) -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark on stderr."""
-    stderr().print(plain(text, lines=True), markup=False, soft_wrap=True)
+    """Print a remark on stderr, with options spelled as flags."""
+    stderr().print(plain(with_flags(text), lines=True), markup=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print a warning on stderr: results may be wrong."""
     console = stderr()
     console.print("[bold yellow]warning:[/] ", end="")
-    console.print(plain(text, lines=True), markup=False, soft_wrap=True)
+    console.print(plain(with_flags(text), lines=True), markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -108,9 +108,9 @@ def show_error(error: GGFError, *, prefix: str = "", hint: str | None = None) ->
         hint: The hint if the error has none.
     """
     console = stderr()
-    message, hint = prefix + error.message, error.hint or hint
-    if isinstance(error, OptionError):
-        message, hint = (with_flags(text or "", error.options) for text in (message, hint))
+    options = error.options if isinstance(error, OptionError) else ()
+    message = with_flags(prefix + error.message, options)
+    hint = with_flags(error.hint or hint or "", options)
     console.print("[bold red]error:[/] ", end="")
     console.print(plain(message, lines=True), markup=False, soft_wrap=True)
     if hint:
@@ -118,11 +118,14 @@ def show_error(error: GGFError, *, prefix: str = "", hint: str | None = None) ->
         console.print(plain(hint, lines=True), markup=False, soft_wrap=True)
 
 
-def with_flags(text: str, options: Iterable[str]) -> str:
-    """Replace the names of options in a text by their flags: "eps_rel is -1" -> "--eps-rel is -1".
+def with_flags(text: str, options: Iterable[str] = ()) -> str:
+    """Replace the names of options in a text by their flags.
 
-    Only the first occurrence of each; quoted words are values and stay.
+    Names in backticks, "`out`" -> "--out" and "`resume=True`" -> "--resume"; and the first
+    occurrence of each name in `options`, "eps_rel is -1" -> "--eps-rel is -1". Other quoted words
+    are values and stay.
     """
+    text = re.sub(r"`([a-z][a-z_]*)(?:=True)?`", lambda match: flag(match[1]), text)
     for option in options:
         name = rf"(?<![\w'\"-]){re.escape(option)}(?![\w'\"-])"
         text = re.sub(name, flag(option), text, count=1)

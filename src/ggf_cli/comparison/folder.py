@@ -59,7 +59,7 @@ def read_document(folder: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise OutputError(
             f"{path} cannot be read, or is no comparison: {error.strerror}",
-            hint="give another folder with --out",
+            hint="give another folder with `out`",
         ) from error
     problem: str | None
     try:
@@ -79,7 +79,7 @@ def read_document(folder: Path) -> dict[str, Any] | None:
         problem = f"it lacks {error}"
     if problem:
         raise OutputError(
-            f"{path} is damaged or no comparison: {problem}", hint="give another folder with --out"
+            f"{path} is damaged or no comparison: {problem}", hint="give another folder with `out`"
         )
     return dict(found)
 
@@ -116,7 +116,7 @@ def check_same_comparison(
         if _holds_other_files(folder):
             raise OutputError(
                 f"the folder {folder} is not empty and has no comparison",
-                hint="give another folder with --out",
+                hint="give another folder with `out`",
             )
         return None
     differs = [key for key in IDENTITY if before.get(key) != settings[key]]
@@ -125,12 +125,12 @@ def check_same_comparison(
     if differs:
         raise OutputError(
             f"{folder} holds another comparison: it differs in {', '.join(differs)}",
-            hint="give another folder with --out",
+            hint="give another folder with `out`",
         )
     if before["schema"] == FORMER_SCHEMA:
         raise OutputError(
             f"{folder} holds a comparison of a former version, which cannot be continued",
-            hint="ggf show still shows it; give another folder with --out to draw it again",
+            hint="ggf show still shows it; give another folder with `out` to draw it again",
         )
     return str(before["started_at"])
 

@@ -183,7 +183,7 @@ def make_cells(
     if len(cells) < 2:
         raise UsageError(
             f"{cells[0].id if cells else 'nothing'} alone cannot be compared",
-            hint="add another solver, or several settings: --nfe 50,100 or --eps-rel 0.02,0.05",
+            hint="add another solver, or several settings: `nfe` 50,100 or `eps_rel` 0.02,0.05",
         )
     return cells
 

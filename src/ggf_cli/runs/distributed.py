@@ -209,7 +209,7 @@ class Job:
         except (RuntimeError, ConnectionError) as error:
             raise JobError(
                 f"lost the connection to the other workers of the job: {first_line(error)}",
-                hint="finished samples are kept; the same command with --resume continues",
+                hint="finished samples are kept; the same command with `resume=True` continues",
             ) from error
 
 

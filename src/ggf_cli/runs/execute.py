@@ -328,9 +328,9 @@ def _lost_samples(lost: Sequence[SampleLine | SampleLog], wanted: int, solver: s
     return SolveError(
         f"{len(lost)} of {wanted} samples {reason}, by {solver};"
         f" the first is index {first.index}, {reached} {first.nfe} evaluations",
-        hint="raise --max-nfe or loosen the tolerance"
+        hint="raise `max_nfe` or loosen the tolerance"
         if kinds == ["max_nfe"]
-        else "take smaller steps: a smaller --eps-rel, or more --steps",
+        else "take smaller steps: a smaller `eps_rel`, or more `steps`",
     )
 
 
@@ -341,5 +341,5 @@ def _explained(error: Exception, engine: Engine) -> Exception:
     where = f"{engine.model.name}, batch size {engine.batch_size}"
     return SolveError(
         f"out of memory ({where}): {(str(error) or 'no more to be had').splitlines()[0]}",
-        hint="a smaller --batch-size",
+        hint="a smaller `batch_size`",
     )

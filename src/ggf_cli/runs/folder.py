@@ -38,18 +38,18 @@ class OutputFolder:
         except OSError as error:
             raise OutputError(f"cannot create the folder {path}: {error.strerror}") from error
         if not writable:
-            raise OutputError(f"the folder {path} is not writable", hint="give another with --out")
+            raise OutputError(f"the folder {path} is not writable", hint="give another with `out`")
         begun = RUN_LOG in names or any(fnmatch(name, JOURNALS) for name in names)
         # A run that was killed before its journal was there leaves at most hidden files.
         if resume and not begun and any(not name.startswith(".") for name in names):
             raise OutputError(
-                f"the folder {path} is not empty and holds no run", hint="give another with --out"
+                f"the folder {path} is not empty and holds no run", hint="give another with `out`"
             )
         if names and not force and not resume:
-            others = "give another with --out, or use --force"
+            others = "give another with `out`, or use `force=True`"
             raise OutputError(
                 f"the folder {path} is not empty",
-                hint=f"to continue its run add --resume; else {others}" if begun else others,
+                hint=f"to continue its run add `resume=True`; else {others}" if begun else others,
             )
         self._lock = lock_folder(path, RUNNING, "run")
         try:

@@ -163,7 +163,7 @@ def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: Hi
             problem = f"{path}, line {number}: {error}"
             # The next lines are samples of this session.
             if kind == "session":
-                hint = "mend the line, or start anew with --force"
+                hint = "mend the line, or start anew with `force=True`"
                 raise OutputError(problem, hint=hint) from error
             if len(history.left_out) < MANY:
                 history.left_out.append(problem)
@@ -189,7 +189,7 @@ def _take(path: Path, entries: Iterator[tuple[int, dict[str, Any]]], history: Hi
 def _settings(path: Path, entries: Iterator[tuple[int, dict[str, Any]]]) -> RunSettings:
     """The first line of a journal."""
     number, entry = next(entries, (1, {}))
-    hint = "start anew with --force, or give another --out"
+    hint = "start anew with `force=True`, or give another `out`"
     if number != 1 or entry.get("schema") != JOURNAL_SCHEMA:
         raise OutputError(f"{path} is damaged or no journal of this program", hint=hint)
     try:

@@ -79,7 +79,7 @@ class Journal:
         if different := setting_changes(read_settings(self._path), settings):
             raise OutputError(
                 f"{self._path} is of a run with other settings: {'; '.join(different)}",
-                hint="remove it, or give another folder with --out",
+                hint="remove it, or give another folder with `out`",
             )
 
     def append(self, entry: Struct, written: Path | None = None) -> None:

@@ -40,7 +40,7 @@ def lock_folder(folder: Path, name: str, what: str) -> FileLock:
         return files.lock(folder / name, timeout_s=0)
     except TimeoutError as error:
         raise OutputError(
-            f"another {what} is writing to {folder}", hint="give another folder with --out"
+            f"another {what} is writing to {folder}", hint="give another folder with `out`"
         ) from error
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
@@ -63,7 +63,7 @@ def write_error(target: Path, error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(
             f"no space left while writing {target}",
-            hint="files written before are complete; free some space, or give another --out",
+            hint="files written before are complete; free some space, or give another `out`",
         )
     return OutputError(f"cannot write {target}: {error.strerror}")
 

@@ -81,7 +81,7 @@ def _log_of(folder: Path) -> Path:
     if is_there(folder / RUNNING) or journals(folder):
         raise UsageError(
             f"the run in {folder} has not ended; its {RUN_LOG} is written at the end",
-            hint="wait for it; if it was killed, its command with --resume continues it",
+            hint="wait for it; if it was killed, its command with `resume=True` continues it",
         )
     hint = _EXPECTED
     if logs := sorted(folder.glob(f"*/{RUN_LOG}"), key=lambda log: log.stat().st_mtime):

@@ -99,7 +99,7 @@ def _check_format(shape: tuple[int, ...], format: Format, grid: tuple[int, int] 
     """Refuse settings whose files could not be written."""
     if format == "png" and not are_images(shape):
         raise UsageError(
-            f"samples of shape {shape} are not images of 1 or 3 channels", hint="use --format npz"
+            f"samples of shape {shape} are not images of 1 or 3 channels", hint="use `format` npz"
         )
     if grid and are_images(shape):
         pixels = grid[0] * grid[1] * max(TILE, shape[1]) * max(TILE, shape[2])

@@ -13,7 +13,7 @@ from ggf_cli.runs.documents import RunLog, RunSettings
 from ggf_cli.runs.history import History, is_there, journal_path, read_history, read_settings
 from ggf_cli.runs.layout import RUN_LOG
 from ggf_cli.runs.load import find_record
-from ggf_cli.solvers.catalog import as_text, flag
+from ggf_cli.solvers.catalog import as_text
 
 _OPTIONS = ("max_nfe", "seed", "indices", "batch_size", "precision", "format", "grid")
 
@@ -41,18 +41,18 @@ def find_earlier_run(folder: Path, settings: RunSettings) -> History | RunLog | 
     if different := setting_changes(log or read_settings(journal), settings):
         raise OutputError(
             f"{folder} holds a run with other settings: {'; '.join(different)}",
-            hint="resume with its settings, or give another folder with --out",
+            hint="resume with its settings, or give another folder with `out`",
         )
     if log and len(log.samples) < log.num_samples:
         raise OutputError(
             f"the run in {folder} did not end, and its journal is missing",
-            hint="draw it again with --force",
+            hint="draw it again with `force=True`",
         )
     return log or read_history(folder)
 
 
 def setting_changes(before: RunSettings, now: RunSettings) -> list[str]:
-    """Changes of settings that change the samples or their files, each as "--seed was 0, is 1".
+    """Changes of settings that change the samples or their files, each as "`seed` was 0, is 1".
 
     Args:
         before: The settings of the earlier run, from its journal or its `run.json`. Settings that
@@ -61,14 +61,14 @@ def setting_changes(before: RunSettings, now: RunSettings) -> list[str]:
     """
     was, is_ = _compared(before), _compared(now)
     names = [name for name in is_ if name in was]
-    if was["--solver"] == is_["--solver"]:
+    if was["`solver`"] == is_["`solver`"]:
         names += [name for name in {**was, **is_} if (name in was) != (name in is_)]
     missing = "not given"
     return [
         f"{name} was {_short(was.get(name, missing))}, is {_short(is_.get(name, missing))}"
         for name in names
         if was.get(name, missing) != is_.get(name, missing)
-        and not (name in map(flag, _OPTIONS) and name not in was)
+        and not (name.strip("`") in _OPTIONS and name not in was)
     ]
 
 
@@ -93,18 +93,18 @@ def _compared(settings: RunSettings) -> dict[str, object]:
     given = {name: getattr(settings, name) for name in _OPTIONS}
     return {
         "the model": model.sha256 or model.name,
-        "--config": None if model.config is UNSET else model.config,
+        "`config`": None if model.config is UNSET else model.config,
         "the SDE": json.dumps(sde, sort_keys=True),
-        "--solver": solver.name,
-        "--t-eps": settings.t_eps,
+        "`solver`": solver.name,
+        "`t_eps`": settings.t_eps,
         "the device": re.split("[ :(]", settings.device)[0],
         "the dtype": settings.dtype,
-        "--compile": settings.compiled,
-        **{flag(name): value for name, value in given.items() if value is not UNSET},
+        "`compile`": settings.compiled,
+        **{f"`{name}`": value for name, value in given.items() if value is not UNSET},
         "the arrays": [] if settings.arrays is UNSET else settings.arrays,
         # Earlier versions wrote a sequence of numbers as text.
         **{
-            flag(name): as_text(value) if isinstance(value, list) else value
+            f"`{name}`": as_text(value) if isinstance(value, list) else value
             for name, value in solver.options.items()
         },
     }

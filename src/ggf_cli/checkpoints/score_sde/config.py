@@ -73,12 +73,12 @@ def parse_config(config: str | None) -> tuple[str | None, dict[str, Any]]:
             name = key
         elif key not in SETTINGS:
             hint = did_you_mean(key, SETTINGS, f"settings: {', '.join(SETTINGS)}")
-            raise UsageError(f"--config has an unknown setting {key!r}", hint=hint)
+            raise UsageError(f"`config` has an unknown setting {key!r}", hint=hint)
         else:
             try:
                 settings[key] = SETTINGS[key](value)
             except ValueError as error:
-                raise UsageError(f"--config: {key} is {value!r}, it must be {error}") from error
+                raise UsageError(f"`config`: {key} is {value!r}, it must be {error}") from error
     return name, settings
 
 

@@ -86,7 +86,7 @@ class Training:
         sentence = (
             f"{file} does not state all of its training settings; assumed, as in the published"
             f" models: {assumed}. Wrong assumptions give wrong samples: give the right settings"
-            " with --config KEY=VALUE,... or --config NAME where the .pth file is read"
+            " with `config` KEY=VALUE,... or `config` NAME where the .pth file is read"
         )
         return (sentence,)
 
@@ -113,8 +113,8 @@ def settle(structure: Structure, levels: NoiseLevels | None, config: str | None)
         given["fir"] = False
     if any(given.get(key, value) != value for key, value in stated.items()):
         raise CheckpointError(
-            f"the tensor names in the file mean {as_config(stated)}, which --config contradicts",
-            hint=f"leave fir out of --config, or write {as_config(stated)}",
+            f"the tensor names in the file mean {as_config(stated)}, which `config` contradicts",
+            hint=f"leave fir out of `config`, or write {as_config(stated)}",
         )
     # All published networks with Fourier features are VE.
     usual = {"sde": "ve"} if structure.embedding == "fourier" else {}
@@ -144,7 +144,7 @@ def _registered(name: str, structure: Structure, levels: NoiseLevels | None) -> 
         raise CheckpointError(
             f"the file is not '{name}': it is a {'VE' if ve else 'VP, sub-VP or discrete'} network"
             f" {pixels}",
-            hint="give the training settings: --config sde=...,image_size=...",
+            hint="give the training settings: `config` sde=...,image_size=...",
         )
     sigma_max = entry.sde.get("sigma_max", 0)
     if ve and levels and not math.isclose(levels.sigma_max, sigma_max, rel_tol=1e-4):
@@ -176,7 +176,7 @@ def _asking_for(key: str, structure: Structure, levels: NoiseLevels | None) -> C
     ]
     return CheckpointError(
         f"the file does not state the {key} of its training, and the samples depend on it",
-        hint=f"give it: --config {key}={answers[key]}" + "".join(f", or {name}" for name in names),
+        hint=f"give it: `config` {key}={answers[key]}" + "".join(f", or {name}" for name in names),
     )
 
 
@@ -190,13 +190,13 @@ def _check(training: Training) -> None:
         instead = "ve" if fourier else "ve-discrete"
         raise CheckpointError(
             f"no network with {embedding} is trained with sde={sde}",
-            hint=f"--config sde={instead}",
+            hint=f"`config` sde={instead}",
         )
     if sde.startswith("ve"):
         if levels is None:
             raise CheckpointError("the file lacks the noise levels, module.sigmas")
         if beta := [key for key in settings if key.startswith("beta")]:
-            raise UsageError(f"--config: {beta[0]} is for VP and sub-VP, not for {sde}")
+            raise UsageError(f"`config`: {beta[0]} is for VP and sub-VP, not for {sde}")
     if discrete and (levels is None or levels.count != DISCRETE):
         raise CheckpointError(
             f"sde={sde} is supported with {DISCRETE} noise levels,"

@@ -20,6 +20,7 @@ from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.locate import obtain
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.checkpoints.native import Checkpoint
+from ggf_cli.checkpoints.user_code import UserCode, load_user_model
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
 from ggf_cli.runtime.devices import resolve_device
@@ -48,7 +49,8 @@ def load_model(
 
     Args:
         name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors`
-            file, a `.pth` file of score_sde_pytorch, or a folder in diffusers layout.
+            file, a `.pth` file of score_sde_pytorch, a folder in diffusers layout, or code of your
+            own, "FILE.py:OBJECT" or "package.module:OBJECT", which is imported and run.
         device: "auto", "cpu", "cuda", "cuda:1", "mps" or a torch device.
         dtype: The type of weights and samples.
         quiet: No progress bar while downloading.
@@ -59,16 +61,26 @@ def load_model(
         UsageError: No such model, device or config.
         CheckpointError: The checkpoint is missing, corrupt, altered or not supported.
     """
-    model = _load(name, resolve_device(device), dtype, quiet=quiet, config=config)
+    model = _load(name, device, dtype, quiet=quiet, config=config)
     for sentence in (model.provenance or {}).get("assumptions", ()):
         warnings.warn(sentence, AssumptionWarning, stacklevel=2)
     return model
 
 
 def _load(
-    name: str | Path, target: torch.device, dtype: torch.dtype, *, quiet: bool, config: str | None
+    name: str | Path,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    *,
+    quiet: bool,
+    config: str | None,
 ) -> ScoreModel:
+    target = resolve_device(device)
     found = find_model(name)
+    if isinstance(found, UserCode):
+        if config is not None:
+            raise UsageError(f"`config` is only for .pth files, {found.text} is code")
+        return load_user_model(found, device)
     if isinstance(found, Path):
         checkpoint = read_checkpoint(found, config=config)
         title = f"{found.name} ({config})" if config else found.name

@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from ggf_cli.checkpoints.documents import EMBEDDED, HUB, SOURCE, ModelEntry, RegisteredSDE
+from ggf_cli.checkpoints.user_code import UserCode, parse_user_code
 from ggf_cli.documents import violation
 from ggf_cli.errors import CheckpointError, ConfigError
 from ggf_cli.files import read_file
@@ -76,8 +77,8 @@ def looks_like_path(name: str | Path) -> bool:
     )
 
 
-def find_model(name: str | Path) -> ModelEntry | Path:
-    """Find the registered model or the existing path that a user's `--model` names.
+def find_model(name: str | Path) -> ModelEntry | Path | UserCode:
+    """Find the registered model, the existing path or the user's code that `--model` names.
 
     "hf:OWNER/REPO" and "hf:OWNER/REPO@REVISION" give an entry of their own, with the values of the
     registered model from that repository, if there is one.
@@ -89,6 +90,10 @@ def find_model(name: str | Path) -> ModelEntry | Path:
     manifest = read_manifest()
     if str(name).startswith(HF):
         return _hub_entry(str(name), manifest)
+    if str(name) not in manifest and (code := parse_user_code(name)):
+        if code.is_file and not _exists(Path(code.place)):
+            raise CheckpointError(f"no file {code.place}", hint="write it as FILE.py:OBJECT")
+        return code
     if str(name) in manifest or not looks_like_path(name):
         return lookup(manifest, str(name), "model", "see ggf list-models")
     path = Path(name)

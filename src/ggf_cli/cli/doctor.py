@@ -26,6 +26,15 @@ def doctor(
     hub: Annotated[
         bool, typer.Option("--hub", help="Check the connection to the hub, too.")
     ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|PATH|FILE.py:OBJECT",
+            help="Also load this model and evaluate its score.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check this installation: versions, devices, files, a test run.
@@ -33,9 +42,11 @@ def doctor(
     ggf doctor
 
     ggf doctor --hub --json
+
+    ggf doctor --model mynet.py:model
     """
     with console.busy("checking this installation", quiet=json):
-        findings = dict(examine(hub=hub))
+        findings = dict(examine(hub=hub, model=model))
     by_status = {
         status: [name for name, finding in findings.items() if finding.status == status]
         for status in _STYLES

@@ -34,8 +34,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        metavar="NAME|PATH",
-        help="A name from `ggf list-models`, or a checkpoint.",
+        metavar="NAME|PATH|FILE.py:OBJECT",
+        help="A name from `ggf list-models`, a checkpoint, or your own code, which is run.",
         autocompletion=lambda: list(read_manifest()),
     ),
 ]

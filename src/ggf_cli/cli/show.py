@@ -22,6 +22,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from ggf_cli.checkpoints.user_code import parse_user_code
 from ggf_cli.cli import console
 from ggf_cli.cli.comparison_summary import find_comparison, print_comparison
 from ggf_cli.errors import GGFError, OutputError, UsageError
@@ -63,6 +64,12 @@ _Out = Annotated[
 ]
 
 
+_AllowCode = Annotated[
+    bool,
+    typer.Option("--allow-code", help="Let --repeat run the Python code that the run names."),
+]
+
+
 def show(
     context: typer.Context,
     run: _Run,
@@ -70,6 +77,7 @@ def show(
     check: _Check = False,
     repeat: _Repeat = False,
     out: _Out = None,
+    allow_code: _AllowCode = False,
 ) -> None:
     """Show a run or a comparison, check its files, or repeat the run.
 
@@ -99,7 +107,7 @@ def show(
         again = f"ggf show {shlex.quote(str(folder))} --repeat draws them into a new folder"
         _check(folder, record.log.files, again, as_json=json)
     elif repeat:
-        _repeat(context, record, out, as_json=json)
+        _repeat(context, record, out, as_json=json, allow_code=allow_code)
     elif json:
         alone = {"command": record.command, "versions": record.versions}
         console.result_json(record.document or alone)
@@ -146,7 +154,9 @@ def _state(folder: Path, file: FileLog) -> str:
     return "intact" if found == file.sha256 else "altered"
 
 
-def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json: bool) -> None:
+def _repeat(
+    context: typer.Context, record: Record, out: Path | None, *, as_json: bool, allow_code: bool
+) -> None:
     """Run the command of a run in this process, without a shell, if it is `ggf sample`."""
     try:
         words = shlex.split(record.command)
@@ -170,10 +180,15 @@ def _repeat(context: typer.Context, record: Record, out: Path | None, *, as_json
     for name, then in record.versions.items():
         if (now := _installed(name)) != then:
             console.note(plain(f"{name} is {now}, it was {then}: the samples may differ"))
-    console.note(f"running {plain(record.command)}")
     root: Any = context.find_root().command
     sample = root.commands["sample"]
     with sample.make_context("sample", words[2:], parent=context.parent) as inner:
+        if (code := parse_user_code(inner.params["model"])) and not allow_code:
+            raise UsageError(
+                f"repeating the run would import and run code: {shortened(code.text)}",
+                hint="read that code; if you trust it, add --allow-code",
+            )
+        console.note(f"running {plain(record.command)}")
         # An untrusted command may have any --out, --force and --resume.
         inner.params.update(out=folder, force=False, resume=False, quiet=False, json=as_json)
         sample.invoke(inner)

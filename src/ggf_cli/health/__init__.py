@@ -33,6 +33,7 @@ CHECKS: dict[str, Entry] = {
         "ggf_cli.health.selftest:selftest", "samples of a model with a known distribution"
     ),
 }
+MODEL = Entry("ggf_cli.health.model:model", "a model can be loaded, its score is as expected")
 # Checks that use the network, and run only on request.
 NETWORK = {"hub"}
 
@@ -56,21 +57,24 @@ class Finding:
     exit_code: int = 0
 
 
-def examine(*, hub: bool = False) -> Iterator[tuple[str, Finding]]:
+def examine(*, hub: bool = False, model: str | None = None) -> Iterator[tuple[str, Finding]]:
     """Run the checks one after the other, and yield the name and the finding of each.
 
     Args:
         hub: Also check the hub.
+        model: Also load this model and evaluate its score: a name, a path, or the user's own code.
     """
     for name, check in CHECKS.items():
         if hub or name not in NETWORK:
             yield name, _find(check)
+    if model is not None:
+        yield "model", _find(MODEL, model)
 
 
-def _find(check: Entry) -> Finding:
+def _find(check: Entry, *arguments: str) -> Finding:
     """Run a check, and turn an exception into a finding."""
     try:
-        finding: Finding = check.load()()
+        finding: Finding = check.load()(*arguments)
     except GGFError as error:
         return Finding(
             summary=error.message, status=FAILED, hint=error.hint, exit_code=error.exit_code

@@ -73,6 +73,9 @@ class ModelSettings(Struct, kw_only=True):
     config: Annotated[str | UnsetType, about("--config: what the checkpoint does not state")] = (
         UNSET
     )
+    code: Annotated[
+        str | UnsetType, about("the user's own code that was run: FILE.py:OBJECT; sha256 is its")
+    ] = UNSET
     assumptions: Annotated[
         list[str] | UnsetType,
         about("what neither the checkpoint nor --config states, and was assumed"),

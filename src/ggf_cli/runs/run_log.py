@@ -172,6 +172,9 @@ def from_ranges(text: str) -> list[int]:
     return [i for first, last in bounds for i in range(int(first), int(last or first) + 1)]
 
 
+_STATED = ("config", "code", "assumptions")
+
+
 def model_settings(model: ScoreModel) -> ModelSettings:
     """The description of a model in a log."""
     provenance = model.provenance or {}
@@ -184,7 +187,11 @@ def model_settings(model: ScoreModel) -> ModelSettings:
             "sde": model.sde.to_dict() | sde,
             "shape": list(model.shape),
             "parameters": provenance.get("parameters"),
-            **{key: provenance[key] for key in ("config", "assumptions") if provenance.get(key)},
+            **{
+                key: provenance[key]
+                for key in ("config", "code", "assumptions")
+                if provenance.get(key)
+            },
         },
         ModelSettings,
     )

@@ -49,7 +49,7 @@ def in_precision(model: ScoreModel, precision: str, finest: float = math.inf) ->
     if precision == FP32 or model.distribution is not None:
         return model
     if precision == AUTO:
-        if finest < FINE or not fast_bf16(device):
+        if finest < FINE or model.dtype == torch.float64 or not fast_bf16(device):
             return model
         faster = _autocast(model, BF16)
         return faster if deviation(model, faster) <= TOLERANCE else model

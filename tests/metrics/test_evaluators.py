@@ -60,7 +60,8 @@ def test_the_metrics_of_a_model_are_those_with_a_reference(tmp_path, statistics)
     exact = model((2,), distribution=object())
     assert metrics_for(clothes) == ["ffd", *shares]
     assert metrics_for(photos) == []
-    assert metrics_for(exact) == metrics_for(exact, tmp_path) == ["frechet", "swd", *shares]
+    of_points = ["frechet", "swd", "energy", *shares]
+    assert metrics_for(exact) == metrics_for(exact, tmp_path) == of_points
     assert metrics_for(photos, tmp_path) == ["fid", "kid", *shares]
     assert metrics_for(photos, statistics) == ["fid"]
     assert metrics_for(clothes, statistics) == ["ffd", "fid", *shares]

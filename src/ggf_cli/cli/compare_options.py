@@ -97,7 +97,7 @@ Reference = Annotated[
     typer.Option(
         "--reference",
         metavar="DIR|NPZ",
-        help="Real images or their Inception statistics, for fid and kid; needs the extra `fid`.",
+        help="Real images or Inception statistics (needs the extra `fid`), or samples x in a .npz.",
         rich_help_panel=_QUALITY,
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,12 @@ from torch import Tensor
 from ggf_cli.errors import UsageError
 from ggf_cli.files import open_file
 from ggf_cli.metrics.image_files import find_images, read_levels, upright_size
+from ggf_cli.metrics.registry import SAMPLES
 
 # Bytes; the statistics of Inception have 3.4e7.
 MAX_STATISTICS = 2**30
+# Bytes of a file of samples, and numbers in it.
+MAX_SAMPLES = 2**31
 # With fewer images, not even the distances to nearest neighbours mean anything.
 MIN_IMAGES = 10
 
@@ -128,6 +132,35 @@ def read_statistics(path: Path, size: int) -> tuple[Tensor, Tensor]:
     if not np.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6):
         raise UsageError(f"sigma in {path} is not symmetric, so it is not a covariance")
     return torch.from_numpy(mean), torch.from_numpy(covariance)
+
+
+def read_samples(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
+    """Read samples (M, *shape), M >= 2, from the array `x` of a `.npz` file.
+
+    Raises:
+        UsageError: The file cannot be read, or has samples of another shape, or not finite ones.
+    """
+    try:
+        with open_file(path, MAX_SAMPLES) as content, zipfile.ZipFile(content) as file:
+            found = _header_shape(file, SAMPLES)
+            if math.prod(found) > MAX_SAMPLES:
+                raise ValueError(f"it states {math.prod(found):,} numbers")
+            if found[1:] != shape:
+                raise UsageError(
+                    f"{path} has samples of shape {found[1:]}, the model's have {shape}",
+                    hint="save them as numpy.savez(FILE, x=samples), x of shape (M, *shape)",
+                )
+            x = torch.from_numpy(_array(file, SAMPLES))
+    except UsageError:
+        raise
+    # Damaged files raise almost any exception.
+    except Exception as error:
+        raise UsageError(
+            f"the samples {path} cannot be read: {error}", hint="is it a complete .npz file?"
+        ) from error
+    if len(x) < 2 or not bool(torch.isfinite(x).all()):
+        raise UsageError(f"{path} has fewer than 2 samples, or numbers that are not finite")
+    return x
 
 
 def _header_shape(file: zipfile.ZipFile, name: str) -> tuple[int, ...]:

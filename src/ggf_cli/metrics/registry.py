@@ -6,6 +6,7 @@ features and reference. A new metric is one file, and one entry here.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from ggf_cli.registry import Entry
 
 if TYPE_CHECKING:
     from ggf_cli.score import ScoreModel
+
+# The array of a `.npz` reference with samples.
+SAMPLES = "x"
 
 # What a metric takes of the reference, see `Metric.reference_form`.
 ReferenceForm = Literal["moments", "same_size", "all"]
@@ -71,6 +75,13 @@ METRICS: dict[str, Metric] = {
         space="pixels",
         digits=4,
         summary="sliced 2-Wasserstein distance to the same number of exact samples",
+    ),
+    "energy": Metric(
+        target="ggf_cli.metrics.energy:energy_distance",
+        title="energy",
+        space="pixels",
+        digits=4,
+        summary="unbiased energy distance to the same number of exact or reference samples",
     ),
     "fid": Metric(
         target="ggf_cli.metrics.frechet:frechet",
@@ -131,12 +142,24 @@ def _fits_inception(
     model: ScoreModel, reference: Path | None, reference_form: ReferenceForm
 ) -> bool:
     images = len(model.shape) == 3 and model.shape[0] in (1, 3)
+    if reference is None or holds_samples(reference):
+        return False
     # A file of statistics has moments only.
-    return images and reference is not None and (reference_form == "moments" or reference.is_dir())
+    return images and (reference_form == "moments" or reference.is_dir())
 
 
 def _fits_pixels(model: ScoreModel, reference: Path | None, reference_form: ReferenceForm) -> bool:
-    return model.distribution is not None
+    return model.distribution is not None or (reference is not None and holds_samples(reference))
+
+
+def holds_samples(reference: Path) -> bool:
+    """Whether a reference is a `.npz` file with samples, the array `x`; else of statistics."""
+    try:
+        with zipfile.ZipFile(reference) as file:
+            return f"{SAMPLES}.npy" in file.namelist()
+    # A folder, or a damaged file, whose reading reports the reason.
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _fits_fashion(model: ScoreModel, reference: Path | None, reference_form: ReferenceForm) -> bool:
@@ -155,7 +178,8 @@ SPACES: dict[str, SpaceEntry] = {
         target="ggf_cli.metrics.pixels:Pixels",
         defaults=("frechet", "swd"),
         fits=_fits_pixels,
-        summary="a model whose distribution is known exactly",
+        summary="a model whose distribution is known exactly, or --reference FILE.npz with"
+        " samples x",
     ),
     "fashion": SpaceEntry(
         target="ggf_cli.metrics.fashion:Fashion",
@@ -210,7 +234,7 @@ def _check_reference(reference: Path | None) -> None:
     if not reference.is_file():
         raise UsageError(
             f"the reference {reference} does not exist",
-            hint="a folder of PNG or JPEG images, or a .npz file with mu and sigma",
+            hint="a folder of PNG or JPEG images, or a .npz file with mu and sigma, or samples x",
         )
     if reference.suffix != ".npz":
         raise UsageError(

@@ -93,6 +93,11 @@ class Engine:
                 f"solver '{solver.name}' does not solve the SDE of {model.name} ({model.sde.name})",
                 hint=f"it solves {', '.join(solver.sdes)}",
             )
+        if model.conditional and model.conditions is None:
+            raise UsageError(
+                f"{model.name} needs conditions, such as class labels",
+                hint="give `label`, or conditions= from Python",
+            )
         self.model = model
         self.solver = solver.advised(model.recommended).resolved(model.sde)
         self.seed = seed
@@ -206,8 +211,11 @@ class Engine:
         """Take the next samples: first those that lost their slot, then new ones."""
         samples, self._aside = self._aside[:room], self._aside[room:]
         start = (self.model.sde.T, 0, 0)
-        new = islice(waiting, room - len(samples))
-        return samples + [_Sample(index=index, state=start) for index in new]
+        new = [_Sample(index=i, state=start) for i in islice(waiting, room - len(samples))]
+        if conditions := self.model.conditions:
+            for sample in new:
+                conditions.check(sample.index)
+        return samples + new
 
     def _seat(self, slots: Iterable[int], samples: list[_Sample]) -> None:
         """Record which sample each slot holds."""
@@ -295,6 +303,8 @@ class Engine:
 
     @torch.no_grad()
     def _tick(self, rows: Rows) -> Rows:
+        if self.model.conditions is not None:
+            self._score.conditions = self.model.conditions(rows.index)
         moved: Rows = self.solver.step(rows, self._score, self._noise, self.model.sde)
         return moved
 

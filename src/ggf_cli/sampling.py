@@ -12,6 +12,7 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor
 
+from ggf_cli.conditions import ConditionsLike
 from ggf_cli.engine import EVEN, Engine, FinishedSample, Outcome
 from ggf_cli.errors import UsageError
 from ggf_cli.runtime.memory import out_of_memory, release
@@ -74,6 +75,7 @@ def sample(
     seed: int = 0,
     batch_size: int | None = None,
     max_nfe: int | None = None,
+    conditions: ConditionsLike | None = None,
     **options: Any,
 ) -> SampleResult:
     """Draw samples and wait for all of them.
@@ -86,11 +88,14 @@ def sample(
         seed: The random seed; sample i of a seed is always the same sample.
         batch_size: Batch size; None chooses one.
         max_nfe: Stop a sample after this many evaluations; None: see `Engine`.
+        conditions: The conditions of a conditional model: a tensor (N, ...) or a list of class
+            labels, whose entry i belongs to sample index i, or a function of the indices.
         **options: Options of the named solver, such as eps_rel=0.02.
 
     Raises:
         UsageError: A value is out of range or an option unknown.
     """
+    model = model if conditions is None else model.with_conditions(conditions)
     wanted = unique_indices(as_indices(indices))
     if not wanted:
         raise UsageError(f"no samples asked for ({shown(indices)})", hint="ask for at least 1")
@@ -150,6 +155,7 @@ def stream(
     seed: int = 0,
     batch_size: int = 16,
     max_nfe: int | None = None,
+    conditions: ConditionsLike | None = None,
 ) -> Iterator[FinishedSample]:
     """Yield samples in the order in which they finish.
 
@@ -161,10 +167,12 @@ def stream(
         seed: As in `sample`.
         batch_size: Batch size.
         max_nfe: As in `sample`.
+        conditions: As in `sample`.
 
     Raises:
         UsageError: A value is out of range.
     """
+    model = model if conditions is None else model.with_conditions(conditions)
     if isinstance(solver, str):
         solver = make_solver(solver)
     return Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe).run(indices)
@@ -215,7 +223,7 @@ def _seconds_a_row(model: ScoreModel, rows: int) -> float:
         # The first call is a warm-up.
         for _ in range(1 + CALLS):
             start = perf_counter()
-            model.score(x, t)
+            model.evaluate(x, t)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(perf_counter() - start)

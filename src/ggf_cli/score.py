@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ggf_cli.conditions import Conditions, ConditionsLike, as_conditions
 from ggf_cli.errors import UsageError
 from ggf_cli.scalars import as_int, items, shown
 from ggf_cli.sde import SDE, VPSDE, expand_as_batch
@@ -23,7 +24,8 @@ from ggf_cli.sde import SDE, VPSDE, expand_as_batch
 # The largest number of elements of a sample.
 MAX_SIZE = 2**30
 
-ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+# score(x, t), or score(x, t, conditions) of a conditional model.
+ScoreFunction = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,8 @@ class ScoreModel:
             `ggf_cli.runtime.precision`.
         compiled: The network is compiled for a few batch sizes and the engine uses only these:
             `ggf_cli.runtime.compilation`.
+        conditional: Whether `score` takes a third argument, the conditions of the rows, (B, ...).
+        conditions: The conditions of the samples of a conditional model, see `with_conditions`.
     """
 
     score: ScoreFunction
@@ -62,11 +66,39 @@ class ScoreModel:
     recommended: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
     compiled: bool = False
+    conditional: bool = False
+    conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", as_shape(self.shape))
         if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:
             raise UsageError(f"dtype is {self.dtype}, it must be a floating-point type of torch")
+
+    def with_conditions(self, conditions: ConditionsLike) -> ScoreModel:
+        """Return the model with a condition for each sample, see `as_conditions`.
+
+        Raises:
+            UsageError: The model is not conditional, or the conditions are not valid.
+        """
+        if not self.conditional:
+            raise UsageError(
+                f"{self.name} takes no conditions",
+                hint="a conditional model has conditional=True and score(x, t, conditions)",
+            )
+        return replace(self, conditions=as_conditions(conditions))
+
+    def evaluate(self, x: Tensor, t: Tensor, index: Tensor | None = None) -> Tensor:
+        """The score of the rows x (B, *) at t (B,), with the conditions of their sample indices.
+
+        Args:
+            x: The rows.
+            t: Their times.
+            index: Their sample indices, (B,) int64; None: 0 .. B - 1.
+        """
+        if self.conditions is None:
+            return self.score(x, t)
+        index = torch.arange(len(x), device=x.device) if index is None else index
+        return self.score(x, t, self.conditions(index))
 
     @property
     def state_dtype(self) -> torch.dtype:
@@ -213,6 +245,7 @@ class CountedScore:
         rows_evaluated: Rows of all calls, padding included.
         nfe: Evaluations of the present sample of each slot, (B,) int64 on the host.
         finite: (B,) bool on the device; False once the score of a row was not finite.
+        conditions: The conditions of the rows of the next call, (B, ...); None: the model has none.
     """
 
     def __init__(self, score: ScoreFunction, dtype: torch.dtype) -> None:
@@ -221,9 +254,11 @@ class CountedScore:
         self.rows_evaluated = 0
         self.nfe = torch.zeros(0, dtype=torch.int64)
         self.finite = torch.zeros(0, dtype=torch.bool)
+        self.conditions: Tensor | None = None
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        score = self._score(x.to(self._dtype), t)
+        given = () if self.conditions is None else (self.conditions,)
+        score = self._score(x.to(self._dtype), t, *given)
         if not isinstance(score, Tensor) or score.is_complex():
             raise UsageError(
                 f"the score is a {type(score).__name__}", hint="it must be a real tensor"

@@ -21,6 +21,7 @@ LAYERS = [
     ("sampling", "pilot"),
     ("engine", "checkpoints", "trace"),
     ("solvers", "networks", "metrics", "score", "noise", "sde", "runtime", "results"),
+    ("conditions",),
     ("documents", "errors", "files", "registry", "scalars", "text"),
 ]
 FORBIDDEN = {

@@ -6,6 +6,7 @@ import warnings
 
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.cli import console
+from ggf_cli.conditions import Conditions
 from ggf_cli.errors import AssumptionWarning
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.devices import full_precision
@@ -22,6 +23,7 @@ def prepare(
     tolerance: float,
     quiet: bool,
     config: str | None = None,
+    conditions: Conditions | None = None,
 ) -> ScoreModel:
     """Load a model for the options --device, --precision and --config.
 
@@ -32,6 +34,7 @@ def prepare(
         tolerance: The smallest relative tolerance of the solvers, for `auto` precision.
         quiet: Do not print the assumptions that were made about the checkpoint.
         config: The value of --config.
+        conditions: The conditions of a conditional model.
     """
     full_precision()
     keep_freed()
@@ -41,6 +44,8 @@ def prepare(
         model = load_model(name, device=device, quiet=quiet, config=config)
     for sentence in () if quiet else (model.provenance or {}).get("assumptions", ()):
         console.warn(sentence)
+    if conditions is not None:
+        model = model.with_conditions(conditions)
     return in_precision(model, precision, tolerance)
 
 

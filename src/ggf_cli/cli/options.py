@@ -102,6 +102,15 @@ Indices = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        metavar="LIST",
+        help="Class labels of a conditional model, repeated over the sample indices: 3, or 0-9.",
+        rich_help_panel=_RUN,
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Random seed.", rich_help_panel=_RUN)]
 BatchSize = Annotated[
     str,
@@ -240,6 +249,21 @@ def parse_batch_size(text: str) -> int | None:
     if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
         raise UsageError(f"--batch-size is {shown(text)}, it must be 'auto' or lie in 1..2^20")
     return int(text)
+
+
+def parse_labels(text: str) -> list[int]:
+    """Parse --label: "0-2,7" -> [0, 1, 2, 7].
+
+    Raises:
+        UsageError: Not a list of numbers and ranges.
+    """
+    labels: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise UsageError(f"--label is {shown(text)}, it must be labels", hint="like 3 or 0-9")
+        labels.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return labels
 
 
 def parse_grid(text: str | None) -> tuple[int, int] | None:

@@ -36,6 +36,7 @@ def sample(
     n: options.NumSamples = None,
     indices: options.Indices = None,
     seed: options.Seed = 0,
+    label: options.Label = None,
     batch_size: options.BatchSize = "auto",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -74,12 +75,14 @@ def sample(
         wanted = options.parse_indices(indices)
     rows = options.parse_batch_size(batch_size)
     grid_size = options.parse_grid(grid)
+    labels = options.parse_labels(label) if label is not None else []
     find_model(model)
     started_at, clock = datetime.now().astimezone(), perf_counter()
     # An interrupted import leaves modules broken.
     with graceful_interrupt() as interrupted:
         from ggf_cli.cli.model import prepare
         from ggf_cli.cli.observer import ConsoleObserver
+        from ggf_cli.conditions import repeated_labels
         from ggf_cli.engine import Engine
         from ggf_cli.runs.execute import execute
         from ggf_cli.runs.plan import plan_run
@@ -98,6 +101,7 @@ def sample(
         tolerance=chosen.tolerance,
         quiet=quiet or (job is not None and not job.is_rank_0),
         config=config,
+        conditions=None if label is None else repeated_labels(labels, label),
     )
     if t_eps is not None:
         network = replace(network, sde=replace(network.sde, t_eps=t_eps))
@@ -115,6 +119,7 @@ def sample(
         model_argument=model,
         config=config,
         selection=indices,
+        label=label,
     )
     with graceful_interrupt(insist=job is None) as interrupted:
         if job and not job.is_rank_0:

@@ -20,6 +20,10 @@ ROUNDING = 1e-3
 def model(name: str) -> Finding:
     """Load a model and evaluate its score at several noise levels, in a batch and row by row."""
     found = load_model(name, device="auto", quiet=True)
+    if found.conditional and found.conditions is None:
+        summary = f"{found.name}: needs conditions; its score was not evaluated"
+        hint = "give the model conditions, or draw a sample with --label"
+        return Finding(summary=summary, status=WARNING, hint=hint)
     x, t = _points(found)
     with torch.no_grad():
         batch = found.score(x, t)

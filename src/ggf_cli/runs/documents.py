@@ -101,6 +101,9 @@ class RunSettings(Struct, kw_only=True):
         Positive | UnsetType, about("evaluations after which a sample is given up")
     ] = UNSET
     seed: Count
+    conditions: Annotated[
+        str | UnsetType, about("the conditions of the samples of a conditional model")
+    ] = UNSET
     noise: Annotated[
         str | UnsetType,
         about(

@@ -52,6 +52,7 @@ def plan_run(
     model_argument: str | None = None,
     config: str | None = None,
     selection: str | None = None,
+    label: str | None = None,
 ) -> RunPlan:
     """Plan a run.
 
@@ -67,6 +68,7 @@ def plan_run(
         model_argument: The value of `ggf sample --model` that loads the model; None: its name.
         config: The value of `ggf sample --config`, if the model was loaded with one.
         selection: The value of `ggf sample --indices`, if that named the samples.
+        label: The value of `ggf sample --label`.
 
     Raises:
         UsageError: Samples that are no images in format "png", or a grid of more than 2^28 pixels.
@@ -76,6 +78,7 @@ def plan_run(
     counted = selection is None and list(indices) == list(range(len(indices)))
     samples = {"n": len(indices)} if counted else {"indices": selection or as_ranges(indices)}
     first = {"model": model_argument or engine.model.name, "config": config, **samples}
+    first["label"] = label
     last = {"grid": grid and "x".join(map(str, grid)), "format": format}
     settings = run_settings(
         engine,

@@ -101,6 +101,7 @@ def _compared(settings: RunSettings) -> dict[str, object]:
         "the dtype": settings.dtype,
         "`compile`": settings.compiled,
         **{f"`{name}`": value for name, value in given.items() if value is not UNSET},
+        "the conditions": None if settings.conditions is UNSET else settings.conditions,
         "the arrays": [] if settings.arrays is UNSET else settings.arrays,
         # Earlier versions wrote a sequence of numbers as text.
         **{

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, SupportsIndex
 
+from ggf_cli.conditions import ConditionsLike
 from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.execute import RunResult, execute
@@ -35,6 +36,7 @@ def run(
     resume: bool = False,
     force: bool = False,
     observer: RunObserver | None = None,
+    conditions: ConditionsLike | None = None,
     **options: Any,
 ) -> RunResult:
     """Draw samples into a folder: sample files, a grid, and `run.json`, as `ggf sample` does.
@@ -54,6 +56,8 @@ def run(
         resume: Continue the run in the folder, if there is one.
         force: Replace the run in the folder.
         observer: Callbacks for progress and remarks.
+        conditions: As in `sample`. `run.json` has a hash of a tensor, and the name of a function:
+            resuming compares them.
         **options: Options of the named solver, such as eps_rel=0.02.
 
     Returns:
@@ -65,6 +69,7 @@ def run(
         SolveError: Samples did not reach the end. The others are in the folder.
         KeyboardInterrupt: The run was interrupted. What has finished is in the folder.
     """
+    model = model if conditions is None else model.with_conditions(conditions)
     wanted = unique_indices(as_indices(indices))
     if not wanted:
         raise UsageError(f"no samples asked for ({shown(indices)})", hint="ask for at least 1")

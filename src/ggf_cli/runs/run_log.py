@@ -58,6 +58,7 @@ def run_settings(
         t_eps=model.sde.t_eps,
         max_nfe=engine.max_nfe,
         seed=engine.seed,
+        conditions=model.conditions.description if model.conditions else UNSET,
         noise=STREAM,
         num_samples=len(indices),
         indices=as_ranges(indices),

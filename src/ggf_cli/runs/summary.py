@@ -46,6 +46,8 @@ def run_summary(log: RunLog, image: str | None = None) -> Iterator[tuple[str, st
     yield from _options(solver, model.sde.data_range)
     samples = f"{done} of {log.num_samples} · seed {log.seed} · batch size {log.batch_size}"
     yield "samples", samples
+    if log.conditions is not UNSET:
+        yield "conditions", log.conditions
     if failed:
         some = [f"{s.index} ({s.status} after {s.nfe} evaluations)" for s in failed[:4]]
         some += [f"{len(failed) - 4} more"] if failed[4:] else []

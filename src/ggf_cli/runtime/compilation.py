@@ -37,8 +37,8 @@ def compiled(model: ScoreModel) -> ScoreModel:
         model.score, dynamic=False, fullgraph=True, mode="reduce-overhead" if cuda else "default"
     )
 
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        value: Tensor = code(x, t)
+    def score(x: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
+        value: Tensor = code(x, t, *conditions)
         # The next call overwrites the memory of the CUDA graph.
         return value.clone() if cuda else value
 
@@ -68,7 +68,7 @@ def warm_up(model: ScoreModel, batch_size: int) -> None:
         t = torch.full((rows,), sde.T, dtype=torch.float64, device=device)
         x = torch.zeros(rows, *model.shape, dtype=model.dtype, device=device)
         try:
-            model.score(expand_as_batch(sde.sigma(t), x) * x, t)
+            model.evaluate(expand_as_batch(sde.sigma(t), x) * x, t)
             done.add(rows)
         except Exception as error:
             if out_of_memory(error):

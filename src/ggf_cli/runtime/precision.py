@@ -46,7 +46,9 @@ def in_precision(model: ScoreModel, precision: str, finest: float = math.inf) ->
         )
     finest = as_float(finest, "finest", above=0, finite=False)
     device = torch.device(model.device)
-    if precision == FP32 or model.distribution is not None:
+    # Without conditions, the scores of a conditional model cannot be compared.
+    unknown = model.conditional and model.conditions is None
+    if precision == FP32 or model.distribution is not None or unknown:
         return model
     if precision == AUTO:
         if finest < FINE or model.dtype == torch.float64 or not fast_bf16(device):
@@ -74,9 +76,9 @@ def in_precision(model: ScoreModel, precision: str, finest: float = math.inf) ->
 def _autocast(model: ScoreModel, precision: str) -> ScoreModel:
     kind = torch.device(model.device).type
 
-    def score(x: Tensor, t: Tensor) -> Tensor:
+    def score(x: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
         with torch.autocast(kind, AUTOCAST[precision]):
-            return model.score(x, t).float()
+            return model.score(x, t, *conditions).float()
 
     return replace(model, score=score, precision=precision)
 
@@ -107,7 +109,7 @@ def _scores(model: ScoreModel) -> Tensor:
     t = torch.linspace(sde.T, sde.t_eps, LEVELS, dtype=torch.float64)
     noise = torch.randn(LEVELS, *model.shape, generator=generator, dtype=model.dtype)
     x, t = (expand_as_batch(sde.sigma(t), noise) * noise).to(device), t.to(device)
-    return model.score(x, t).double().flatten(1)
+    return model.evaluate(x, t).double().flatten(1)
 
 
 def _difference(one: Tensor, two: Tensor) -> float:

@@ -1,0 +1,109 @@
+"""Conditions of samples: one entry, such as a class label, for each sample index.
+
+A condition is a function of the sample index, so it follows its sample through any batch, order,
+resumed run or worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ggf_cli.errors import UsageError
+from ggf_cli.files import sha256_of
+from ggf_cli.scalars import as_int, shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """The conditions of all samples.
+
+    Attributes:
+        function: Sample indices (B,) int64 -> conditions (B, ...), on the device of the indices.
+        description: A text for logs, which differs between different conditions where possible.
+        count: The number of samples that have a condition, indices 0 .. count - 1; None: all.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    description: str
+    count: int | None = None
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """The conditions (B, ...) of the sample indices (B,) int64."""
+        found = self.function(index)
+        if not isinstance(found, Tensor) or len(found) != len(index):
+            raise UsageError(
+                f"the conditions of {len(index)} samples are {shown(found)}",
+                hint="a function of indices (B,) must return a tensor (B, ...)",
+            )
+        return found
+
+    def check(self, index: int) -> None:
+        """Check that a sample index has a condition.
+
+        Raises:
+            UsageError: It has none.
+        """
+        if self.count is not None and index >= self.count:
+            raise UsageError(
+                f"sample {index} has no condition: there are {self.count}, for 0..{self.count - 1}"
+            )
+
+
+ConditionsLike = Tensor | Sequence[int] | Callable[[Tensor], Tensor] | Conditions
+
+
+def as_conditions(value: ConditionsLike) -> Conditions:
+    """Make conditions from a tensor or list, whose entry i belongs to sample i, or a function.
+
+    Args:
+        value: A tensor (N, ...), a list of N class labels, or a function of the sample indices.
+
+    Raises:
+        UsageError: The value is none of these.
+    """
+    if isinstance(value, Conditions):
+        return value
+    if isinstance(value, Sequence):
+        value = torch.tensor([as_int(label, "a label") for label in value])
+    if isinstance(value, Tensor):
+        if value.dim() == 0 or len(value) == 0:
+            raise UsageError(f"conditions is {shown(value)}, it must have an entry for each sample")
+        entries = value.detach().cpu().contiguous()
+        digest = sha256_of(entries.numpy().tobytes())
+        shape = "x".join(map(str, entries.shape))
+        return Conditions(
+            function=_entries_of(entries),
+            description=f"{shape} {entries.dtype} sha256 {digest[:16]}".replace("torch.", ""),
+            count=len(entries),
+        )
+    if callable(value):
+        name = getattr(value, "__qualname__", type(value).__name__)
+        return Conditions(function=value, description=f"function {name}")
+    raise UsageError(
+        f"conditions is {shown(value)}, it must be a tensor, a list of labels, or a function"
+    )
+
+
+def repeated_labels(labels: Sequence[int], text: str) -> Conditions:
+    """Class labels that repeat: sample i has labels[i mod len(labels)]. `text` names them."""
+    entries = torch.tensor(labels, dtype=torch.int64)
+    by_device: dict[torch.device, Tensor] = {}
+
+    def function(index: Tensor) -> Tensor:
+        table = by_device.setdefault(index.device, entries.to(index.device))
+        return table[index % len(table)]
+
+    return Conditions(function=function, description=f"labels {text}")
+
+
+def _entries_of(entries: Tensor) -> Callable[[Tensor], Tensor]:
+    by_device: dict[torch.device, Tensor] = {}
+
+    def function(index: Tensor) -> Tensor:
+        return by_device.setdefault(index.device, entries.to(index.device))[index]
+
+    return function

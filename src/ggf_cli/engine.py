@@ -93,11 +93,7 @@ class Engine:
                 f"solver '{solver.name}' does not solve the SDE of {model.name} ({model.sde.name})",
                 hint=f"it solves {', '.join(solver.sdes)}",
             )
-        if model.conditional and model.conditions is None:
-            raise UsageError(
-                f"{model.name} needs conditions, such as class labels",
-                hint="give `label`, or conditions= from Python",
-            )
+        model.require_conditions()
         self.model = model
         self.solver = solver.advised(model.recommended).resolved(model.sde)
         self.seed = seed

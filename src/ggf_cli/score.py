@@ -87,6 +87,18 @@ class ScoreModel:
             )
         return replace(self, conditions=as_conditions(conditions))
 
+    def require_conditions(self) -> None:
+        """Check that a conditional model has conditions.
+
+        Raises:
+            UsageError: It has none.
+        """
+        if self.conditional and self.conditions is None:
+            raise UsageError(
+                f"{self.name} needs conditions, such as class labels",
+                hint="give `label`, or conditions= from Python",
+            )
+
     def evaluate(self, x: Tensor, t: Tensor, index: Tensor | None = None) -> Tensor:
         """The score of the rows x (B, *) at t (B,), with the conditions of their sample indices.
 

@@ -74,6 +74,39 @@ def test_a_job_continues_after_one_process_is_killed(whole, tmp_path):
     assert journals(folder) == []
 
 
+LABELLED = """
+import ggf_cli, time, torch
+
+MEANS, sde = torch.linspace(-0.9, 0.9, 10), ggf_cli.VPSDE()
+
+def score(x, t, label):
+    time.sleep(0.002)
+    alpha, sigma = (f(t).reshape(-1, 1, 1, 1) for f in (sde.alpha, sde.sigma))
+    mean = MEANS[label].reshape(-1, 1, 1, 1)
+    return (-(x - alpha * mean) / (alpha**2 * 0.01 + sigma**2)).to(x.dtype)
+
+model = ggf_cli.ScoreModel(score=score, sde=sde, shape=(1, 4, 4), conditional=True)
+"""
+
+
+def test_labels_follow_their_samples_through_a_job_that_is_killed(tmp_path):
+    """200 samples of 10 classes by two processes, killed once, equal an uninterrupted run."""
+    (tmp_path / "labelled.py").write_text(LABELLED)
+    command = ["sample", "--model", str(tmp_path / "labelled.py:model"), "--label", "0-9"]
+    command += ["--n", "200", "--eps-rel", "0.3", "--batch-size", "8", "--precision", "fp32"]
+    assert ggf(*command, "--out", tmp_path / "whole").exit_code == 0
+    folder = tmp_path / "run"
+    programs = job(2, [*command, "--out", folder], tmp_path / "log")
+    until(lambda: all_at_work(folder, 2))
+    programs[1].process.kill()
+    programs[0].signal(signal.SIGTERM)
+    assert codes(programs) == [130, -signal.SIGKILL]
+    assert lines(folder) < 200
+    again = job(2, [*command, "--out", folder], tmp_path / "again", restarts=1)
+    assert codes(again) == [0, 0], [p.stderr for p in again]
+    assert content(folder) == content(tmp_path / "whole")
+
+
 def test_a_job_stopped_by_sigterm_can_be_resumed_by_another_number_of_processes(whole, tmp_path):
     folder, command = tmp_path / "run", [*RUN, "--format", "npz", "--out", tmp_path / "run"]
     programs = job(2, command, tmp_path / "log")

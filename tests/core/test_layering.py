@@ -20,7 +20,18 @@ LAYERS = [
     ("runs",),
     ("sampling", "pilot"),
     ("engine", "checkpoints", "trace"),
-    ("solvers", "networks", "metrics", "score", "noise", "sde", "runtime", "results"),
+    (
+        "solvers",
+        "networks",
+        "metrics",
+        "score",
+        "noise",
+        "sde",
+        "diffusions",
+        "custom_sde",
+        "runtime",
+        "results",
+    ),
     ("documents", "errors", "files", "registry", "scalars", "text"),
 ]
 FORBIDDEN = {

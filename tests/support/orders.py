@@ -126,9 +126,7 @@ def main():
     print("|---|---|---|" + "---|" * len(SDES))
     for name in NAMES:
         cls = SOLVERS[name].load()
-        slopes = " | ".join(
-            f"{slope(errors(name, sde)):.2f}" if sde.name in cls.sdes else "–" for sde in SDES
-        )
+        slopes = " | ".join(f"{slope(errors(name, sde)):.2f}" for sde in SDES)
         print(f"| `{name}` | {cls.kind.upper()} | {cls.order:g} | {slopes} |")
 
 

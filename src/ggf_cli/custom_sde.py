@@ -204,7 +204,7 @@ def _check(schedule: Schedule, t: Tensor) -> None:
         (~value.isfinite(), "is not finite"),
         (value <= 0, "is not positive"),
         (~slope.isfinite(), "has no finite derivative"),
-        (schedule(t.flip(0)[:7]).flip(0) != value[-7:], "depends on the other elements of t"),
+        (schedule(t[:7]) != value[:7], "depends on the other elements of t"),
     ):
         if wrong.any():
             raise UsageError(f"{name}(t) {reason}", hint=f"{name} must be smooth and > 0")

@@ -3,13 +3,13 @@
 import pytest
 
 from ggf_cli.solvers import SOLVERS
-from orders import FINEST, NAMES, SDES, errors, flow, prior, rms, slope, solution, solve
+from orders import FINEST, MORE_SDES, NAMES, SDES, errors, flow, prior, rms, slope, solution, solve
 from problems import each_sde
 
 every_sde = each_sde(*SDES)
 
 
-@every_sde
+@pytest.mark.parametrize("sde", [*SDES, *MORE_SDES], ids=lambda sde: sde.name)
 @pytest.mark.parametrize("name", NAMES)
 def test_order(name, sde):
     cls = SOLVERS[name].load()

@@ -21,9 +21,14 @@ _PUBLIC = {
     "FinishedSample": "ggf_cli.engine",
     "Outcome": "ggf_cli.engine",
     "ScoreModel": "ggf_cli.score",
+    "SDE": "ggf_cli.sde",
     "VESDE": "ggf_cli.sde",
     "VPSDE": "ggf_cli.sde",
     "SubVPSDE": "ggf_cli.sde",
+    "CosineVPSDE": "ggf_cli.diffusions",
+    "EDM": "ggf_cli.diffusions",
+    "FlowMatching": "ggf_cli.diffusions",
+    "GaussianDiffusion": "ggf_cli.custom_sde",
     "GGFError": "ggf_cli.errors",
     "AssumptionWarning": "ggf_cli.errors",
 }
@@ -34,6 +39,10 @@ if TYPE_CHECKING:
     from ggf_cli.comparison.compare import ComparisonResult as ComparisonResult
     from ggf_cli.comparison.compare import compare as compare
     from ggf_cli.comparison.observer import ComparisonObserver as ComparisonObserver
+    from ggf_cli.custom_sde import GaussianDiffusion as GaussianDiffusion
+    from ggf_cli.diffusions import EDM as EDM
+    from ggf_cli.diffusions import CosineVPSDE as CosineVPSDE
+    from ggf_cli.diffusions import FlowMatching as FlowMatching
     from ggf_cli.engine import FinishedSample as FinishedSample
     from ggf_cli.engine import Outcome as Outcome
     from ggf_cli.errors import AssumptionWarning as AssumptionWarning
@@ -45,18 +54,24 @@ if TYPE_CHECKING:
     from ggf_cli.sampling import sample as sample
     from ggf_cli.sampling import stream as stream
     from ggf_cli.score import ScoreModel as ScoreModel
+    from ggf_cli.sde import SDE as SDE
     from ggf_cli.sde import VESDE as VESDE
     from ggf_cli.sde import VPSDE as VPSDE
     from ggf_cli.sde import SubVPSDE as SubVPSDE
 
 __all__ = [
+    "EDM",
+    "SDE",
     "VESDE",
     "VPSDE",
     "AssumptionWarning",
     "ComparisonObserver",
     "ComparisonResult",
+    "CosineVPSDE",
     "FinishedSample",
+    "FlowMatching",
     "GGFError",
+    "GaussianDiffusion",
     "Outcome",
     "RunObserver",
     "RunResult",

@@ -21,7 +21,7 @@ from typing import SupportsIndex, TypeVar
 import torch
 from torch import Tensor
 
-from ggf_cli.errors import SolveError, UsageError
+from ggf_cli.errors import SolveError
 from ggf_cli.noise import Noise
 from ggf_cli.results import FinishedSample, Outcome, Progress
 from ggf_cli.runtime.compilation import batch_sizes
@@ -88,11 +88,6 @@ class Engine:
         batch_size = as_int(batch_size, "batch size", low=1, high=2**20)
         if max_nfe is not None:
             max_nfe = as_int(max_nfe, "max NFE", low=1, high=2**31 - 1)
-        if model.sde.name not in solver.sdes:
-            raise UsageError(
-                f"solver '{solver.name}' does not solve the SDE of {model.name} ({model.sde.name})",
-                hint=f"it solves {', '.join(solver.sdes)}",
-            )
         model.require_conditions()
         self.model = model
         self.solver = solver.advised(model.recommended).resolved(model.sde)

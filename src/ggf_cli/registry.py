@@ -16,7 +16,15 @@ from typing import Any, TypeVar
 from ggf_cli.errors import UsageError
 
 # How text for people spells the SDEs.
-SDE_TITLES = {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}
+SDE_TITLES = {
+    "ve": "VE",
+    "vp": "VP",
+    "subvp": "sub-VP",
+    "cosine": "cosine VP",
+    "edm": "EDM",
+    "flow": "flow matching",
+    "custom": "custom",
+}
 
 T = TypeVar("T")
 

@@ -1,8 +1,11 @@
 """SDEs: the forward SDE that turns data into noise, and its time reversal.
 
-    forward    dx = f(x, t) dt + g(t) dw,                               t from 0 (data) to 1 (noise)
+    forward    dx = f(x, t) dt + g(t) dw,                               t from 0 (data) to T (noise)
     marginal   x(t) | x(0)  ~  N(alpha(t) x(0), sigma(t)^2 I)
-    reverse    dx = [f(x, t) - g(t)^2 score(x, t)] dt + g(t) dw,        t from 1 down to t_eps
+    reverse    dx = [f(x, t) - g(t)^2 score(x, t)] dt + g(t) dw,        t from T down to t_eps
+
+VE, VP and sub-VP are here, with T = 1; `ggf_cli.diffusions` has others, and the SDE of any alpha
+and sigma.
 
 The noise is additive (g depends on t alone), so Itô and Stratonovich solutions agree and averaging
 two Euler–Maruyama increments (Heun) needs no correction term.
@@ -22,11 +25,15 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
+from ggf_cli.registry import Entry
 from ggf_cli.scalars import as_float, items, shown
 
 # Largest sigma / alpha at T, and largest alpha / sigma at t_eps: solvers divide by alpha and square
 # the ratio in float32. Published models reach 1.3e5; VP to beta 80 has 5e8.
 MAX_RATIO = 1e12
+
+# Times at which `SDE.to_dict` states alpha and sigma of an SDE that is not in the table.
+LISTED_TIMES = 9
 
 
 def expand_as_batch(v: Tensor, x: Tensor) -> Tensor:
@@ -49,15 +56,27 @@ def _as_range(data_range: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class SDE(abc.ABC):
-    """A forward SDE with Gaussian marginals.
+    """A forward SDE with Gaussian marginals, whose drift is a multiple of x.
+
+    Every solver solves every SDE. A subclass is a frozen dataclass, so that it can be hashed, and
+    defines
+
+        alpha(t), sigma(t)      the marginal: the mean's factor and the standard deviation
+        drift(x, t)             f(x, t) = (alpha' / alpha) x
+        diffusion(t)            g(t), with g^2 = 2 sigma sigma' - 2 (alpha' / alpha) sigma^2
+        time_at(half_log_snr)   the inverse of log(alpha / sigma)
+        T, prior_std            where they are not 1
+
+    Functions of time map t to a tensor of the shape and dtype of t; an element must not depend on
+    the others. log(alpha / sigma) must fall with t. `GaussianDiffusion` derives all of it from
+    alpha and sigma.
 
     Args:
-        t_eps: Time at which the reverse solve ends and Tweedie's formula denoises, in (0, 1).
+        t_eps: Time at which the reverse solve ends and Tweedie's formula denoises, in (0, T).
         data_range: Smallest and largest value of the data: two numbers, kept as a tuple.
     """
 
-    name: ClassVar[str]
-    T: ClassVar[float] = 1.0
+    name: ClassVar[str] = "custom"
 
     t_eps: float
     data_range: tuple[float, float]
@@ -65,7 +84,7 @@ class SDE(abc.ABC):
     def __post_init__(self) -> None:
         self._make_floats("t_eps")
         if not 0.0 < self.t_eps < self.T:
-            raise UsageError(f"t_eps is {self.t_eps}, it must lie in (0, 1)")
+            raise UsageError(f"t_eps is {self.t_eps}, it must lie in (0, {self.T:g})")
         object.__setattr__(self, "data_range", _as_range(self.data_range))
 
     def _make_floats(self, *names: str) -> None:
@@ -89,12 +108,17 @@ class SDE(abc.ABC):
         if not largest <= MAX_RATIO:
             raise UsageError(
                 f"sigma / alpha is {largest:.1e} at T, it must be at most {MAX_RATIO:.0e}",
-                hint="use a smaller beta_max or sigma_max",
+                hint="use a smaller beta_max, sigma_max or T",
             )
+
+    @property
+    def T(self) -> float:
+        """The time of pure noise, where sampling starts."""
+        return 1.0
 
     @abc.abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
-        """Signal scale of the marginal, (B,) -> (B,), in (0, 1]."""
+        """Signal scale of the marginal, (B,) -> (B,), > 0."""
 
     @abc.abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
@@ -154,9 +178,24 @@ class SDE(abc.ABC):
         return ((x.to(torch.float32) - low) / (high - low)).clamp(0.0, 1.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """The SDE as JSON data; `sde_from_dict` reads it back."""
-        fields = asdict(self)
-        return {"name": self.name, **fields, "data_range": list(self.data_range)}
+        """The SDE as JSON data.
+
+        `sde_from_dict` reads the SDEs of the table `SDES` back. Any other has the name "custom" and
+        is described by the values of alpha and sigma at a few times.
+        """
+        if self.name in SDES and SDES[self.name].load() is type(self):
+            fields = asdict(self)
+        else:
+            times = torch.linspace(self.t_eps, self.T, LISTED_TIMES, dtype=torch.float64)
+            fields = {
+                "t_eps": self.t_eps,
+                "T": self.T,
+                "times": times.tolist(),
+                "alpha": self.alpha(times).tolist(),
+                "sigma": self.sigma(times).tolist(),
+            }
+        name = self.name if "times" not in fields else "custom"
+        return {"name": name, **fields, "data_range": list(self.data_range)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +312,14 @@ class SubVPSDE(VPSDE):
         return self._time_at_log_alpha(-torch.asinh(torch.exp(-half_log_snr) / 2))
 
 
-SDES: dict[str, type[SDE]] = {sde.name: sde for sde in (VESDE, VPSDE, SubVPSDE)}
+SDES: dict[str, Entry] = {
+    "ve": Entry("ggf_cli.sde:VESDE", "variance exploding"),
+    "vp": Entry("ggf_cli.sde:VPSDE", "variance preserving, beta linear in t"),
+    "subvp": Entry("ggf_cli.sde:SubVPSDE", "sub-VP"),
+    "cosine": Entry("ggf_cli.diffusions:CosineVPSDE", "variance preserving, alpha a cosine"),
+    "edm": Entry("ggf_cli.diffusions:EDM", "alpha 1, sigma t"),
+    "flow": Entry("ggf_cli.diffusions:FlowMatching", "alpha 1 - t, sigma t"),
+}
 
 
 def sde_from_dict(fields: dict[str, Any]) -> SDE:
@@ -287,6 +333,7 @@ def sde_from_dict(fields: dict[str, Any]) -> SDE:
     if name not in SDES:
         raise UsageError(f"unknown SDE '{name}'", hint=f"it is one of {', '.join(SDES)}")
     try:
-        return SDES[name](**fields)
+        sde: SDE = SDES[name].load()(**fields)
     except TypeError as error:
         raise UsageError(f"SDE '{name}': {error}") from error
+    return sde

@@ -260,8 +260,6 @@ TIGHT = {
 def test_moments_of_a_full_solve(sde, name):
     """400 x 64 values: the mean within 3 % of the scale, the standard deviation within 6 %."""
     solver = make_solver(name, TIGHT.get(name, {}))
-    if sde.name not in solver.sdes:
-        pytest.skip("the solver does not support this SDE")
     engine = Engine(gaussian_model(sde, (64,)), solver, batch_size=400)
     x = torch.stack([f.x for f in engine.run(range(400))])
     assert float(x.mean()) == pytest.approx(0.3, abs=0.015)

@@ -107,5 +107,6 @@ def test_invalid_sdes_are_refused(bad):
         bad()
 
 
-def test_the_table_holds_the_three_sdes_by_name():
-    assert list(SDES) == ["ve", "vp", "subvp"]
+def test_the_table_holds_the_sdes_by_name():
+    assert list(SDES) == ["ve", "vp", "subvp", "cosine", "edm", "flow"]
+    assert all(entry.load().name == name for name, entry in SDES.items())

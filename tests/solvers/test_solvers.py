@@ -27,11 +27,10 @@ def test_the_catalog_file_equals_the_solver_classes():
 
 
 @every_solver
-def test_a_solver_declares_its_name_kind_sdes_and_help(name):
+def test_a_solver_declares_its_name_kind_and_help(name):
     cls = SOLVERS[name].load()
     assert cls.name == name
     assert cls.kind in ("sde", "ode")
-    assert set(cls.sdes) <= {"ve", "vp", "subvp"}
     for field in fields(cls):
         assert field.metadata["help"], field.name
 
@@ -92,12 +91,6 @@ def test_impossible_budgets_are_refused(name):
         make_solver(name, {"nfe": 1})
     with pytest.raises(UsageError, match="exclude"):
         make_solver(name, {"nfe": 50, "steps": 3})
-
-
-def test_a_solver_refuses_an_sde_that_it_does_not_solve(monkeypatch):
-    monkeypatch.setattr(SOLVERS["em"].load(), "sdes", ("ve",))
-    with pytest.raises(UsageError, match="does not solve the SDE"):
-        ggf_cli.sample(gaussian_model(VP), 1, solver="em")
 
 
 def test_options_that_are_not_given_take_the_recommended_values_of_the_model():

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ggf_cli.cli import console
-from ggf_cli.registry import SDE_TITLES, lookup
+from ggf_cli.registry import lookup
 from ggf_cli.solvers.catalog import OptionInfo, SolverInfo, flag, read_catalog
 
 
@@ -51,8 +51,7 @@ def _solvers(catalog: Mapping[str, SolverInfo]) -> Table:
         table.add_column(column, no_wrap=True)
     table.add_column("evaluations a step")
     table.add_column("NFE", justify="right", no_wrap=True)
-    for column in ("SDEs", "what"):
-        table.add_column(column)
+    table.add_column("what")
     for name, about in catalog.items():
         table.add_row(
             name,
@@ -60,7 +59,6 @@ def _solvers(catalog: Mapping[str, SolverInfo]) -> Table:
             "adaptive" if about.adaptive else "fixed",
             about.evaluations,
             str(about.nfe or "–"),
-            ", ".join(SDE_TITLES[sde] for sde in about.sdes),
             about.summary,
         )
     return table

@@ -74,6 +74,8 @@ class Forecast:
     def __init__(self, num_samples: int, expected_nfe: int | None) -> None:
         self._num_samples = num_samples
         self._expected_nfe = expected_nfe
+        # The largest time seen, which is close to T where T is above 1.
+        self._start = 1.0
         self._history: deque[tuple[float, int]] = deque([(monotonic(), 0)])
         self.fraction = 0.0
         self._remaining = 0.0
@@ -84,6 +86,7 @@ class Forecast:
         while len(self._history) > 2 and self._history[-1][0] - self._history[0][0] > 20:
             self._history.popleft()
 
+        self._start = max(self._start, *progress.running_t, 0.0)
         total = self._nfe_of_a_sample(progress)
         waiting = self._num_samples - progress.finished - len(progress.running_nfe)
         # A sample with more evaluations than the mean still needs some.
@@ -99,7 +102,7 @@ class Forecast:
         if progress.finished:
             return progress.nfe_finished / progress.finished
         done = [
-            nfe / math.pow(max(1 - t, 1e-3), 0.7)
+            nfe / math.pow(max(1 - t / self._start, 1e-3), 0.7)
             for nfe, t in zip(progress.running_nfe, progress.running_t, strict=True)
         ]
         return sum(done) / max(len(done), 1)

@@ -26,13 +26,15 @@ def step_size_percentiles(step_times: Iterable[Sequence[float]]) -> dict[str, li
     pairs = [(t, t - after) for times in step_times for t, after in pairwise(times)]
     steps = torch.tensor([(t, h) for t, h in pairs if h > 0], dtype=torch.float32)
     t, h = steps.reshape(-1, 2).T
-    bins = (t * BINS).long().clamp(max=BINS - 1)
+    # The largest time is T.
+    end = float(t.max()) if len(t) else 1.0
+    bins = (t / end * BINS).long().clamp(max=BINS - 1)
     result: dict[str, list[float]] = {"t": [], **{name: [] for name in QUANTILES}}
     for number in range(BINS - 1, -1, -1):
         sizes = h[bins == number]
         if len(sizes) < MIN_STEPS:
             continue
-        result["t"].append((number + 0.5) / BINS)
+        result["t"].append((number + 0.5) / BINS * end)
         for name, q in QUANTILES.items():
             result[name].append(float(sizes.quantile(q)))
     return result if result["t"] else None

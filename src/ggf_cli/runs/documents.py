@@ -61,13 +61,50 @@ class SubVPSettings(VPSettings, kw_only=True, tag="subvp"):
     """A sub-VP SDE."""
 
 
+class CosineSettings(SDESettings, kw_only=True, tag="cosine"):
+    """A cosine VP SDE."""
+
+    s: Amount
+    T: Amount
+
+
+class EDMSettings(SDESettings, kw_only=True, tag="edm"):
+    """EDM's SDE, whose time is the noise level."""
+
+    sigma_min: Number
+    sigma_max: Number
+
+
+class FlowSettings(SDESettings, kw_only=True, tag="flow"):
+    """The SDE of flow matching."""
+
+    T: Amount
+
+
+class CustomSettings(SDESettings, kw_only=True, tag="custom"):
+    """An SDE of the user, which is Python code: its alpha and sigma at a few times."""
+
+    T: Amount
+    times: Annotated[list[Number], about("from t_eps to T")]
+    alpha: Annotated[list[Number], about("at these times")]
+    sigma: Annotated[list[Number], about("at these times")]
+
+
 class ModelSettings(Struct, kw_only=True):
     """The model of a run."""
 
     name: str
     source: Annotated[str | None, about("name of the weights file")]
     sha256: Sha256 | None
-    sde: VESettings | VPSettings | SubVPSettings
+    sde: (
+        VESettings
+        | VPSettings
+        | SubVPSettings
+        | CosineSettings
+        | EDMSettings
+        | FlowSettings
+        | CustomSettings
+    )
     shape: list[Positive]
     parameters: Count | None
     config: Annotated[str | UnsetType, about("--config: what the checkpoint does not state")] = (

@@ -39,7 +39,9 @@ def run_summary(log: RunLog, image: str | None = None) -> Iterator[tuple[str, st
         yield "assumed", sentence
     sde = {**to_builtins(model.sde), "t_eps": log.t_eps}
     parameters = [
-        f"{key} {value}" for key, value in sde.items() if key not in ("name", "data_range")
+        f"{key} {value}"
+        for key, value in sde.items()
+        if key not in ("name", "data_range", "times", "alpha", "sigma")
     ]
     yield "SDE", " · ".join([SDE_TITLES[sde["name"]], *parameters])
     yield "solver", solver.name

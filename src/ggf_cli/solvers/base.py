@@ -3,6 +3,9 @@
     start(x, index, sde)             -> rows      fresh rows at t = T
     step(rows, score, noise, sde)    -> rows      one network evaluation of every row
 
+A solver solves every SDE: it uses alpha, sigma, drift, diffusion and their inverse only, and no
+property of a certain SDE. T need not be 1.
+
 A *row* is the state of one sample between t = T and t_eps, with its own x, t, step size, counters
 and noise stream. Rows share no quantity, so a sample does not depend on the other rows, and the
 engine may add and remove rows at any time. A solver has no loop, and never drops or reorders rows.
@@ -150,7 +153,6 @@ class Solver(abc.ABC, Generic[RowsT]):
         kind: "sde" (stochastic) or "ode" (probability flow).
         adaptive: Whether the step size follows the error.
         evaluations: Network evaluations of a step, as text: "1", "2".
-        sdes: The names of the SDEs that it supports.
         order: Order of convergence in the step size; the strong order, on a given Brownian path, if
             stochastic. None if the noise is not that of one path.
     """
@@ -159,7 +161,6 @@ class Solver(abc.ABC, Generic[RowsT]):
     kind: ClassVar[Literal["sde", "ode"]]
     adaptive: ClassVar[bool]
     evaluations: ClassVar[str]
-    sdes: ClassVar[tuple[str, ...]] = ("ve", "vp", "subvp")
     order: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:

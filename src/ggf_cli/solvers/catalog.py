@@ -57,7 +57,6 @@ class SolverInfo(Struct, frozen=True, kw_only=True):
         order: Order of convergence; None: see `Solver`.
         evaluations: Network evaluations of a step, as text.
         nfe: NFE of a sample with default options; None if not known beforehand.
-        sdes: The names of the SDEs that it solves.
         options: {name: option}.
     """
 
@@ -67,7 +66,6 @@ class SolverInfo(Struct, frozen=True, kw_only=True):
     order: int | float | None
     evaluations: str
     nfe: int | None
-    sdes: list[str]
     options: dict[str, OptionInfo]
 
 
@@ -119,7 +117,6 @@ def _solver(summary: str, cls: Any) -> SolverInfo:
         order=cls.order,
         evaluations=cls.evaluations,
         nfe=cls().expected_nfe(),
-        sdes=list(cls.sdes),
         options={f.name: _option(f) for f in fields(cls)},
     )
 

@@ -97,7 +97,7 @@ class SRA(Tolerances[SRARows]):
     order: ClassVar[float | None] = 1.5
     tableau: ClassVar[Tableau]
 
-    h_init: float = option(0.01, "first step size, in units of t", above=0, high=1)
+    h_init: float = option(0.01, "first step size, as a share of T", above=0, high=1)
     safety: float = option(0.9, "theta: factor on every new step size", above=0, high=1)
     estimate: str = option(
         "euler",
@@ -110,7 +110,7 @@ class SRA(Tolerances[SRARows]):
         rows = fresh_rows(x, index, sde)
         return SRARows(
             **rows,
-            h=torch.full_like(rows["t"], min(self.h_init, sde.T - sde.t_eps)),
+            h=torch.full_like(rows["t"], min(self.h_init * sde.T, sde.T - sde.t_eps)),
             stage=torch.zeros_like(index),
             k=torch.stack([torch.zeros_like(x)] * len(self.tableau.alpha), 1),
             seen_h=torch.zeros_like(rows["t"]),

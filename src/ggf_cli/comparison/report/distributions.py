@@ -97,7 +97,8 @@ def step_sizes(comparison: Comparison) -> bytes | None:
         axes.plot(t, p50, label=cell["label"], **style)
         if cell["adaptive"] and bands:
             axes.fill_between(t, p10, p90, color=style["color"], alpha=0.18, linewidth=0)
-    axes.set(xlim=(1, 0), xlabel="t", ylabel="step size h")
+    latest = max(cell["step_sizes"]["t"][0] for cell in cells)
+    axes.set(xlim=(max(1, latest), 0), xlabel="t", ylabel="step size h")
     log_axis(axes, "y", *axes.dataLim.intervaly)
     title = "median, 10–90 %" if bands else "median"
     figure.legend(loc="outside right upper", fontsize=8, title=title)

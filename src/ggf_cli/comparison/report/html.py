@@ -103,7 +103,8 @@ def _settings(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "model", f"{model['name']} · {'×'.join(map(str, model['shape']))}{size}{exact}"
     if model["source"]:
         yield "weights", f"{model['source']} · sha256 {(model['sha256'] or 'unknown')[:16]}"
-    sde = {k: v for k, v in model["sde"].items() if k not in ("name", "data_range")}
+    hidden = ("name", "data_range", "times", "alpha", "sigma")
+    sde = {k: v for k, v in model["sde"].items() if k not in hidden}
     parameters = (f"{key} {value}" for key, value in sde.items())
     yield "SDE", " · ".join([SDE_TITLES[model["sde"]["name"]], *parameters])
     samples = f"{samples_of(comparison)} a setting, the same prior noise in each"

@@ -14,10 +14,10 @@ from ggf_cli.engine import Engine
 from ggf_cli.errors import SolveError
 from ggf_cli.networks.ncsnpp import NCSNpp
 from ggf_cli.networks.unet import UNet
+from ggf_cli.parametrizations import ve_continuous, vp_continuous
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.compilation import batch_sizes, compiled, warm_up
 from ggf_cli.runtime.precision import in_precision
-from ggf_cli.score import ve_continuous, vp_continuous
 from ggf_cli.solvers import make_solver
 from problems import VE, VP, gaussian_model
 

@@ -20,7 +20,17 @@ LAYERS = [
     ("runs",),
     ("sampling", "pilot"),
     ("engine", "checkpoints", "trace"),
-    ("solvers", "networks", "metrics", "score", "noise", "sde", "runtime", "results"),
+    (
+        "solvers",
+        "networks",
+        "metrics",
+        "parametrizations",
+        "score",
+        "noise",
+        "sde",
+        "runtime",
+        "results",
+    ),
     ("documents", "errors", "files", "registry", "scalars", "text"),
 ]
 FORBIDDEN = {

@@ -10,7 +10,8 @@ from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.mixture import GaussianMixture, two_dimensional
-from ggf_cli.score import ScoreModel, exact
+from ggf_cli.parametrizations import exact
+from ggf_cli.score import ScoreModel
 from problems import SUBVP, VE, VP
 
 # Of the training images:

@@ -22,8 +22,9 @@ from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
+from ggf_cli.parametrizations import PARAMETRIZATIONS, Parametrization
 from ggf_cli.runtime.devices import resolve_device
-from ggf_cli.score import PARAMETRIZATIONS, Parametrization, ScoreModel, as_shape
+from ggf_cli.score import ScoreModel, as_shape
 from ggf_cli.sde import sde_from_dict
 
 # The network computes in one of these. Tensors of other types, when converted, could grow to more

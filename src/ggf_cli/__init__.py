@@ -25,6 +25,7 @@ _PUBLIC = {
     "VPSDE": "ggf_cli.sde",
     "SubVPSDE": "ggf_cli.sde",
     "GGFError": "ggf_cli.errors",
+    "EvalModeWarning": "ggf_cli.errors",
     "AssumptionWarning": "ggf_cli.errors",
 }
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ggf_cli.engine import FinishedSample as FinishedSample
     from ggf_cli.engine import Outcome as Outcome
     from ggf_cli.errors import AssumptionWarning as AssumptionWarning
+    from ggf_cli.errors import EvalModeWarning as EvalModeWarning
     from ggf_cli.errors import GGFError as GGFError
     from ggf_cli.runs.execute import RunResult as RunResult
     from ggf_cli.runs.observer import RunObserver as RunObserver
@@ -55,6 +57,7 @@ __all__ = [
     "AssumptionWarning",
     "ComparisonObserver",
     "ComparisonResult",
+    "EvalModeWarning",
     "FinishedSample",
     "GGFError",
     "Outcome",

@@ -340,7 +340,7 @@ class Engine:
         return FinishedSample(
             index=index,
             x=x,
-            image=self.model.sde.to_unit_range(x),
+            image=None if self.model.data_range is None else self.model.sde.to_unit_range(x),
             nfe=nfe,
             accepted=accepted,
             rejected=rejected,

@@ -2,21 +2,36 @@
 
     score(x, t) = grad_x log p_t(x)            x (B, *), t (B,) -> (B, *), every row with its own t
 
-A network rarely returns the score itself; a parametrisation converts its output to the score.
+A network rarely returns the score itself; a parametrisation converts its output to the score:
+those of checkpoints are here, those of the user's own networks in `adapters.py`.
 Solvers call `score(x, t)` only and do not use the network.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self, Unpack
 
 import torch
 from torch import Tensor
 
+from ggf_cli.adapters import (
+    Kind,
+    Labels,
+    Network,
+    Settings,
+    check_dtype,
+    device_of,
+    in_times,
+    module_of,
+    put_in_eval_mode,
+    score_of,
+    try_out,
+)
 from ggf_cli.errors import UsageError
+from ggf_cli.runtime.devices import time_dtype as finest_times
 from ggf_cli.scalars import as_int, items, shown
 from ggf_cli.sde import SDE
 
@@ -25,21 +40,34 @@ MAX_SIZE = 2**30
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 
+# The defaults of `device` and `data_range`, which other arguments decide.
+_OF_MODULE: Any = None
+_OF_SDE: Any = "sde"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreModel:
     """A score and everything that is needed to sample from it.
 
+    `from_denoiser`, `from_noise`, `from_velocity` and `from_edm` make one from a network that
+    predicts something else. An `nn.Module`, here and there, is evaluated once on two rows of noise;
+    one in training mode is put into eval mode, with an `EvalModeWarning`.
+
     Args:
-        score: x (B, *shape), t (B,) -> (B, *shape), on `device`; it must not change x. t is float64
-            (float32 on mps): cast it to the dtype of your network. The score of a row must depend
-            only on the x and t of that row.
+        score: x (B, *shape), t (B,) -> (B, *shape), on `device`: a function or an `nn.Module`; it
+            must not change x. The score of a row must depend only on the x and t of that row.
         sde: The forward SDE of the score.
         shape: Shape of one sample, (C, H, W) for images; kept as a tuple.
         name: The name of the model in messages and logs.
-        device: The device of the inputs of `score`.
+        device: The device of the inputs of `score`. None: that of the weights if `score` is an
+            `nn.Module`, else the CPU.
         dtype: The dtype of x when `score` is called. Solvers keep x in it too, but at least in
             float32 (`state_dtype`).
+        time_dtype: The dtype of t when `score` is called; None: `dtype`. Solvers keep t in float64.
+        data_range: Smallest and largest value of the data, which become 0 and 1 in images; by
+            default that of the SDE. Another range replaces that of the SDE. None: the samples are
+            not images, and nothing is clamped; the scale of the data in tolerances, such as the
+            default of `eps_abs`, remains the data range of the SDE.
         provenance: JSON data for the run log: source, sha256, parameters, licence.
         distribution: The data distribution if it is known exactly, with `sample` and `moments` like
             those of `networks.mixture.GaussianMixture`.
@@ -55,8 +83,10 @@ class ScoreModel:
     sde: SDE
     shape: tuple[int, ...]
     name: str = "custom"
-    device: torch.device | str = "cpu"
+    device: torch.device | str = _OF_MODULE
     dtype: torch.dtype = torch.float32
+    time_dtype: torch.dtype | None = None
+    data_range: tuple[float, float] | None = _OF_SDE
     provenance: dict[str, Any] | None = None
     distribution: Any = None
     recommended: Mapping[str, Any] = field(default_factory=dict)
@@ -64,9 +94,162 @@ class ScoreModel:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", as_shape(self.shape))
-        if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:
-            raise UsageError(f"dtype is {self.dtype}, it must be a floating-point type of torch")
+        self._set(shape=as_shape(self.shape))
+        check_dtype("dtype", self.dtype)
+        if self.time_dtype is not None:
+            check_dtype("time_dtype", self.time_dtype)
+        if self.data_range is _OF_SDE:
+            self._set(data_range=self.sde.data_range)
+        elif self.data_range is not None:
+            self._set(sde=replace(self.sde, data_range=self.data_range))
+            self._set(data_range=self.sde.data_range)
+        module = module_of(self.score)
+        put_in_eval_mode(module, stacklevel=3)
+        if self.device is _OF_MODULE:
+            self._set(device=device_of(module))
+        times = self.time_dtype or self.dtype
+        if module is not None:
+            self._try_out(lambda network: in_times(network, times), self.score, self.dtype)
+        self._set(score=in_times(self.score, times))
+
+    @classmethod
+    def from_denoiser(
+        cls,
+        denoiser: Network,
+        *,
+        sde: SDE,
+        shape: Sequence[int],
+        labels: Labels = "t",
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """Make a model from a denoiser: D(x, label) = E[x0 | x], score = (alpha D - x) / sigma^2.
+
+        Args:
+            denoiser: x (B, *shape), labels (B,) -> (B, *shape): a function or an `nn.Module`. It
+                is evaluated once on two rows of noise.
+            sde: The SDE that the network was trained for.
+            shape: Shape of one sample.
+            labels: What the network takes for the noise level: "t"; "999t"; "sigma", which is
+                sigma / alpha; "log_sigma/4", a quarter of its logarithm; "flow", which is
+                sigma / (alpha + sigma); or a function from t (B,), float64, to labels (B,).
+            **settings: name, device, dtype, time_dtype, data_range, provenance, distribution and
+                recommended, as for `ScoreModel`. `dtype` and `time_dtype` are those of the
+                network's x and labels. The `dtype` of the model is float32 at least.
+
+        Raises:
+            UsageError: A value is not usable, the network raised an error, or its output has
+                another shape or type than x.
+            SolveError: The output of the network is not finite.
+        """
+        return cls._adapt("denoiser", denoiser, labels, sde, shape, settings)
+
+    @classmethod
+    def from_noise(
+        cls,
+        noise: Network,
+        *,
+        sde: SDE,
+        shape: Sequence[int],
+        labels: Labels = "t",
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """Make a model from a noise prediction: e(x, label) = E[eps | x], score = -e / sigma.
+
+        Arguments and errors are those of `from_denoiser`.
+        """
+        return cls._adapt("noise", noise, labels, sde, shape, settings)
+
+    @classmethod
+    def from_velocity(
+        cls,
+        velocity: Network,
+        *,
+        convention: Literal["v-prediction", "flow-matching"],
+        sde: SDE,
+        shape: Sequence[int],
+        labels: Labels | None = None,
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """Make a model from a velocity, of one of two conventions.
+
+            v-prediction    v(x, label) = E[alpha eps - sigma x0 | x]; labels "t" by default
+            flow-matching   u(y, label) = E[eps - x0 | y],  y = (1 - s) x0 + s eps;
+                            labels "flow" by default, which is s, from 0 (data) to 1 (noise)
+
+        A flow-matching network can be used with any SDE: it is called with y = x / (alpha + sigma)
+        and s = sigma / (alpha + sigma). Other arguments and errors are those of `from_denoiser`.
+        """
+        if convention not in ("v-prediction", "flow-matching"):
+            raise UsageError(
+                f"convention is {shown(convention)}, it must be v-prediction or flow-matching"
+            )
+        usual: Labels = "t" if convention == "v-prediction" else "flow"
+        return cls._adapt(convention, velocity, labels or usual, sde, shape, settings)
+
+    @classmethod
+    def from_edm(
+        cls,
+        denoiser: Network,
+        *,
+        sde: SDE,
+        shape: Sequence[int],
+        labels: Labels = "sigma",
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """Make a model from a denoiser of EDM: D(y, s) = E[x0 | y], y = x0 + s eps.
+
+        It can be used with any SDE: it is called with y = x / alpha and s = sigma / alpha. Other
+        arguments and errors are those of `from_denoiser`.
+        """
+        return cls._adapt("edm", denoiser, labels, sde, shape, settings)
+
+    @classmethod
+    def _adapt(
+        cls,
+        kind: Kind,
+        network: Network,
+        labels: Labels,
+        sde: SDE,
+        shape: Sequence[int],
+        settings: Settings,
+    ) -> Self:
+        dtype, times = settings.get("dtype", torch.float32), settings.get("time_dtype")
+        check_dtype("dtype", dtype)
+        if times is not None:
+            check_dtype("time_dtype", times)
+        module = module_of(network)
+        put_in_eval_mode(module, stacklevel=3)
+        device = settings.get("device") or device_of(module)
+
+        def make_score(network: Network) -> Network:
+            return score_of(network, kind, labels, sde, dtype, times or dtype)
+
+        # alpha, sigma and the labels are computed from t in full precision, the score in float32.
+        given = settings | {
+            "device": device,
+            "dtype": torch.promote_types(dtype, torch.float32),
+            "time_dtype": finest_times(torch.device(device)),
+        }
+        # mypy: `device` could be None.
+        model = cls(
+            score=make_score(network),
+            sde=sde,
+            shape=as_shape(shape),
+            **given,  # type: ignore[arg-type]
+        )
+        model._try_out(make_score, network, model.dtype)
+        return model
+
+    def _try_out(
+        self, make_score: Callable[[Network], Network], network: Network, dtype: torch.dtype
+    ) -> None:
+        about: dict[str, Any] = {"name": self.name, "sde": self.sde, "shape": self.shape}
+        try_out(make_score, network, **about, device=self.device, dtype=dtype)
+
+    def _set(self, **values: Any) -> None:
+        """Set fields while the model is made."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def state_dtype(self) -> torch.dtype:

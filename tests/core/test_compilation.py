@@ -174,7 +174,7 @@ def test_a_batch_size_without_warm_up_is_an_error_in_these_tests(traced):
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", ["fashion-vp", "fashion-ve"])
 def test_the_embedded_networks_compile_without_graph_breaks(name, traced):
-    model = compiled(in_precision(load_model(name), "bf16"))
+    model = compiled(in_precision(load_model(name, device="cpu"), "bf16"))
     whole_run(model, set(), make_solver("adaptive", {"eps_rel": 1.0}))
     assert not counters["graph_break"]
 

@@ -25,6 +25,7 @@ LAYERS = [
         "networks",
         "metrics",
         "parametrizations",
+        "adapters",
         "score",
         "noise",
         "sde",

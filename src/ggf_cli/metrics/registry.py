@@ -130,7 +130,7 @@ class SpaceEntry(Entry):
 def _fits_inception(
     model: ScoreModel, reference: Path | None, reference_form: ReferenceForm
 ) -> bool:
-    images = len(model.shape) == 3 and model.shape[0] in (1, 3)
+    images = model.data_range is not None and len(model.shape) == 3 and model.shape[0] in (1, 3)
     # A file of statistics has moments only.
     return images and reference is not None and (reference_form == "moments" or reference.is_dir())
 
@@ -140,7 +140,7 @@ def _fits_pixels(model: ScoreModel, reference: Path | None, reference_form: Refe
 
 
 def _fits_fashion(model: ScoreModel, reference: Path | None, reference_form: ReferenceForm) -> bool:
-    return tuple(model.shape) == (1, 28, 28)
+    return model.data_range is not None and model.shape == (1, 28, 28)
 
 
 SPACES: dict[str, SpaceEntry] = {

@@ -189,7 +189,7 @@ def to_native(name: str, theirs: torch.nn.Module, path: Path) -> Path:
 
 def build_ours(path: Path) -> torch.nn.Module:
     """Load the network of a native file."""
-    cells = [cell.cell_contents for cell in load_model(path).score.__closure__]
+    cells = [cell.cell_contents for cell in load_model(path, device="cpu").score.__closure__]
     return next(cell for cell in cells if isinstance(cell, torch.nn.Module))
 
 
@@ -279,7 +279,7 @@ def measure_load(path: str) -> dict[str, Any]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = time.perf_counter()
-    model = load_model(path, config="church")
+    model = load_model(path, config="church", device="cpu")
     seconds = time.perf_counter() - start
     stop.set()
     watcher.join()

@@ -9,7 +9,8 @@ import torch
 
 from ggf_cli.engine import Engine
 from ggf_cli.networks.mixture import two_dimensional
-from ggf_cli.score import ScoreModel, exact
+from ggf_cli.parametrizations import exact
+from ggf_cli.score import ScoreModel
 from ggf_cli.sde import VESDE, VPSDE, SubVPSDE
 from ggf_cli.solvers import make_solver
 

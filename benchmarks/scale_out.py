@@ -307,7 +307,7 @@ def measure_files(format: str, samples: int = 2000) -> dict[str, float]:
     from ggf_cli.runs.writer import RunWriter
     from ggf_cli.solvers import make_solver
 
-    engine = Engine(load_model("fashion-mixture"), make_solver("adaptive"))
+    engine = Engine(load_model("fashion-mixture", device="cpu"), make_solver("adaptive"))
     more = {"command": "", "started_at": datetime.now().astimezone(), "grid": (1, 1)}
     settings = run_settings(engine, range(samples), format=format, **more)
     image = torch.rand(engine.model.shape)

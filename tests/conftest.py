@@ -23,14 +23,14 @@ torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cp
 def fashion():
     import ggf_cli
 
-    return ggf_cli.load_model("fashion-vp")
+    return ggf_cli.load_model("fashion-vp", device="cpu")
 
 
 @pytest.fixture(scope="session")
 def mixture():
     import ggf_cli
 
-    return ggf_cli.load_model("mixture")
+    return ggf_cli.load_model("mixture", device="cpu")
 
 
 def pytest_addoption(parser):

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1000)
     args = parser.parse_args()
     torch.set_grad_enabled(False)
-    model = in_precision(ggf_cli.load_model(args.model), "bf16")
+    model = in_precision(ggf_cli.load_model(args.model, device="cpu"), "bf16")
     images, ffd, generator = load()[0][: args.n], FFD(), torch.Generator().manual_seed(0)
     print(f"| {args.model}, {args.n} images: sigma / alpha | FFD |\n|---|---|", flush=True)
     for ratio in LEVELS:

@@ -32,10 +32,10 @@ from torch import Tensor, nn
 from fashion_mnist import load
 from ggf_cli.checkpoints.native import Checkpoint, read, to_bytes
 from ggf_cli.networks import NETWORKS
+from ggf_cli.parametrizations import PARAMETRIZATIONS
 from ggf_cli.runs.layout import write_atomically
 from ggf_cli.runtime.devices import resolve_device
 from ggf_cli.runtime.precision import fast_bf16
-from ggf_cli.score import PARAMETRIZATIONS
 from ggf_cli.sde import SDE, expand_as_batch, sde_from_dict
 from optimizer import MuonAdam
 

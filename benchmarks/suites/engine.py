@@ -28,7 +28,7 @@ SHARES = ("em", "adaptive", "adaptive-multistep", "dpmpp-2m-sde", "heun")
 
 def measure(runs: int) -> Iterator[Row]:
     """Yield all rows."""
-    plain = load_model("fashion-vp")
+    plain = load_model("fashion-vp", device="cpu")
     model = in_precision(plain, "auto")
     yield from against_the_authors_loop(plain, model, runs)
     for measured, solvers in ((plain, SHARES_FLOAT32), (model, SHARES)):

@@ -46,7 +46,7 @@ def measure(runs: int) -> Iterator[Row | Skipped]:
         return
     diffusers.utils.logging.set_verbosity_error()
     for name, loops in (("fashion-vp", vp_loops), ("fashion-ve", ve_loops)):
-        model = in_precision(load_model(name), "auto")
+        model = in_precision(load_model(name, device="cpu"), "auto")
         for loop in loops(diffusers, model):
             yield from beside(model, loop, runs)
 

@@ -40,14 +40,16 @@ def measure(runs: int) -> Iterator[Row | Skipped]:
             yield from beside_diffusers(name, sizes, runs)
     yield Skipped(what=", ".join(SONG), why="use python benchmarks/networks.py --song CHECKOUT")
     for name in EMBEDDED:
-        yield from in_every_way(load_model(name), runs)
+        yield from in_every_way(load_model(name, device="cpu"), runs)
 
 
 def beside_diffusers(name: str, sizes: tuple[int, ...], runs: int) -> Iterator[Row]:
     """Compare with diffusers in float32, its default, and at equal precision; random weights."""
     network, module = build_theirs(name, None)
     with tempfile.TemporaryDirectory() as folder:
-        model = load_model(to_native(name, module, Path(folder) / "model.safetensors"))
+        model = load_model(
+            to_native(name, module, Path(folder) / "model.safetensors"), device="cpu"
+        )
     brain = in_precision(model, "bf16")
     ways = {"float32": model.score, "bfloat16": brain.score}
     if name in COMPILED:

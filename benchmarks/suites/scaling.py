@@ -66,7 +66,7 @@ def _run(n: int) -> tuple[float, float]:
 
 def against_batch_size(runs: int) -> Iterator[Row]:
     """Measure milliseconds an evaluation, beside batch size 16."""
-    model = in_precision(load_model("fashion-vp"), "auto")
+    model = in_precision(load_model("fashion-vp", device="cpu"), "auto")
 
     def draw(batch: int) -> None:
         list(Engine(model, make_solver("dpmpp-2m", {"steps": 5}), batch_size=batch).run(range(256)))

@@ -30,6 +30,7 @@ _PUBLIC = {
     "FlowMatching": "ggf_cli.diffusions",
     "GaussianDiffusion": "ggf_cli.custom_sde",
     "GGFError": "ggf_cli.errors",
+    "EvalModeWarning": "ggf_cli.errors",
     "AssumptionWarning": "ggf_cli.errors",
 }
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from ggf_cli.engine import FinishedSample as FinishedSample
     from ggf_cli.engine import Outcome as Outcome
     from ggf_cli.errors import AssumptionWarning as AssumptionWarning
+    from ggf_cli.errors import EvalModeWarning as EvalModeWarning
     from ggf_cli.errors import GGFError as GGFError
     from ggf_cli.runs.execute import RunResult as RunResult
     from ggf_cli.runs.observer import RunObserver as RunObserver
@@ -68,6 +70,7 @@ __all__ = [
     "ComparisonObserver",
     "ComparisonResult",
     "CosineVPSDE",
+    "EvalModeWarning",
     "FinishedSample",
     "FlowMatching",
     "GGFError",

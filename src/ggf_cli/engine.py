@@ -21,13 +21,14 @@ from typing import SupportsIndex, TypeVar
 import torch
 from torch import Tensor
 
+from ggf_cli.counted_score import CountedScore
 from ggf_cli.errors import SolveError
 from ggf_cli.noise import Noise
 from ggf_cli.results import FinishedSample, Outcome, Progress
 from ggf_cli.runtime.compilation import batch_sizes
 from ggf_cli.runtime.memory import fewer, out_of_memory, release
 from ggf_cli.scalars import as_indices, as_int
-from ggf_cli.score import CountedScore, ScoreModel
+from ggf_cli.score import ScoreModel
 from ggf_cli.solvers.base import Rows, Solver
 
 __all__ = ["EVEN", "MAX_NFE", "Engine", "FinishedSample", "Outcome", "Progress"]
@@ -341,7 +342,7 @@ class Engine:
         return FinishedSample(
             index=index,
             x=x,
-            image=self.model.sde.to_unit_range(x),
+            image=None if self.model.data_range is None else self.model.sde.to_unit_range(x),
             nfe=nfe,
             accepted=accepted,
             rejected=rejected,

@@ -86,6 +86,10 @@ class AssumptionWarning(UserWarning):
     """A checkpoint does not state a setting that its samples depend on; a default was assumed."""
 
 
+class EvalModeWarning(UserWarning):
+    """A network of the user was in training mode; it was put into eval mode."""
+
+
 def first_line(error: Exception) -> str:
     """The first line of an error's message, or its repr if it has no message."""
     return str(error).splitlines()[0] if str(error) else repr(error)

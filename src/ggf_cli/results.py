@@ -22,8 +22,9 @@ class FinishedSample:
 
     Attributes:
         index: Its sample index.
-        x: Its final state, (C, H, W) on the host, in the range of the data; denoised if `DONE`.
-        image: The same as float32 in [0, 1].
+        x: Its final state, (*shape) on the host, in the units of the data and not clamped; denoised
+            if `DONE`.
+        image: The same as float32 in [0, 1], clamped; None if the model has no data range.
         nfe: Its network evaluations, the denoising one included.
         accepted: Its accepted steps.
         rejected: Its rejected attempts.
@@ -33,7 +34,7 @@ class FinishedSample:
 
     index: int
     x: Tensor
-    image: Tensor
+    image: Tensor | None
     nfe: int
     accepted: int
     rejected: int

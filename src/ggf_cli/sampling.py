@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -15,11 +15,12 @@ from torch import Tensor
 from ggf_cli.conditions import ConditionsLike
 from ggf_cli.engine import EVEN, Engine, FinishedSample, Outcome
 from ggf_cli.errors import UsageError
+from ggf_cli.runtime.devices import time_dtype
 from ggf_cli.runtime.memory import out_of_memory, release
 from ggf_cli.scalars import as_indices, as_int, shown
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
-from ggf_cli.solvers.base import Solver, time_dtype
+from ggf_cli.solvers.base import Solver
 
 # Default batch size, and the largest number of pixels in a batch, where the batch size is not
 # measured. On 2 CPU cores an evaluation of the embedded network costs 2.2 ms a row in a batch of
@@ -40,7 +41,10 @@ class SampleResult:
     """Samples in the order of the request, and their cost.
 
     Attributes:
-        images: float32 in [0, 1], (N, C, H, W); NaN where a sample did not finish.
+        x: The states as the solver left them, (N, *shape), in the units of the data and not
+            clamped; where a sample did not finish, the state at which it stopped.
+        images: The same as float32 in [0, 1], clamped; NaN where a sample did not finish. None if
+            the model has no data range.
         index: Sample indices, (N,) int64.
         nfe: Network evaluations of each sample, the denoising one included, (N,) int64.
         accepted: Accepted steps of each sample, (N,) int64.
@@ -51,7 +55,8 @@ class SampleResult:
         batch_size: Batch size at the end; smaller than requested if memory ran out.
     """
 
-    images: Tensor
+    x: Tensor
+    images: Tensor | None
     index: Tensor
     nfe: Tensor
     accepted: Tensor
@@ -99,13 +104,9 @@ def sample(
     wanted = unique_indices(as_indices(indices))
     if not wanted:
         raise UsageError(f"no samples asked for ({shown(indices)})", hint="ask for at least 1")
-    if isinstance(solver, str):
-        solver = make_solver(solver, options)
-    elif options:
-        raise UsageError(f"options {', '.join(options)} go with a solver's name, not with a solver")
     engine = Engine(
         model,
-        solver,
+        as_solver(solver, options),
         seed=seed,
         batch_size=choose_batch_size(model, len(wanted)) if batch_size is None else batch_size,
         max_nfe=max_nfe,
@@ -113,9 +114,8 @@ def sample(
     by_index = {finished.index: finished for finished in engine.run(wanted)}
     finished = [by_index[index] for index in wanted]
     return SampleResult(
-        images=torch.stack(
-            [f.image if f.outcome is Outcome.DONE else f.image * torch.nan for f in finished]
-        ),
+        x=torch.stack([f.x for f in finished]),
+        images=_images(finished),
         index=_int64(wanted),
         nfe=_int64(f.nfe for f in finished),
         accepted=_int64(f.accepted for f in finished),
@@ -125,6 +125,29 @@ def sample(
         rows_evaluated=engine.progress.rows_evaluated,
         batch_size=engine.batch_size,
     )
+
+
+def as_solver(solver: str | Solver, options: Mapping[str, Any]) -> Solver:
+    """Make a solver from a name and options; a solver takes no options.
+
+    Raises:
+        UsageError: An option is unknown or out of range, or goes with a solver.
+    """
+    if isinstance(solver, str):
+        return make_solver(solver, options)
+    if options:
+        raise UsageError(f"options {', '.join(options)} go with a solver's name, not with a solver")
+    return solver
+
+
+def _images(finished: Iterable[FinishedSample]) -> Tensor | None:
+    """The images of samples, (N, *shape), NaN where a sample did not finish; None without any."""
+    images = [
+        f.image if f.outcome is Outcome.DONE else f.image * torch.nan
+        for f in finished
+        if f.image is not None
+    ]
+    return torch.stack(images) if images else None
 
 
 def unique_indices(indices: Iterable[int]) -> Sequence[int]:
@@ -153,9 +176,10 @@ def stream(
     *,
     solver: str | Solver = "adaptive",
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: int | None = 16,
     max_nfe: int | None = None,
     conditions: ConditionsLike | None = None,
+    **options: Any,
 ) -> Iterator[FinishedSample]:
     """Yield samples in the order in which they finish.
 
@@ -163,19 +187,22 @@ def stream(
         model: As in `sample`.
         indices: As in `sample`, or an iterator, which may be endless. The indices of an iterator
             are checked when they are drawn, all others at once.
-        solver: A solver, or the name of one.
+        solver: As in `sample`.
         seed: As in `sample`.
-        batch_size: Batch size.
+        batch_size: Batch size; None chooses one. The first samples of a small batch come earlier.
         max_nfe: As in `sample`.
         conditions: As in `sample`.
+        **options: As in `sample`.
 
     Raises:
-        UsageError: A value is out of range.
+        UsageError: A value is out of range or an option unknown.
     """
     model = model if conditions is None else model.with_conditions(conditions)
-    if isinstance(solver, str):
-        solver = make_solver(solver)
-    return Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe).run(indices)
+    wanted, solver = as_indices(indices), as_solver(solver, options)
+    if batch_size is None:
+        count = max(1, len(wanted)) if isinstance(wanted, Collection) else MOST
+        batch_size = choose_batch_size(model, count)
+    return Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe).run(wanted)
 
 
 def choose_batch_size(model: ScoreModel, num_samples: int) -> int:
@@ -191,7 +218,9 @@ def choose_batch_size(model: ScoreModel, num_samples: int) -> int:
     if device.type == "cuda" and model.distribution is None:
         return fastest_batch_size(model, most)
     kind = device.type if device.type in ROWS else "cpu"
-    return max(1, min(most, ROWS[kind], PIXELS[kind] // math.prod(model.shape[-2:])))
+    # Channels do not count; a volume, (C, D, H, W), has D H W pixels.
+    pixels = model.shape[1:] if len(model.shape) > 2 else model.shape
+    return max(1, min(most, ROWS[kind], PIXELS[kind] // math.prod(pixels)))
 
 
 def fastest_batch_size(model: ScoreModel, most: int) -> int:

@@ -2,24 +2,39 @@
 
     score(x, t) = grad_x log p_t(x)            x (B, *), t (B,) -> (B, *), every row with its own t
 
-A network rarely returns the score itself; a parametrisation converts its output to the score.
+A network rarely returns the score itself; a parametrisation converts its output to the score:
+those of checkpoints are here, those of the user's own networks in `adapters.py`.
 Solvers call `score(x, t)` only and do not use the network.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, Self, Unpack
 
 import torch
 from torch import Tensor
 
+from ggf_cli.adapters import (
+    Kind,
+    Labels,
+    Network,
+    Settings,
+    check_dtype,
+    device_of,
+    in_times,
+    module_of,
+    put_in_eval_mode,
+    score_of,
+    try_out,
+)
 from ggf_cli.conditions import Conditions, ConditionsLike, as_conditions
 from ggf_cli.errors import UsageError
+from ggf_cli.runtime.devices import time_dtype as finest_times
 from ggf_cli.scalars import as_int, items, shown
-from ggf_cli.sde import SDE, VPSDE, expand_as_batch
+from ggf_cli.sde import SDE
 
 # The largest number of elements of a sample.
 MAX_SIZE = 2**30
@@ -27,21 +42,34 @@ MAX_SIZE = 2**30
 # score(x, t), or score(x, t, conditions) of a conditional model.
 ScoreFunction = Callable[..., Tensor]
 
+# The defaults of `device` and `data_range`, which other arguments decide.
+_OF_MODULE: Any = None
+_OF_SDE: Any = "sde"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreModel:
     """A score and everything that is needed to sample from it.
 
+    `from_denoiser`, `from_noise`, `from_velocity` and `from_edm` make one from a network that
+    predicts something else. An `nn.Module`, here and there, is evaluated once on two rows of noise;
+    one in training mode is put into eval mode, with an `EvalModeWarning`.
+
     Args:
-        score: x (B, *shape), t (B,) -> (B, *shape), on `device`; it must not change x. t is float64
-            (float32 on mps): cast it to the dtype of your network. The score of a row must depend
-            only on the x and t of that row.
+        score: x (B, *shape), t (B,) -> (B, *shape), on `device`: a function or an `nn.Module`; it
+            must not change x. The score of a row must depend only on the x and t of that row.
         sde: The forward SDE of the score.
         shape: Shape of one sample, (C, H, W) for images; kept as a tuple.
         name: The name of the model in messages and logs.
-        device: The device of the inputs of `score`.
+        device: The device of the inputs of `score`. None: that of the weights if `score` is an
+            `nn.Module`, else the CPU.
         dtype: The dtype of x when `score` is called. Solvers keep x in it too, but at least in
             float32 (`state_dtype`).
+        time_dtype: The dtype of t when `score` is called; None: `dtype`. Solvers keep t in float64.
+        data_range: Smallest and largest value of the data, which become 0 and 1 in images; by
+            default that of the SDE. Another range replaces that of the SDE. None: the samples are
+            not images, and nothing is clamped; the scale of the data in tolerances, such as the
+            default of `eps_abs`, remains the data range of the SDE.
         provenance: JSON data for the run log: source, sha256, parameters, licence.
         distribution: The data distribution if it is known exactly, with `sample` and `moments` like
             those of `networks.mixture.GaussianMixture`.
@@ -59,8 +87,10 @@ class ScoreModel:
     sde: SDE
     shape: tuple[int, ...]
     name: str = "custom"
-    device: torch.device | str = "cpu"
+    device: torch.device | str = _OF_MODULE
     dtype: torch.dtype = torch.float32
+    time_dtype: torch.dtype | None = None
+    data_range: tuple[float, float] | None = _OF_SDE
     provenance: dict[str, Any] | None = None
     distribution: Any = None
     recommended: Mapping[str, Any] = field(default_factory=dict)
@@ -70,9 +100,165 @@ class ScoreModel:
     conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", as_shape(self.shape))
-        if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:
-            raise UsageError(f"dtype is {self.dtype}, it must be a floating-point type of torch")
+        self._set(shape=as_shape(self.shape))
+        check_dtype("dtype", self.dtype)
+        if self.time_dtype is not None:
+            check_dtype("time_dtype", self.time_dtype)
+        if self.data_range is _OF_SDE:
+            self._set(data_range=self.sde.data_range)
+        elif self.data_range is not None:
+            self._set(sde=replace(self.sde, data_range=self.data_range))
+            self._set(data_range=self.sde.data_range)
+        module = module_of(self.score)
+        put_in_eval_mode(module, stacklevel=3)
+        if self.device is _OF_MODULE:
+            self._set(device=device_of(module))
+        times = self.time_dtype or self.dtype
+        if module is not None:
+            self._try_out(lambda network: in_times(network, times), self.score, self.dtype)
+        self._set(score=in_times(self.score, times))
+
+    @classmethod
+    def from_denoiser(
+        cls,
+        denoiser: Network,
+        *,
+        sde: SDE,
+        shape: Sequence[int],
+        labels: Labels = "t",
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """Make a model from a denoiser: D(x, label) = E[x0 | x], score = (alpha D - x) / sigma^2.
+
+        Args:
+            denoiser: x (B, *shape), labels (B,) -> (B, *shape): a function or an `nn.Module`. It
+                is evaluated once on two rows of noise.
+            sde: The SDE that the network was trained for.
+            shape: Shape of one sample.
+            labels: What the network takes for the noise level: "t"; "999t"; "sigma", which is
+                sigma / alpha; "log_sigma/4", a quarter of its logarithm; "flow", which is
+                sigma / (alpha + sigma); or a function from t (B,), float64, to labels (B,).
+            **settings: name, device, dtype, time_dtype, data_range, provenance, distribution,
+                recommended and conditional, as for `ScoreModel`. `dtype` and `time_dtype` are those
+                of the network's x and labels. The `dtype` of the model is float32 at least.
+
+        Raises:
+            UsageError: A value is not usable, the network raised an error, or its output has
+                another shape or type than x.
+            SolveError: The output of the network is not finite.
+        """
+        return cls._adapt("denoiser", denoiser, labels, sde, shape, settings)
+
+    @classmethod
+    def from_noise(
+        cls,
+        noise: Network,
+        *,
+        sde: SDE,
+        shape: Sequence[int],
+        labels: Labels = "t",
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """Make a model from a noise prediction: e(x, label) = E[eps | x], score = -e / sigma.
+
+        Arguments and errors are those of `from_denoiser`.
+        """
+        return cls._adapt("noise", noise, labels, sde, shape, settings)
+
+    @classmethod
+    def from_velocity(
+        cls,
+        velocity: Network,
+        *,
+        convention: Literal["v-prediction", "flow-matching"],
+        sde: SDE,
+        shape: Sequence[int],
+        labels: Labels | None = None,
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """Make a model from a velocity, of one of two conventions.
+
+            v-prediction    v(x, label) = E[alpha eps - sigma x0 | x]; labels "t" by default
+            flow-matching   u(y, label) = E[eps - x0 | y],  y = (1 - s) x0 + s eps;
+                            labels "flow" by default, which is s, from 0 (data) to 1 (noise)
+
+        A flow-matching network can be used with any SDE: it is called with y = x / (alpha + sigma)
+        and s = sigma / (alpha + sigma). Other arguments and errors are those of `from_denoiser`.
+        """
+        if convention not in ("v-prediction", "flow-matching"):
+            raise UsageError(
+                f"convention is {shown(convention)}, it must be v-prediction or flow-matching"
+            )
+        usual: Labels = "t" if convention == "v-prediction" else "flow"
+        return cls._adapt(convention, velocity, labels or usual, sde, shape, settings)
+
+    @classmethod
+    def from_edm(
+        cls,
+        denoiser: Network,
+        *,
+        sde: SDE,
+        shape: Sequence[int],
+        labels: Labels = "sigma",
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """Make a model from a denoiser of EDM: D(y, s) = E[x0 | y], y = x0 + s eps.
+
+        It can be used with any SDE: it is called with y = x / alpha and s = sigma / alpha. Other
+        arguments and errors are those of `from_denoiser`.
+        """
+        return cls._adapt("edm", denoiser, labels, sde, shape, settings)
+
+    @classmethod
+    def _adapt(
+        cls,
+        kind: Kind,
+        network: Network,
+        labels: Labels,
+        sde: SDE,
+        shape: Sequence[int],
+        settings: Settings,
+    ) -> Self:
+        dtype, times = settings.get("dtype", torch.float32), settings.get("time_dtype")
+        check_dtype("dtype", dtype)
+        if times is not None:
+            check_dtype("time_dtype", times)
+        module = module_of(network)
+        put_in_eval_mode(module, stacklevel=3)
+        device = settings.get("device") or device_of(module)
+
+        def make_score(network: Network) -> Network:
+            return score_of(network, kind, labels, sde, dtype, times or dtype)
+
+        # alpha, sigma and the labels are computed from t in full precision, the score in float32.
+        given = settings | {
+            "device": device,
+            "dtype": torch.promote_types(dtype, torch.float32),
+            "time_dtype": finest_times(torch.device(device)),
+        }
+        # mypy: `device` could be None.
+        model = cls(
+            score=make_score(network),
+            sde=sde,
+            shape=as_shape(shape),
+            **given,  # type: ignore[arg-type]
+        )
+        model._try_out(make_score, network, model.dtype)
+        return model
+
+    def _try_out(
+        self, make_score: Callable[[Network], Network], network: Network, dtype: torch.dtype
+    ) -> None:
+        # Without conditions, a conditional network cannot be called.
+        if self.conditional:
+            return
+        about: dict[str, Any] = {"name": self.name, "sde": self.sde, "shape": self.shape}
+        try_out(make_score, network, **about, device=self.device, dtype=dtype)
+
+    def _set(self, **values: Any) -> None:
+        """Set fields while the model is made."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def with_conditions(self, conditions: ConditionsLike) -> ScoreModel:
         """Return the model with a condition for each sample, see `as_conditions`.
@@ -139,166 +325,3 @@ def as_shape(shape: Any) -> tuple[int, ...]:
             hint="like (3, 32, 32)",
         )
     return sizes
-
-
-def vp_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
-    """-network(x, 999 t) / sigma(t): noise prediction with a continuous label (VP, sub-VP).
-
-    Reference: Song et al. 2021, arXiv:2011.13456, the `continuous` models of their code.
-    """
-
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        return -network(x, 999.0 * t) / expand_as_batch(sde.sigma(t), x)
-
-    return score
-
-
-def ve_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
-    """network(x, sigma(t)): NCSN++, which divides by sigma itself and so returns the score (VE)."""
-
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        return network(x, sde.sigma(t))
-
-    return score
-
-
-def ve_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
-    """network(x, 999 (1 - t)) / sigma(t): NCSN++ trained at 1000 noise levels (VE, SMLD).
-
-    The network was trained at the labels k = 0..999, with the noise levels
-    sigma_max (sigma_min / sigma_max)^(k / 999), which fall and equal sigma(t) at t = 1 - k / 999.
-    Between whole labels the label is interpolated; Song's code rounds it.
-
-    Reference: Song et al. 2021, arXiv:2011.13456, the `ve` models of their code that are not
-    `continuous`.
-    """
-
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        return network(x, 999.0 * (1.0 - t)) / expand_as_batch(sde.sigma(t), x)
-
-    return score
-
-
-def vp_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
-    """-network(x, label) / sigma(t): noise prediction of DDPM, trained at 1000 noise levels (VP).
-
-    The network was trained at the labels k = 0..999, with the noise levels
-    sigma_k = sqrt(1 - prod_{i <= k} (1 - beta_i)). The label of t is the k whose level is sigma(t),
-    interpolated in log(alpha / sigma) between whole numbers. (Song's code takes k = 999 t, which at
-    t_eps is a whole level off: sigma(0.001) = 0.0105 lies just above sigma_0 = 0.01.)
-
-    Reference: Ho et al. 2020, arXiv:2006.11239; Lu et al. 2022, arXiv:2206.00927, appendix D.
-    """
-    assert isinstance(sde, VPSDE)
-    levels = 1000
-    betas = torch.linspace(sde.beta_min, sde.beta_max, levels, dtype=torch.float64) / levels
-    log_alpha_bar = torch.cumsum(torch.log1p(-betas), 0)
-    # It decreases with k.
-    half_log_snr = (log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))) / 2
-
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        label = _interpolate(sde.half_log_snr(t), half_log_snr.to(t))
-        return -network(x, label) / expand_as_batch(sde.sigma(t), x)
-
-    return score
-
-
-def _interpolate(value: Tensor, falling: Tensor) -> Tensor:
-    """The fractional index of each value (B,) in a falling sequence (n,), clamped to 0..n-1."""
-    k = torch.searchsorted(-falling, -value).clamp(1, len(falling) - 1)
-    before, after = falling[k - 1], falling[k]
-    fraction = ((before - value) / (before - after)).clamp(0, 1)
-    return (k - 1).to(value.dtype) + fraction
-
-
-def exact(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
-    """network(x, alpha(t), sigma(t)): a distribution whose exact score is known."""
-
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        return network(x, sde.alpha(t), sde.sigma(t))
-
-    return score
-
-
-@dataclass(frozen=True)
-class Parametrization:
-    """A conversion of network output to the score: parametrization(network, sde) is the score.
-
-    Attributes:
-        wrap: Makes the score function.
-        sdes: The names of the SDEs that it supports.
-    """
-
-    wrap: Callable[[Callable[..., Tensor], SDE], ScoreFunction]
-    sdes: tuple[str, ...]
-
-    def __call__(self, network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
-        return self.wrap(network, sde)
-
-
-PARAMETRIZATIONS: dict[str, Parametrization] = {
-    "vp-continuous": Parametrization(vp_continuous, ("vp", "subvp")),
-    "vp-discrete": Parametrization(vp_discrete, ("vp",)),
-    "ve-continuous": Parametrization(ve_continuous, ("ve",)),
-    "ve-discrete": Parametrization(ve_discrete, ("ve",)),
-    "exact": Parametrization(exact, ("ve", "vp", "subvp")),
-}
-
-
-class CountedScore:
-    """A score that counts its evaluations and records which rows had a score with NaN or infinity.
-
-    Args:
-        score: x (B, *), t (B,) -> (B, *).
-        dtype: The dtype of x when `score` is called. The result has the dtype of the caller's x.
-
-    Attributes:
-        calls: Network calls so far.
-        rows_evaluated: Rows of all calls, padding included.
-        nfe: Evaluations of the present sample of each slot, (B,) int64 on the host.
-        finite: (B,) bool on the device; False once the score of a row was not finite.
-        conditions: The conditions of the rows of the next call, (B, ...); None: the model has none.
-    """
-
-    def __init__(self, score: ScoreFunction, dtype: torch.dtype) -> None:
-        self._score, self._dtype = score, dtype
-        self.calls = 0
-        self.rows_evaluated = 0
-        self.nfe = torch.zeros(0, dtype=torch.int64)
-        self.finite = torch.zeros(0, dtype=torch.bool)
-        self.conditions: Tensor | None = None
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        given = () if self.conditions is None else (self.conditions,)
-        score = self._score(x.to(self._dtype), t, *given)
-        if not isinstance(score, Tensor) or score.is_complex():
-            raise UsageError(
-                f"the score is a {type(score).__name__}", hint="it must be a real tensor"
-            )
-        if score.shape != x.shape:
-            raise UsageError(
-                f"the score of a batch of shape {tuple(x.shape)} has shape {tuple(score.shape)}",
-                hint="a score has the shape of x",
-            )
-        self.calls += 1
-        self.rows_evaluated += len(x)
-        self.nfe += 1
-        # The largest element of a row is finite only if all are (amax propagates NaN); seven times
-        # as fast as testing each element.
-        self.finite &= score.flatten(1).abs().amax(1).isfinite()
-        return score.to(x.dtype)
-
-    def open_slots(self, slots: int, device: torch.device) -> None:
-        """Reset to `slots` new rows."""
-        self.nfe = torch.zeros(slots, dtype=torch.int64)
-        self.finite = torch.ones(slots, dtype=torch.bool, device=device)
-
-    def reset_slots(self, slots: Tensor) -> None:
-        """Reset the counts of the given slots, (k,) int64 on the host."""
-        self.nfe[slots] = 0
-        self.finite[slots.to(self.finite.device)] = True
-
-    def keep_slots(self, slots: Tensor) -> None:
-        """Drop all but the given slots, (k,) int64 on the host."""
-        self.nfe = self.nfe[slots]
-        self.finite = self.finite[slots.to(self.finite.device)]

@@ -37,10 +37,10 @@ VE = SongConfig(
 def test_the_warning_points_to_the_line_that_loads_the_model(tmp_path):
     path = write(VE, tmp_path / "a.pth")
     with pytest.warns(AssumptionWarning, match="sde=ve,image_size=32,fir_kernel") as caught:
-        model = ggf_cli.load_model(path)
+        model = ggf_cli.load_model(path, device="cpu")
     assert [w.filename for w in caught] == [__file__]
     assert model.provenance["assumptions"] == [str(w.message) for w in caught]
-    model = load_model(path, config="cifar10-ve")
+    model = load_model(path, config="cifar10-ve", device="cpu")
     assert model.provenance["assumptions"] == []
 
 

@@ -47,7 +47,7 @@ class Folder:
         for name, content in files.items():
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             (self.path / name).write_bytes(as_bytes(content))
-        return load_model(self.path)
+        return load_model(self.path, device="cpu")
 
 
 class Repository:
@@ -58,7 +58,7 @@ class Repository:
 
     def load(self, files):
         self.hub.publish("a/b", {name: as_bytes(content) for name, content in files.items()})
-        return load_model("hf:a/b", quiet=True)
+        return load_model("hf:a/b", quiet=True, device="cpu")
 
 
 @contextmanager
@@ -214,11 +214,11 @@ def test_absent_keys_of_a_network_have_the_defaults_of_diffusers(tmp_path):
     """A configuration written by hand, with only the arguments of `UNet2DModel`."""
     network = random_network(**SMALL_DDPM)
     folder = save_pipeline(tmp_path, network, scheduler_of("DDPMScheduler"))
-    whole = load_model(folder)
+    whole = load_model(folder, device="cpu")
     (folder / "unet/config.json").write_text(json.dumps(CONFIG))
     (folder / "scheduler/scheduler_config.json").write_text(json.dumps(SCHEDULER))
     x, t = torch.randn(8, *whole.shape), torch.linspace(0.1, 1, 8, dtype=torch.float64)
-    assert torch.equal(load_model(folder).score(x, t), whole.score(x, t))
+    assert torch.equal(load_model(folder, device="cpu").score(x, t), whole.score(x, t))
 
 
 def test_a_configuration_with_keys_of_the_moving_average_is_read(tmp_path):
@@ -304,7 +304,7 @@ def test_the_corrector_uses_the_snr_of_the_scheduler(file, snr, tmp_path):
     native_file = tmp_path / "a.safetensors"
     native_file.write_bytes(native.to_bytes(reader.read(folder)))
     for path in (folder, native_file):
-        model = load_model(path)
+        model = load_model(path, device="cpu")
         assert PredictorCorrector().advised(model.recommended).snr == snr
         assert PredictorCorrector(snr=0.2).advised(model.recommended).snr == 0.2
 

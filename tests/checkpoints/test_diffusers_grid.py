@@ -30,7 +30,7 @@ from ggf_cli.checkpoints.diffusers.architecture import DEFAULTS, read_architectu
 from ggf_cli.checkpoints.diffusers.schedulers import DISCRETE, read_scheduler
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.errors import CheckpointError
-from ggf_cli.score import PARAMETRIZATIONS
+from ggf_cli.parametrizations import PARAMETRIZATIONS
 from ggf_cli.sde import VPSDE
 
 

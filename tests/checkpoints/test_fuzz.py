@@ -207,7 +207,9 @@ def samples_file():
     from ggf_cli.runs.execute import execute
 
     engine = Engine(
-        ggf_cli.load_model("mixture"), ggf_cli.solvers.make_solver("em", {"steps": 2}), batch_size=2
+        ggf_cli.load_model("mixture", device="cpu"),
+        ggf_cli.solvers.make_solver("em", {"steps": 2}),
+        batch_size=2,
     )
     plan = plan_cell_run(engine, range(2), keep_x=True, model_argument="mixture", config=None)
     folder = run_folder().parent / "cell"

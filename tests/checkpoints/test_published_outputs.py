@@ -44,7 +44,7 @@ def noise(model):
 
 @pytest.mark.parametrize("name", NCSNPP)
 def test_ncsnpp_scores(name):
-    model = ggf_cli.load_model(name)
+    model = ggf_cli.load_model(name, device="cpu")
     sde = model.sde
     t = math.log(10 / sde.sigma_min) / math.log(sde.sigma_max / sde.sigma_min)
     score = model.score(noise(model), torch.tensor([t], dtype=torch.float64))
@@ -54,7 +54,7 @@ def test_ncsnpp_scores(name):
 
 @pytest.mark.parametrize("name", DDPM)
 def test_ddpm_noise_predictions(name):
-    model = ggf_cli.load_model(name)
+    model = ggf_cli.load_model(name, device="cpu")
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)[10]
     # The t at which VP has the noise of level 10: alpha(t)^2 = alpha_bar.
     b, c = model.sde.beta_min, -math.log(alpha_bar)

@@ -23,7 +23,7 @@ from ggf_cli.checkpoints.score_sde.training import settle
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.networks.ncsnpp import NCSNpp, NCSNppConfig
 from ggf_cli.networks.unet import UNet
-from ggf_cli.score import PARAMETRIZATIONS
+from ggf_cli.parametrizations import PARAMETRIZATIONS
 from ggf_cli.sde import VESDE, VPSDE, SubVPSDE
 from song_files import SongConfig, shapes, sigmas, write
 

@@ -14,10 +14,10 @@ from ggf_cli.engine import Engine
 from ggf_cli.errors import SolveError
 from ggf_cli.networks.ncsnpp import NCSNpp
 from ggf_cli.networks.unet import UNet
+from ggf_cli.parametrizations import ve_continuous, vp_continuous
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.compilation import batch_sizes, compiled, warm_up
 from ggf_cli.runtime.precision import in_precision
-from ggf_cli.score import ve_continuous, vp_continuous
 from ggf_cli.solvers import make_solver
 from problems import VE, VP, gaussian_model
 
@@ -174,7 +174,7 @@ def test_a_batch_size_without_warm_up_is_an_error_in_these_tests(traced):
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", ["fashion-vp", "fashion-ve"])
 def test_the_embedded_networks_compile_without_graph_breaks(name, traced):
-    model = compiled(in_precision(load_model(name), "bf16"))
+    model = compiled(in_precision(load_model(name, device="cpu"), "bf16"))
     whole_run(model, set(), make_solver("adaptive", {"eps_rel": 1.0}))
     assert not counters["graph_break"]
 

@@ -531,7 +531,7 @@ class Counting:
 
 @pytest.mark.parametrize("argument", ["n", "draws"])
 def test_floors_take_whole_numbers_of_any_type(argument, monkeypatch):
-    (evaluator,) = make_evaluators(["frechet"], ggf_cli.load_model("mixture"))
+    (evaluator,) = make_evaluators(["frechet"], ggf_cli.load_model("mixture", device="cpu"))
     monkeypatch.setattr(evaluator.features.space, "reference", Counting())
 
     def floor(v):

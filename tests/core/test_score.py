@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ggf_cli.score import exact, ve_continuous, vp_continuous, vp_discrete
+from ggf_cli.parametrizations import exact, ve_continuous, vp_continuous, vp_discrete
 from problems import SUBVP, VE, VP
 
 X = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

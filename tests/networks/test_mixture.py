@@ -10,7 +10,8 @@ from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.mixture import GaussianMixture, two_dimensional
-from ggf_cli.score import ScoreModel, exact
+from ggf_cli.parametrizations import exact
+from ggf_cli.score import ScoreModel
 from problems import SUBVP, VE, VP
 
 # Of the training images:
@@ -117,7 +118,7 @@ def read_network(name):
 @pytest.mark.parametrize("name", ["fashion-mixture", "fashion-mixture-ve", "fashion-mixture-subvp"])
 def test_the_benchmark_is_exact_under_every_sde(name):
     """The score is the gradient of the log density, and the data range that of the images."""
-    model = ggf_cli.load_model(name, dtype=torch.float64)
+    model = ggf_cli.load_model(name, dtype=torch.float64, device="cpu")
     assert model.sde.name == (name.removeprefix("fashion-mixture").strip("-") or "vp")
     assert model.sde.eps_abs == 2 / 256
     network = read_network("fashion-mixture").double()

@@ -314,7 +314,9 @@ def diffusers_ncsnpp():
 def test_a_hub_folder_gives_the_score_of_diffusers(diffusers_ncsnpp, spelling, tmp_path):
     tensors = published(diffusers_ncsnpp) if spelling == "2022" else diffusers_ncsnpp.state_dict()
     config = {"_class_name": "UNet2DModel", **NCSNPP_256}
-    model = load_model(hub_folder(tmp_path, config=config, tensors=tensors, scheduler=VE_2022))
+    model = load_model(
+        hub_folder(tmp_path, config=config, tensors=tensors, scheduler=VE_2022), device="cpu"
+    )
     assert model.sde == VESDE(sigma_min=0.01, sigma_max=380.0)
     x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([1e-5, 0.3, 0.7, 1.0], dtype=torch.float64)

@@ -78,14 +78,16 @@ def test_random_weights_give_the_same_score(variant, unet2d, tmp_path):
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     with pytest.warns(AssumptionWarning, match="999 t"):
-        ours = load_model(folder_of(theirs, tmp_path))
+        ours = load_model(folder_of(theirs, tmp_path), device="cpu")
     assert_same_score(ours, theirs)
 
 
 def test_tensor_names_of_2022_and_pickled_weights_are_read(unet2d, tmp_path):
     theirs = unet2d(**FASHION)
     with pytest.warns(AssumptionWarning, match="999 t"):
-        ours = load_model(folder_of(theirs, tmp_path, spelling_of_2022, weights="bin"))
+        ours = load_model(
+            folder_of(theirs, tmp_path, spelling_of_2022, weights="bin"), device="cpu"
+        )
     assert_same_score(ours, theirs)
 
 

@@ -470,7 +470,9 @@ def test_finished_samples_are_kept_if_the_disk_is_full(whole, small_disk):
 
 def settings_of(folder, **changes):
     """The settings of a small run, changed."""
-    log = ggf_cli.run(ggf_cli.load_model("mixture"), 1, out=folder / "run", force=True).log
+    log = ggf_cli.run(
+        ggf_cli.load_model("mixture", device="cpu"), 1, out=folder / "run", force=True
+    ).log
     return structs.replace(log, **changes)
 
 
@@ -585,7 +587,7 @@ def test_all_levels_survive_the_conversion_to_bytes():
 
 def test_step_times_that_an_earlier_version_wrote_as_text_are_the_same_setting(tmp_path):
     times = (1.0, 0.5, 0.001)
-    model = ggf_cli.load_model("mixture")
+    model = ggf_cli.load_model("mixture", device="cpu")
     options = {"solver": "adaptive-multistep", "times": times, "format": "none"}
     log = ggf_cli.run(model, 1, out=tmp_path / "run", **options).log
     earlier = msgspec.convert(msgspec.to_builtins(log), RunSettings)

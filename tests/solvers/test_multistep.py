@@ -9,8 +9,8 @@ import scipy.stats
 import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
+from ggf_cli.counted_score import CountedScore
 from ggf_cli.noise import Noise
-from ggf_cli.score import CountedScore
 from ggf_cli.sde import VESDE, VPSDE, expand_as_batch
 from ggf_cli.solvers.dpmpp_2m import DPMpp2M
 from ggf_cli.solvers.dpmpp_2m_sde import DPMpp2MSDE

@@ -36,7 +36,7 @@ def outcome_of(*words):
 
 @cache
 def _mixture():
-    return ggf_cli.load_model("mixture")
+    return ggf_cli.load_model("mixture", device="cpu")
 
 
 def compare(folder):

@@ -23,8 +23,9 @@ from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.checkpoints.user_code import UserCode, load_user_model
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
-from ggf_cli.runtime.devices import resolve_device
-from ggf_cli.score import PARAMETRIZATIONS, Parametrization, ScoreModel, as_shape
+from ggf_cli.parametrizations import PARAMETRIZATIONS, Parametrization
+from ggf_cli.runtime.devices import resolve_device, time_dtype
+from ggf_cli.score import ScoreModel, as_shape
 from ggf_cli.sde import sde_from_dict
 
 # The network computes in one of these. Tensors of other types, when converted, could grow to more
@@ -37,7 +38,7 @@ MAX_NUMBERS = 2**26
 def load_model(
     name: str | Path,
     *,
-    device: str | torch.device = "cpu",
+    device: str | torch.device = "auto",
     dtype: torch.dtype = torch.float32,
     quiet: bool = False,
     config: str | None = None,
@@ -51,7 +52,8 @@ def load_model(
         name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors`
             file, a `.pth` file of score_sde_pytorch, a folder in diffusers layout, or code of your
             own, "FILE.py:OBJECT" or "package.module:OBJECT", which is imported and run.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps" or a torch device.
+        device: "auto", which is the first of cuda, mps and cpu that this machine has; "cpu",
+            "cuda", "cuda:1", "mps" or a torch device.
         dtype: The type of weights and samples.
         quiet: No progress bar while downloading.
         config: For a `.pth` file: the settings that it does not state, like "cifar10-subvp" or
@@ -190,6 +192,7 @@ def build(
         name=name,
         device=device,
         dtype=dtype,
+        time_dtype=time_dtype(device),
         distribution=network if checkpoint.parametrization == "exact" else None,
         recommended={"snr": checkpoint.snr} if checkpoint.snr else {},
         provenance={

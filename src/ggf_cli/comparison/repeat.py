@@ -12,7 +12,7 @@ from torch import Tensor
 from ggf_cli.metrics.evaluator import Evaluator
 from ggf_cli.runs.documents import RunLog
 from ggf_cli.runs.load_samples import RunSamples
-from ggf_cli.runs.writer import are_images
+from ggf_cli.runs.writer import has_images
 
 # Samples of each cell in the figure of samples.
 PICTURES = 16
@@ -63,7 +63,7 @@ def make_repeat(run: str, log: RunLog, samples: RunSamples | None) -> Repeat:
         samples: Its samples; None if none reached the end.
     """
     by_index = sorted(log.samples, key=lambda sample: sample.index)
-    drawn = samples is not None and are_images(tuple(log.model.shape))
+    drawn = samples is not None and has_images(log.model)
     return Repeat(
         run=run,
         nfe=np.array([sample.nfe for sample in by_index], np.int64),

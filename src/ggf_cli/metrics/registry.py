@@ -141,7 +141,7 @@ class SpaceEntry(Entry):
 def _fits_inception(
     model: ScoreModel, reference: Path | None, reference_form: ReferenceForm
 ) -> bool:
-    images = len(model.shape) == 3 and model.shape[0] in (1, 3)
+    images = model.data_range is not None and len(model.shape) == 3 and model.shape[0] in (1, 3)
     if reference is None or holds_samples(reference):
         return False
     # A file of statistics has moments only.
@@ -163,7 +163,7 @@ def holds_samples(reference: Path) -> bool:
 
 
 def _fits_fashion(model: ScoreModel, reference: Path | None, reference_form: ReferenceForm) -> bool:
-    return tuple(model.shape) == (1, 28, 28)
+    return model.data_range is not None and model.shape == (1, 28, 28)
 
 
 SPACES: dict[str, SpaceEntry] = {

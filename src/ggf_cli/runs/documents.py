@@ -107,6 +107,10 @@ class ModelSettings(Struct, kw_only=True):
     )
     shape: list[Positive]
     parameters: Count | None
+    images: Annotated[
+        bool | UnsetType,
+        about("false: the model has no data range, so its samples are stored as states"),
+    ] = UNSET
     config: Annotated[str | UnsetType, about("--config: what the checkpoint does not state")] = (
         UNSET
     )

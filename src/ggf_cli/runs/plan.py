@@ -18,6 +18,7 @@ from ggf_cli.runs.images import TILE
 from ggf_cli.runs.run_log import as_ranges, run_settings
 from ggf_cli.runs.sample_files import ExtraArray, Format
 from ggf_cli.runs.writer import are_images
+from ggf_cli.score import ScoreModel
 from ggf_cli.solvers.catalog import as_words
 
 # Samples on the default grid.
@@ -73,8 +74,7 @@ def plan_run(
     Raises:
         UsageError: Samples that are no images in format "png", or a grid of more than 2^28 pixels.
     """
-    shape = engine.model.shape
-    _check_format(shape, format, grid)
+    _check_format(engine.model, format, grid)
     counted = selection is None and list(indices) == list(range(len(indices)))
     samples = {"n": len(indices)} if counted else {"indices": selection or as_ranges(indices)}
     first = {"model": model_argument or engine.model.name, "config": config, **samples}
@@ -98,13 +98,19 @@ def near_square(n: int) -> tuple[int, int]:
     return -(-n // columns), columns
 
 
-def _check_format(shape: tuple[int, ...], format: Format, grid: tuple[int, int] | None) -> None:
+def _check_format(model: ScoreModel, format: Format, grid: tuple[int, int] | None) -> None:
     """Refuse settings whose files could not be written."""
+    shape, images = model.shape, model.data_range is not None
+    if format == "png" and not images:
+        raise UsageError(
+            f"the samples of {model.name} are not images, since it has no data range",
+            hint="use `format` npz",
+        )
     if format == "png" and not are_images(shape):
         raise UsageError(
             f"samples of shape {shape} are not images of 1 or 3 channels", hint="use `format` npz"
         )
-    if grid and are_images(shape):
+    if grid and images and are_images(shape):
         pixels = grid[0] * grid[1] * max(TILE, shape[1]) * max(TILE, shape[2])
         if pixels > MAX_GRID_PIXELS:
             raise UsageError(

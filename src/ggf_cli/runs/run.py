@@ -15,10 +15,9 @@ from ggf_cli.runs.observer import RunObserver
 from ggf_cli.runs.plan import plan_run
 from ggf_cli.runs.sample_files import Format
 from ggf_cli.runtime.interrupt import interruptible
-from ggf_cli.sampling import choose_batch_size, unique_indices
+from ggf_cli.sampling import as_solver, choose_batch_size, unique_indices
 from ggf_cli.scalars import as_indices, shown
 from ggf_cli.score import ScoreModel
-from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.base import Solver
 
 
@@ -75,10 +74,7 @@ def run(
         raise UsageError(f"no samples asked for ({shown(indices)})", hint="ask for at least 1")
     if resume and force:
         raise UsageError("resume and force exclude each other")
-    if isinstance(solver, str):
-        solver = make_solver(solver, options)
-    elif options:
-        raise UsageError(f"options {', '.join(options)} go with a solver's name, not with a solver")
+    solver = as_solver(solver, options)
     folder = Path(out)
     if batch_size is None:
         batch_size = batch_size_of(folder) if resume else None

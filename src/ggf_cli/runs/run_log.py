@@ -188,6 +188,7 @@ def model_settings(model: ScoreModel) -> ModelSettings:
             "sde": model.sde.to_dict() | sde,
             "shape": list(model.shape),
             "parameters": provenance.get("parameters"),
+            **({"images": False} if model.data_range is None else {}),
             **{
                 key: provenance[key]
                 for key in ("config", "code", "assumptions")

@@ -90,6 +90,7 @@ class SampleFiles:
         if path is None:
             return None
         if self._format == "png":
+            assert finished.image is not None
             content = png(finished.image)
         else:
             buffer = io.BytesIO()
@@ -196,7 +197,11 @@ class SampleFiles:
     ) -> tuple[np.ndarray, ...]:
         """The arrays of a sample: its image, and the extra arrays."""
         state = finished.x.float().numpy()
-        image = to_uint8(finished.image) if self._images else finished.x.numpy()
+        if self._images:
+            assert finished.image is not None
+            image = to_uint8(finished.image)
+        else:
+            image = finished.x.numpy()
         extra = {"x": state, "times": np.array(times, np.float64)}
         return (image, *(extra[name] for name in self._extra))
 

@@ -14,6 +14,7 @@ from ggf_cli.engine import FinishedSample, Outcome
 from ggf_cli.files import sha256_of
 from ggf_cli.runs.documents import (
     FileLog,
+    ModelSettings,
     RunSettings,
     SampleLine,
     SampleLog,
@@ -76,7 +77,7 @@ class RunWriter:
         self.folder = folder
         self._indices = indices
         self._shape = tuple(settings.model.shape)
-        self._images = are_images(self._shape)
+        self._images = has_images(settings.model)
         rows, columns = self._grid_size = (0, 0) if settings.grid is UNSET else settings.grid[:2]
         self._on_grid = indices[: rows * columns]
         self.spent = spent
@@ -243,6 +244,11 @@ class RunWriter:
         """The image of a sample from its file, (C, H, W) float32 in [0, 1]."""
         levels = self._files.pixels(index).transpose(2, 0, 1).copy()
         return torch.from_numpy(levels).float() / 255
+
+
+def has_images(model: ModelSettings) -> bool:
+    """Whether the samples of a model are drawn and stored as images."""
+    return model.images is not False and are_images(tuple(model.shape))
 
 
 def are_images(shape: tuple[int, ...]) -> bool:

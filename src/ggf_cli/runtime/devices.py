@@ -33,6 +33,11 @@ def resolve_device(name: str | torch.device) -> torch.device:
     return device
 
 
+def time_dtype(device: torch.device) -> torch.dtype:
+    """The dtype of times: float64, or float32 on mps, which has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def full_precision(full: bool = True) -> None:
     """Turn TF32 off for the whole process, or on.
 

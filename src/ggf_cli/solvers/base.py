@@ -32,6 +32,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from ggf_cli.errors import OptionError, UsageError
+from ggf_cli.runtime.devices import time_dtype
 from ggf_cli.scalars import as_bool, as_float, as_int, shown
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
@@ -102,11 +103,6 @@ def fresh_rows(x: Tensor, index: Tensor, sde: SDE) -> dict[str, Tensor]:
         "rejected": zeros,
         "done": torch.zeros_like(index, dtype=torch.bool),
     }
-
-
-def time_dtype(device: torch.device) -> torch.dtype:
-    """The dtype of times: float64, or float32 on mps, which has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def option(

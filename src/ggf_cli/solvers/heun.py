@@ -25,6 +25,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ggf_cli.runtime.devices import time_dtype
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import (
@@ -33,7 +34,6 @@ from ggf_cli.solvers.base import (
     forward_kernel,
     fresh_rows,
     option,
-    time_dtype,
     where_rows,
 )
 from ggf_cli.solvers.fixed import FixedStep, schedule_option, steps_option

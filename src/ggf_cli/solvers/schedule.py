@@ -12,8 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ggf_cli.runtime.devices import time_dtype
 from ggf_cli.sde import SDE
-from ggf_cli.solvers.base import time_dtype
 
 SCHEDULES = ("time", "logsnr", "karras")
 

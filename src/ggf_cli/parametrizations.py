@@ -1,0 +1,119 @@
+"""Parametrizations of checkpoints: the score from the output of a network of a known kind.
+
+A parametrization is called with the network and the SDE and returns score(x, t).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ggf_cli.score import ScoreFunction
+from ggf_cli.sde import SDE, VPSDE, expand_as_batch
+
+
+def vp_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
+    """-network(x, 999 t) / sigma(t): noise prediction with a continuous label (VP, sub-VP).
+
+    Reference: Song et al. 2021, arXiv:2011.13456, the `continuous` models of their code.
+    """
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        return -network(x, 999.0 * t) / expand_as_batch(sde.sigma(t), x)
+
+    return score
+
+
+def ve_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
+    """network(x, sigma(t)): NCSN++, which divides by sigma itself and so returns the score (VE)."""
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        return network(x, sde.sigma(t))
+
+    return score
+
+
+def ve_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
+    """network(x, 999 (1 - t)) / sigma(t): NCSN++ trained at 1000 noise levels (VE, SMLD).
+
+    The network was trained at the labels k = 0..999, with the noise levels
+    sigma_max (sigma_min / sigma_max)^(k / 999), which fall and equal sigma(t) at t = 1 - k / 999.
+    Between whole labels the label is interpolated; Song's code rounds it.
+
+    Reference: Song et al. 2021, arXiv:2011.13456, the `ve` models of their code that are not
+    `continuous`.
+    """
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        return network(x, 999.0 * (1.0 - t)) / expand_as_batch(sde.sigma(t), x)
+
+    return score
+
+
+def vp_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
+    """-network(x, label) / sigma(t): noise prediction of DDPM, trained at 1000 noise levels (VP).
+
+    The network was trained at the labels k = 0..999, with the noise levels
+    sigma_k = sqrt(1 - prod_{i <= k} (1 - beta_i)). The label of t is the k whose level is sigma(t),
+    interpolated in log(alpha / sigma) between whole numbers. (Song's code takes k = 999 t, which at
+    t_eps is a whole level off: sigma(0.001) = 0.0105 lies just above sigma_0 = 0.01.)
+
+    Reference: Ho et al. 2020, arXiv:2006.11239; Lu et al. 2022, arXiv:2206.00927, appendix D.
+    """
+    assert isinstance(sde, VPSDE)
+    levels = 1000
+    betas = torch.linspace(sde.beta_min, sde.beta_max, levels, dtype=torch.float64) / levels
+    log_alpha_bar = torch.cumsum(torch.log1p(-betas), 0)
+    # It decreases with k.
+    half_log_snr = (log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))) / 2
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        label = _interpolate(sde.half_log_snr(t), half_log_snr.to(t))
+        return -network(x, label) / expand_as_batch(sde.sigma(t), x)
+
+    return score
+
+
+def _interpolate(value: Tensor, falling: Tensor) -> Tensor:
+    """The fractional index of each value (B,) in a falling sequence (n,), clamped to 0..n-1."""
+    k = torch.searchsorted(-falling, -value).clamp(1, len(falling) - 1)
+    before, after = falling[k - 1], falling[k]
+    fraction = ((before - value) / (before - after)).clamp(0, 1)
+    return (k - 1).to(value.dtype) + fraction
+
+
+def exact(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
+    """network(x, alpha(t), sigma(t)): a distribution whose exact score is known."""
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        return network(x, sde.alpha(t), sde.sigma(t))
+
+    return score
+
+
+@dataclass(frozen=True)
+class Parametrization:
+    """A conversion of network output to the score: parametrization(network, sde) is the score.
+
+    Attributes:
+        wrap: Makes the score function.
+        sdes: The names of the SDEs that it supports.
+    """
+
+    wrap: Callable[[Callable[..., Tensor], SDE], ScoreFunction]
+    sdes: tuple[str, ...]
+
+    def __call__(self, network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
+        return self.wrap(network, sde)
+
+
+PARAMETRIZATIONS: dict[str, Parametrization] = {
+    "vp-continuous": Parametrization(vp_continuous, ("vp", "subvp")),
+    "vp-discrete": Parametrization(vp_discrete, ("vp",)),
+    "ve-continuous": Parametrization(ve_continuous, ("ve",)),
+    "ve-discrete": Parametrization(ve_discrete, ("ve",)),
+    "exact": Parametrization(exact, ("ve", "vp", "subvp")),
+}

@@ -1,4 +1,4 @@
-"""Score models: the score of the noisy data as one function, and the count of its evaluations.
+"""Score models: the score of the noisy data as one function, with everything to sample from it.
 
     score(x, t) = grad_x log p_t(x)            x (B, *), t (B,) -> (B, *), every row with its own t
 

@@ -40,7 +40,7 @@ class Batchwise(torch.nn.Module):
     def forward(self, x, t):
         return -(x - x.mean(0))
 
-network = Batchwise()
+network = Batchwise().eval()
 batchwise = ggf_cli.ScoreModel(score=network, sde=sde, shape=(1, 4, 4))
 nan = ggf_cli.ScoreModel(score=lambda x, t: x * torch.nan, sde=sde, shape=(1, 4, 4))
 exact = ggf_cli.load_model("mixture", device="cpu")

@@ -30,7 +30,7 @@ SDES = [replace(sde, t_eps=0.1) for sde in (VP, VE, SUBVP)]
 # Likewise, and they start before drift and diffusion become steep at T. T is not 1 in any of them.
 MORE_SDES = [
     CosineVPSDE(T=0.9, t_eps=0.1),
-    EDM(sigma_min=0.4, sigma_max=8.0),
+    EDM(sigma_min=0.4, sigma_max=4.0),
     FlowMatching(T=0.9, t_eps=0.1),
     GaussianDiffusion(lambda t: torch.exp(-t * t), lambda t: t, T=2.0, t_eps=0.1),
 ]

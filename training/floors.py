@@ -58,7 +58,7 @@ def shares(images: Tensor, labels: Tensor, n: int) -> None:
 
     The images are not among those of the reference.
     """
-    model = SimpleNamespace(name="fashion", shape=SHAPE, distribution=None)
+    model = SimpleNamespace(name="fashion", shape=SHAPE, distribution=None, data_range=(-1, 1))
     evaluators = make_evaluators(["precision", "recall", "coverage"], model)
     titles = " | ".join(evaluator.title for evaluator in evaluators)
     print(f"\n| {n} test images | {titles} |\n|---|---|---|---|")

@@ -170,7 +170,7 @@ WHOLE_ARGUMENTS = {
 }
 COUNTS = {"sample-count", "stream-count"}
 OPTIONAL = {argument for argument in WHOLE_ARGUMENTS if argument.endswith(("max-nfe", "at-once"))}
-OPTIONAL |= {"sample-batch-size", "pilot-batch-size"}
+OPTIONAL |= {"sample-batch-size", "stream-batch-size", "pilot-batch-size"}
 REAL_ARGUMENTS = {
     **{
         f"{name}-{field}": ((lambda v, sde=sde, field=field: sde(**{field: v})), field)

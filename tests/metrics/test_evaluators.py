@@ -15,7 +15,8 @@ from ggf_cli.metrics.registry import METRICS, SPACES, default_metrics, metrics_f
 
 
 def model(shape, distribution=None):
-    return SimpleNamespace(name="mine", shape=shape, distribution=distribution, device="cpu")
+    about = {"data_range": (-1.0, 1.0), "device": "cpu"}
+    return SimpleNamespace(name="mine", shape=shape, distribution=distribution, **about)
 
 
 @pytest.fixture
@@ -165,3 +166,9 @@ def test_noise_is_worse_than_every_floor(evaluators, noise):
 def test_notes_warn_when_there_are_fewer_real_images(evaluators):
     assert evaluators["recall"].notes(300) == evaluators["ffd"].notes(10_000) == []
     assert "6,000 real images" in evaluators["recall"].notes(7000)[0]
+
+
+def test_models_without_data_range_have_no_image_metrics(tmp_path):
+    states = model((1, 28, 28))
+    states.data_range = None
+    assert metrics_for(states, tmp_path) == []

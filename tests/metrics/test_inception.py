@@ -43,7 +43,8 @@ class StandIn:
 
 
 def model(shape=SHAPE):
-    return SimpleNamespace(name="mine", shape=shape, distribution=None, device="cpu")
+    about = {"data_range": (-1.0, 1.0), "device": "cpu"}
+    return SimpleNamespace(name="mine", shape=shape, distribution=None, **about)
 
 
 def pictures(n, seed, shape=SHAPE):

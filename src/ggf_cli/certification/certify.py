@@ -11,13 +11,14 @@ from torch import Tensor
 from ggf_cli import __version__
 from ggf_cli.certification.batch import check_batch
 from ggf_cli.certification.convergence import check_order
-from ggf_cli.certification.documents import Certificate, Check, worst
+from ggf_cli.certification.documents import Certificate, Check, Status, worst
 from ggf_cli.certification.ends import check_evaluations, check_noise_left
 from ggf_cli.certification.marginals import check_marginals
-from ggf_cli.certification.problems import SDES, gaussian, mixture
+from ggf_cli.certification.problems import PLANE, SDES, gaussian, mixture
 from ggf_cli.certification.resolve import resolve
 from ggf_cli.certification.samplers import Sampler, from_function, from_solver
 from ggf_cli.errors import SolveError
+from ggf_cli.registry import SDE_TITLES
 from ggf_cli.scalars import as_float, as_int
 from ggf_cli.sde import SDE
 from ggf_cli.solvers.base import Solver
@@ -28,6 +29,7 @@ def certify(
     *,
     n: int = 4000,
     seed: int = 0,
+    dimension: int = PLANE,
     steps: int | None = None,
     order: float | None = None,
     nfe: int | None = None,
@@ -41,6 +43,8 @@ def certify(
             f(score, sde, x_T, noise) -> x, with a parameter `steps` if it has a number of steps.
         n: Samples of each distribution, >= 1000.
         seed: The random seed.
+        dimension: Numbers of a sample, >= 2. Step size control that rejects steps can be biased in
+            low dimension only, because there its error estimate follows the noise.
         steps: Number of steps at which the samples are tested; None: that of the sampler.
         order: The order that the sampler claims; None: that of the solver.
         nfe: The evaluations of a sample that it claims; None: those of the solver.
@@ -51,18 +55,19 @@ def certify(
     """
     n = as_int(n, "n", low=1000, high=10_000_000)
     seed = as_int(seed, "seed", low=0, high=2**62)
+    dimension = as_int(dimension, "dimension", low=PLANE, high=4096)
     chosen = _with_claims(_as_sampler(sampler), steps, order, nfe)
     checks = []
     threads = torch.get_num_threads()
     # Samples of a few numbers are slower with more threads.
     torch.set_num_threads(1)
     try:
-        for check in _checks(chosen, n, seed):
+        for check in _checks(chosen, n, dimension, seed):
             checks.append(check)
             on_check(check)
     finally:
         torch.set_num_threads(threads)
-    return _conclude(chosen, checks, n, seed)
+    return _conclude(chosen, checks, n, dimension, seed)
 
 
 def _as_sampler(sampler: str | Solver | Sampler | Callable[..., Tensor]) -> Sampler:
@@ -86,30 +91,32 @@ def _with_claims(
     return sampler
 
 
-def _checks(sampler: Sampler, n: int, seed: int) -> Iterator[Check]:
+def _checks(sampler: Sampler, n: int, dimension: int, seed: int) -> Iterator[Check]:
     for name in sampler.sdes:
         sde: SDE = SDES[name]
-        simple = gaussian(sde)
+        simple, several = gaussian(sde, dimension), mixture(sde, dimension)
         checks, drawn = check_marginals(sampler, simple, n=n, seed=seed)
         yield from checks
-        several, _ = check_marginals(sampler, mixture(sde), n=n, seed=seed)
-        yield from several
+        yield from check_marginals(sampler, several, n=n, seed=seed)[0]
         yield check_noise_left(sampler, sde, seed=seed)
         yield check_evaluations(sampler, simple.title, drawn)
         yield check_order(sampler, sde, stochastic=drawn.stochastic, seed=seed)
-        yield check_batch(sampler, mixture(sde), seed=seed)
+        yield check_batch(sampler, several, seed=seed)
 
 
-def _conclude(sampler: Sampler, checks: list[Check], n: int, seed: int) -> Certificate:
-    """The certificate; an order or a count that is undecided does not make a sampler undecided."""
+def _conclude(
+    sampler: Sampler, checks: list[Check], n: int, dimension: int, seed: int
+) -> Certificate:
+    """The certificate. An order that is undecided does not make the sampler undecided."""
     status = worst([c.status for c in checks if c.name != "order" or c.status == "wrong"])
     return Certificate(
         ggf=__version__,
         sampler=sampler.name,
         status=status,
-        sentence=_sentence(sampler, status, checks),
+        sentence=_sentence(sampler, status, checks, dimension),
         exit_code=SolveError.exit_code if status == "wrong" else 0,
         n=n,
+        dimension=dimension,
         seed=seed,
         steps=sampler.steps,
         claimed_order=sampler.order,
@@ -117,22 +124,25 @@ def _conclude(sampler: Sampler, checks: list[Check], n: int, seed: int) -> Certi
     )
 
 
-def _sentence(sampler: Sampler, status: str, checks: list[Check]) -> str:
-    where = " and ".join(sde.upper() for sde in sampler.sdes)
-    steps = f" with {sampler.steps} steps" if sampler.steps is not None else ""
-    named = {
-        kind: "; ".join(f"{c.name} ({c.problem}): {c.summary}" for c in checks if c.status == kind)
-        for kind in ("wrong", "undecided")
-    }
-    if status == "wrong":
-        return f"{sampler.name}{steps} is wrong on exact models: {named['wrong']}."
-    if status == "undecided":
-        return f"{sampler.name}{steps} is undecided on exact models: {named['undecided']}."
-    text = f"{sampler.name}{steps} is right on exact models ({where})"
-    orders = [c for c in checks if c.name == "order"]
-    if orders and all(c.status == "right" for c in orders):
-        kinds = sorted({c.summary.split(",")[0] for c in orders})
-        return f"{text}, with {' and '.join(kinds)}."
-    if any(c.status == "undecided" for c in orders):
-        return f"{text}; its order is undecided."
+def _sentence(sampler: Sampler, status: Status, checks: list[Check], dimension: int) -> str:
+    where = " and ".join(SDE_TITLES[sde] for sde in sampler.sdes)
+    told = sampler.steps is None or "steps=" in sampler.name
+    subject = sampler.name if told else f"{sampler.name} with {sampler.steps} steps"
+    text = f"{subject} is {status} on exact models ({where}) in {dimension} dimensions"
+    if status != "right":
+        reasons = "; ".join(
+            f"{c.name}, {c.problem}: {c.summary}" for c in checks if c.status == status
+        )
+        return f"{text}: {reasons}."
+    orders = [c for c in checks if c.name == "order" and c.status != "not applicable"]
+    found = [
+        f"{c.summary.split(',')[0]} on {c.problem.split(', ')[1]}"
+        for c in orders
+        if c.status == "right"
+    ]
+    missing = [c.problem.split(", ")[1] for c in orders if c.status == "undecided"]
+    if found:
+        text += f", with {' and '.join(found)}"
+    if missing:
+        text += f"; its order on {' and '.join(missing)} is undecided"
     return f"{text}."

@@ -48,6 +48,7 @@ class Certificate(Struct, frozen=True, kw_only=True):
     sentence: Annotated[str, about("the result in one sentence")]
     exit_code: Count
     n: Annotated[Positive, about("samples of each distribution whose marginals are tested")]
+    dimension: Annotated[Positive, about("numbers of a sample")]
     seed: Count
     steps: Annotated[Positive | None, about("number of steps; null if the sampler has none")]
     claimed_order: Amount | None

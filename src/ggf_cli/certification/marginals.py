@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ggf_cli.certification.documents import Check, Measurement, Status
 from ggf_cli.certification.problems import (
+    PLANE,
     Problem,
     names_of_statistics,
     spread,
@@ -29,8 +30,8 @@ from ggf_cli.certification.samplers import Drawn, Sampler, draw
 
 # The probability that any statistic of a right sampler exceeds its standard errors by chance.
 ALPHA = 5e-4
-# The statistics of a certificate, at most: (5 + 18) of the samples and 4 of the start, for 2 SDEs.
-STATISTICS = 54
+# The statistics of a certificate, at most: 7 + 24 of the samples and 6 of the start, for 2 SDEs.
+STATISTICS = 74
 Z = NormalDist().inv_cdf(1 - ALPHA / (2 * STATISTICS))
 # Allowance for the discretisation: of a weight; of a mean, in standard deviations of its class; of
 # a covariance, relative.
@@ -147,13 +148,16 @@ def _start(problem: Problem, drawn: Drawn, n: int) -> Check:
             summary=f"the first evaluation was of {len(x)} of {n} samples",
         )
     y = standardised_at(problem, x, t)
-    mean, variance = y.mean(0).tolist(), (y.square().mean(0) - 1).tolist()
-    measurements = [
-        _measurement(f"mean {i + 1}", value, n**-0.5, MEAN) for i, value in enumerate(mean)
-    ] + [
-        _measurement(f"variance {i + 1}", value, (2 / n) ** 0.5, COVARIANCE)
-        for i, value in enumerate(variance)
-    ]
+    groups = [(f"{i + 1}", y[:, i], n) for i in range(PLANE)]
+    if y.shape[1] > PLANE:
+        groups.append(("of the others", y[:, PLANE:], n * (y.shape[1] - PLANE)))
+    measurements = []
+    for name, values, count in groups:
+        mean, variance = float(values.mean()), float(values.square().mean()) - 1
+        measurements += [
+            _measurement(f"mean {name}", mean, count**-0.5, MEAN),
+            _measurement(f"variance {name}", variance, (2 / count) ** 0.5, COVARIANCE),
+        ]
     # Data that are not finite fail.
     good = all(_ratio(m) <= 1 for m in measurements)
     worst = max(measurements, key=_ratio)

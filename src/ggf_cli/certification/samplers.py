@@ -118,6 +118,7 @@ class Drawn:
     """Samples, and what the sampler did to draw them.
 
     Attributes:
+        sde: The SDE.
         x: The samples, (B, D).
         calls: Evaluations of the score, a row on average.
         first: x and t of the first evaluation, (b, D) and (b,).
@@ -125,6 +126,7 @@ class Drawn:
         stochastic: Whether the sampler drew noise.
     """
 
+    sde: SDE
     x: Tensor
     calls: float
     first: tuple[Tensor, Tensor]
@@ -187,6 +189,7 @@ def draw(
     if recorder.first is None:
         raise UsageError(f"the sampler {sampler.name} did not evaluate the score")
     return Drawn(
+        sde=problem.sde,
         x=x.detach().double(),
         calls=recorder.rows / len(index),
         first=recorder.first,

@@ -3,7 +3,8 @@
     alpha_k^2 = prod_{i <= k} (1 - beta_i),   noise prediction = -sigma_k score
 
 A fractional timestep is interpolated in log(alpha / sigma). diffusers' default is to clip the
-predicted images to [-1, 1]; the exact models exceed it, so `clip_sample` is off.
+predicted images to [-1, 1]; the exact models exceed it, so `clip_sample` is off. No order is
+claimed: that of a scheduler depends on its timesteps, and `solver_order` is that of the formula.
 """
 
 from __future__ import annotations
@@ -54,12 +55,11 @@ def from_scheduler(text: str) -> Sampler:
             hint=did_you_mean(unknown[0], accepted, ""),
         )
     settings = {key: value for key, value in SETTINGS.items() if key in accepted} | given
-    order: Any = settings.get("solver_order", _default(accepted, "solver_order"))
 
     def run(score: Score, sde: SDE, x_T: Tensor, noise: NoiseSource, steps: int | None) -> Tensor:
         return _run(kind(**settings), score, sde, x_T, noise, steps or STEPS)
 
-    return Sampler(name=f"diffusers:{text}", function=run, steps=steps, order=order, sdes=("vp",))
+    return Sampler(name=f"diffusers:{text}", function=run, steps=steps, sdes=("vp",))
 
 
 def _run(
@@ -105,10 +105,6 @@ def _find(name: str) -> Any:
             hint="like diffusers:DDIMScheduler",
         )
     return kind
-
-
-def _default(parameters: Any, name: str) -> Any:
-    return parameters[name].default if name in parameters else None
 
 
 def _option(text: str, part: str) -> tuple[str, Any]:

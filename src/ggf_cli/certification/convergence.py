@@ -9,13 +9,16 @@ A sampler may end at t_eps, denoise by Tweedie's formula at the time of its last
 continue to t = 0. The nearest of these ends is taken, at the largest number of steps.
 
 The order is wrong if it is below the claim by more than MARGIN and Z standard errors. It is
-undecided if fewer than two errors exceed chance and round-off, or if the errors change their sign.
+undecided if fewer than two errors exceed chance and round-off, if the errors change their sign, or
+if those of a deterministic sampler follow no power of the step: their slopes differ by more than
+SLOPES.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -29,6 +32,7 @@ T_EPS = 0.1
 # Divisors of 1000, the number of training steps of diffusers' schedulers.
 STEPS = (20, 50, 100, 200)
 MARGIN = 0.4
+SLOPES = 1.0
 # Below this, round-off in float32 inside a sampler may be seen.
 ROUND_OFF = 3e-6
 # A deterministic sampler whose errors fall more slowly does not converge to the flow.
@@ -98,6 +102,9 @@ def judge(
         return "undecided", f"the errors are too small to measure an order; {claimed}", None
     if len({e > 0 for _, e in kept}) > 1:
         return "undecided", f"the error changes its sign; {claimed}", None
+    slopes = [_slope(list(pair), 0)[0] for pair in pairwise(kept)]
+    if errors.standard_error == 0 and max(slopes) - min(slopes) > SLOPES:
+        return "undecided", f"the errors follow no power of the step; {claimed}", None
     order, se = _slope(kept, errors.standard_error)
     text = f"{kind} {order:.2f}" + (f" ± {se:.2f}" if se > 0 else "") + f", {claimed}"
     needed = NO_ORDER if claim is None else claim - MARGIN

@@ -6,8 +6,8 @@ together exceed it by chance with probability ALPHA, if each is normal (Bonferro
 
 If statistics fail and the sampler has a number of steps, the steps are doubled until they pass, at
 most DOUBLINGS times. The check is right if they pass then: the error at fewer steps is that of the
-discretisation. It is wrong if the largest excess has not fallen to SHRINKS of itself, and else
-undecided.
+discretisation. It is wrong if the first doubling does not reduce the largest excess to SHRINKS of
+itself, and else undecided.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _refine(
     """Repeat a test that failed by `first` with more steps: the status, and a remark."""
     if sampler.steps is None:
         return "wrong", ""
-    steps, excess = sampler.steps, first
+    steps = sampler.steps
     for doubling in range(DOUBLINGS):
         steps *= 2
         # Independent samples: else the same chance would count twice.
@@ -114,9 +114,10 @@ def _refine(
         excess = _excess(measure(problem, again.x))
         if excess <= 0:
             return "right", f", with {sampler.steps} steps; passes with {steps}"
-    if excess <= SHRINKS * first:
-        return "undecided", f"; smaller, but still too large, with {steps} steps"
-    return "wrong", f"; no smaller with {steps} steps"
+        # Not <=, so that NaN is wrong.
+        if doubling == 0 and not excess <= SHRINKS * first:
+            return "wrong", f"; no smaller with {steps} steps"
+    return "undecided", f"; smaller, but still too large, with {steps} steps"
 
 
 def _ratio(measurement: Measurement) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import warnings
 from typing import Any
 
 import torch
@@ -57,7 +58,11 @@ def from_scheduler(text: str) -> Sampler:
     settings = {key: value for key, value in SETTINGS.items() if key in accepted} | given
 
     def run(score: Score, sde: SDE, x_T: Tensor, noise: NoiseSource, steps: int | None) -> Tensor:
-        return _run(kind(**settings), score, sde, x_T, noise, steps or STEPS)
+        with warnings.catch_warnings():
+            # diffusers uses deprecated interfaces of numpy and of its own.
+            for category in (DeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
+            return _run(kind(**settings), score, sde, x_T, noise, steps or STEPS)
 
     return Sampler(name=f"diffusers:{text}", function=run, steps=steps, sdes=("vp",))
 

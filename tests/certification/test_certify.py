@@ -17,7 +17,7 @@ from ggf_cli.solvers import SOLVERS
 from paths import ROOT
 
 # Wrong in two dimensions: see docs/guide/certify.md.
-BIASED = {"adaptive", "adaptive-multistep", "lamba", "sra1", "sra3"}
+BIASED = {"adaptive", "lamba", "sra1", "sra3"}
 FILE = ROOT / "tests/support/wrong_samplers.py"
 
 

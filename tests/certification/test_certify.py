@@ -14,9 +14,11 @@ from ggf_cli.certification import problems
 from ggf_cli.certification.documents import Certificate
 from ggf_cli.certification.marginals import ALPHA, STATISTICS, measure
 from ggf_cli.solvers import SOLVERS
+from ggf_cli.solvers.catalog import read_catalog
 from paths import ROOT
 
-# Wrong in two dimensions: see docs/guide/certify.md.
+# Wrong at their default tolerance in two dimensions: see docs/guide/certify.md. Lamba's error
+# estimate is that of the drift alone.
 BIASED = {"adaptive", "lamba", "sra1", "sra3"}
 FILE = ROOT / "tests/support/wrong_samplers.py"
 
@@ -55,7 +57,8 @@ def test_rejections_with_new_noise_are_biased_in_two_dimensions():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SOLVERS if name not in BIASED])
 def test_every_other_solver_is_right(name):
-    certificate = ggf_cli.certify(name)
+    steps = 200 if read_catalog()[name].options.get("steps") else None
+    certificate = ggf_cli.certify(name, n=2000, steps=steps)
     assert certificate.status == "right", certificate.sentence
 
 
@@ -71,11 +74,11 @@ def test_functions_that_are_right_pass():
     [
         ("without_sqrt_2", "marginals", {}),
         ("without_denoising", "noise left", {}),
-        ("with_wrong_start", "start", {}),
+        pytest.param("with_wrong_start", "start", {}, marks=pytest.mark.slow),
         ("multistep_of_first_order", "order", {"order": 2}),
         ("batch_wide_step", "batch", {}),
-        ("euler_maruyama", "evaluations", {"nfe": 100}),
-        ("not_finite", "marginals", {}),
+        pytest.param("euler_maruyama", "evaluations", {"nfe": 100}, marks=pytest.mark.slow),
+        pytest.param("not_finite", "marginals", {}, marks=pytest.mark.slow),
     ],
 )
 def test_known_mistakes_are_found(name, check, claims):

@@ -26,6 +26,7 @@ from ggf_cli.certification.documents import Check, Measurement, Status
 from ggf_cli.certification.marginals import Z
 from ggf_cli.certification.problems import MEAN, STD, Problem, denoised, flow, isotropic, levels
 from ggf_cli.certification.samplers import Drawn, Sampler, draw
+from ggf_cli.errors import UsageError
 from ggf_cli.sde import SDE
 
 T_EPS = 0.1
@@ -62,7 +63,16 @@ def check_order(sampler: Sampler, sde: SDE, *, stochastic: bool, seed: int) -> C
             status="not applicable",
             summary="the sampler has no number of steps",
         )
-    errors = _weak(sampler, problem, seed) if stochastic else _flow(sampler, problem, seed)
+    try:
+        errors = _weak(sampler, problem, seed) if stochastic else _flow(sampler, problem, seed)
+    except UsageError as error:
+        # For example, restart has no interval above this t_eps.
+        return Check(
+            name="order",
+            problem=problem.title,
+            status="undecided",
+            summary=f"it does not run on this problem: {error.message}",
+        )
     status, summary, fitted = judge(errors.values, errors, sampler.order, kind)
     measurements = [
         Measurement(

@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "load_model": "ggf_cli.checkpoints.load",
+    "certify": "ggf_cli.certification.certify",
+    "Certificate": "ggf_cli.certification.documents",
     "compare": "ggf_cli.comparison.compare",
     "ComparisonObserver": "ggf_cli.comparison.observer",
     "ComparisonResult": "ggf_cli.comparison.compare",
@@ -36,6 +38,8 @@ _PUBLIC = {
 
 if TYPE_CHECKING:
     from ggf_cli import solvers as solvers
+    from ggf_cli.certification.certify import certify as certify
+    from ggf_cli.certification.documents import Certificate as Certificate
     from ggf_cli.checkpoints.load import load_model as load_model
     from ggf_cli.comparison.compare import ComparisonResult as ComparisonResult
     from ggf_cli.comparison.compare import compare as compare
@@ -67,6 +71,7 @@ __all__ = [
     "VESDE",
     "VPSDE",
     "AssumptionWarning",
+    "Certificate",
     "ComparisonObserver",
     "ComparisonResult",
     "CosineVPSDE",
@@ -82,6 +87,7 @@ __all__ = [
     "ScoreModel",
     "SubVPSDE",
     "__version__",
+    "certify",
     "compare",
     "load_model",
     "run",

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from ggf_cli import __version__
 from ggf_cli.cli import console
+from ggf_cli.cli.certify import certify
 from ggf_cli.cli.compare import compare
 from ggf_cli.cli.convert import convert
 from ggf_cli.cli.doctor import doctor
@@ -67,6 +68,7 @@ app.command("list-solvers")(list_solvers)
 app.command("download")(download)
 app.command("convert")(convert)
 app.command("doctor")(doctor)
+app.command("certify")(certify)
 
 
 def _show_version(wanted: bool) -> None:

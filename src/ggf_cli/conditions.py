@@ -6,7 +6,7 @@ resumed run or worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,16 +41,16 @@ class Conditions:
             )
         return found
 
-    def check(self, index: int) -> None:
-        """Check that a sample index has a condition.
+    def check(self, indices: Iterable[int]) -> None:
+        """Check that sample indices have a condition.
 
         Raises:
-            UsageError: It has none.
+            UsageError: One has none.
         """
-        if self.count is not None and index >= self.count:
-            raise UsageError(
-                f"sample {index} has no condition: there are {self.count}, for 0..{self.count - 1}"
-            )
+        largest = max(indices, default=0)
+        if self.count is not None and largest >= self.count:
+            few = f"there are {self.count}, for 0..{self.count - 1}"
+            raise UsageError(f"sample {largest} has no condition: {few}")
 
 
 ConditionsLike = Tensor | Sequence[int] | Callable[[Tensor], Tensor] | Conditions

@@ -204,9 +204,8 @@ class Engine:
         samples, self._aside = self._aside[:room], self._aside[room:]
         start = (self.model.sde.T, 0, 0)
         new = [_Sample(index=i, state=start) for i in islice(waiting, room - len(samples))]
-        if conditions := self.model.conditions:
-            for sample in new:
-                conditions.check(sample.index)
+        if self.model.conditions is not None:
+            self.model.conditions.check(sample.index for sample in new)
         return samples + new
 
     def _seat(self, slots: Iterable[int], samples: list[_Sample]) -> None:

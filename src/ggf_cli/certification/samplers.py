@@ -254,5 +254,4 @@ def from_solver(solver: Solver, *, name: str | None = None) -> Sampler:
         steps=own_steps,
         order=solver.order,
         nfe=lambda steps: at(steps).expected_nfe(),
-        sdes=tuple(sde for sde in ("vp", "ve") if sde in solver.sdes),
     )

@@ -18,6 +18,7 @@ from ggf_cli.documents import (
     Count,
     DateTime,
     EndTime,
+    LateEndTime,
     Number,
     OptionValue,
     Outcome,
@@ -71,6 +72,7 @@ class CosineSettings(SDESettings, kw_only=True, tag="cosine"):
 class EDMSettings(SDESettings, kw_only=True, tag="edm"):
     """EDM's SDE, whose time is the noise level."""
 
+    t_eps: LateEndTime
     sigma_min: Number
     sigma_max: Number
 
@@ -84,6 +86,7 @@ class FlowSettings(SDESettings, kw_only=True, tag="flow"):
 class CustomSettings(SDESettings, kw_only=True, tag="custom"):
     """An SDE of the user, which is Python code: its alpha and sigma at a few times."""
 
+    t_eps: LateEndTime
     T: Amount
     times: Annotated[list[Number], about("from t_eps to T")]
     alpha: Annotated[list[Number], about("at these times")]
@@ -137,7 +140,7 @@ class RunSettings(Struct, kw_only=True):
     started_at: DateTime
     model: ModelSettings
     solver: SolverSettings
-    t_eps: EndTime
+    t_eps: LateEndTime
     max_nfe: Annotated[
         Positive | UnsetType, about("evaluations after which a sample is given up")
     ] = UNSET

@@ -11,8 +11,8 @@ import ggf_cli
 from command import ggf, read_log
 from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
-from ggf_cli.runs.documents import CustomSettings
 from ggf_cli.runs.run_log import model_settings
+from ggf_cli.runs.sde_settings import CustomSettings
 from ggf_cli.sde import SDE, expand_as_batch, sde_from_dict
 from ggf_cli.solvers import SOLVERS, make_solver
 from problems import MEAN, STD, SUBVP, VE, VP, gaussian_model, gaussian_score, normal

@@ -64,6 +64,22 @@ def parse_user_code(name: str | Path) -> UserCode | None:
     return None
 
 
+def load_object(code: UserCode) -> object:
+    """Import the code and return its object.
+
+    Raises:
+        UsageError: The code cannot be imported, or has no such object.
+        CheckpointError: There is no such file.
+    """
+    module = _import(code)
+    if not hasattr(module, code.attribute):
+        names = [name for name in vars(module) if not name.startswith("_")]
+        hint = did_you_mean(code.attribute, names, f"it has {', '.join(names[:9]) or 'nothing'}")
+        raise UsageError(f"{code.place} has no {code.attribute!r}", hint=hint)
+    found: object = getattr(module, code.attribute)
+    return found
+
+
 def load_user_model(code: UserCode, device: str | torch.device = "auto") -> ScoreModel:
     """Import the code and return its model. The sha256 of its file is in the provenance.
 
@@ -81,19 +97,13 @@ def load_user_model(code: UserCode, device: str | torch.device = "auto") -> Scor
     from ggf_cli.runtime.devices import resolve_device
     from ggf_cli.score import ScoreModel
 
-    module = _import(code)
-    target = resolve_device(device)
-    if not hasattr(module, code.attribute):
-        names = [name for name in vars(module) if not name.startswith("_")]
-        hint = did_you_mean(code.attribute, names, f"it has {', '.join(names[:9]) or 'nothing'}")
-        raise UsageError(f"{code.place} has no {code.attribute!r}", hint=hint)
-    found = getattr(module, code.attribute)
-    takes_device = False
-    if not isinstance(found, ScoreModel) and not isinstance(found, torch.nn.Module):
+    found, target = load_object(code), resolve_device(device)
+    if not isinstance(found, ScoreModel | torch.nn.Module):
         if not callable(found):
             raise _no_model(code, found)
-        takes_device = "device" in inspect.signature(found).parameters
-        found = _call(code, lambda: found(device=target) if takes_device else found())
+        make: Callable[..., object] = found
+        takes_device = "device" in inspect.signature(make).parameters
+        found = _call(code, lambda: make(device=target) if takes_device else make())
     if not isinstance(found, ScoreModel):
         raise _no_model(code, found)
     if str(device) != "auto" and torch.device(found.device).type != target.type:
@@ -101,7 +111,7 @@ def load_user_model(code: UserCode, device: str | torch.device = "auto") -> Scor
             f"{code.text} is on {found.device}, device is {device}",
             hint=f"move the model there, or let {code.attribute} be a function of `device`",
         )
-    source = Path(str(module.__file__))
+    source = Path(str(sys.modules[_module_name(code)].__file__))
     provenance = {
         **(found.provenance or {}),
         "file": source.name,
@@ -122,14 +132,19 @@ def _import(code: UserCode) -> ModuleType:
         raise CheckpointError(f"no file {path}", hint="write it as FILE.py:OBJECT")
     # As `python FILE.py`: the file may import its neighbours.
     _search(path.resolve().parent)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(_module_name(code), path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
+    sys.modules[_module_name(code)] = module
     loader = spec.loader
     _call(code, lambda: loader.exec_module(module))
     return module
+
+
+def _module_name(code: UserCode) -> str:
+    """The name in `sys.modules`: that of a file hides no other module."""
+    return f"ggf_user.{Path(code.place).stem}" if code.is_file else code.place
 
 
 def _search(folder: Path) -> None:

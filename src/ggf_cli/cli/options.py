@@ -63,7 +63,7 @@ TEps = Annotated[
     float | None,
     typer.Option(
         "--t-eps",
-        help="End time of the solve, in (0, 1).",
+        help="End time of the solve, above 0 and below T (1, but for edm and own SDEs).",
         show_default="from the model",
         rich_help_panel=_SOLVER,
     ),

@@ -17,7 +17,6 @@ from ggf_cli.documents import (
     Amount,
     Count,
     DateTime,
-    EndTime,
     LateEndTime,
     Number,
     OptionValue,
@@ -28,6 +27,7 @@ from ggf_cli.documents import (
     about,
     json_schema,
 )
+from ggf_cli.runs.sde_settings import AnySDESettings
 
 RUN_SCHEMA: Literal["ggf-run/1"] = "ggf-run/1"
 JOURNAL_SCHEMA = "ggf-journal/1"
@@ -37,77 +37,13 @@ RunStatus = Literal["completed", "interrupted", "failed"]
 Spent = tuple[int, int, float]
 
 
-class SDESettings(Struct, kw_only=True, tag_field="name"):
-    """The SDE of a run."""
-
-    t_eps: EndTime
-    data_range: Annotated[list[Number], Meta(min_length=2, max_length=2)]
-
-
-class VESettings(SDESettings, kw_only=True, tag="ve"):
-    """A VE SDE."""
-
-    sigma_min: Number
-    sigma_max: Number
-
-
-class VPSettings(SDESettings, kw_only=True, tag="vp"):
-    """A VP SDE."""
-
-    beta_min: Number
-    beta_max: Number
-
-
-class SubVPSettings(VPSettings, kw_only=True, tag="subvp"):
-    """A sub-VP SDE."""
-
-
-class CosineSettings(SDESettings, kw_only=True, tag="cosine"):
-    """A cosine VP SDE."""
-
-    s: Amount
-    T: Amount
-
-
-class EDMSettings(SDESettings, kw_only=True, tag="edm"):
-    """EDM's SDE, whose time is the noise level."""
-
-    t_eps: LateEndTime
-    sigma_min: Number
-    sigma_max: Number
-
-
-class FlowSettings(SDESettings, kw_only=True, tag="flow"):
-    """The SDE of flow matching."""
-
-    T: Amount
-
-
-class CustomSettings(SDESettings, kw_only=True, tag="custom"):
-    """An SDE of the user, which is Python code: its alpha and sigma at a few times."""
-
-    t_eps: LateEndTime
-    T: Amount
-    times: Annotated[list[Number], about("from t_eps to T")]
-    alpha: Annotated[list[Number], about("at these times")]
-    sigma: Annotated[list[Number], about("at these times")]
-
-
 class ModelSettings(Struct, kw_only=True):
     """The model of a run."""
 
     name: str
     source: Annotated[str | None, about("name of the weights file")]
     sha256: Sha256 | None
-    sde: (
-        VESettings
-        | VPSettings
-        | SubVPSettings
-        | CosineSettings
-        | EDMSettings
-        | FlowSettings
-        | CustomSettings
-    )
+    sde: AnySDESettings
     shape: list[Positive]
     parameters: Count | None
     images: Annotated[

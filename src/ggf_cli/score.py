@@ -65,7 +65,8 @@ class ScoreModel:
             `nn.Module`, else the CPU.
         dtype: The dtype of x when `score` is called. Solvers keep x in it too, but at least in
             float32 (`state_dtype`).
-        time_dtype: The dtype of t when `score` is called; None: `dtype`. Solvers keep t in float64.
+        time_dtype: The dtype of t when `score` is called. None: `dtype`, but at least float32 for
+            a function that is not an `nn.Module`. Solvers keep t in float64.
         data_range: Smallest and largest value of the data, which become 0 and 1 in images; by
             default that of the SDE. Another range replaces that of the SDE. None: the samples are
             not images, and nothing is clamped; the scale of the data in tolerances, such as the
@@ -113,7 +114,9 @@ class ScoreModel:
         put_in_eval_mode(module, stacklevel=3)
         if self.device is _OF_MODULE:
             self._set(device=device_of(module))
-        times = self.time_dtype or self.dtype
+        # Half-precision times are too coarse for a function that computes alpha and sigma.
+        least = self.dtype if module is not None else self.state_dtype
+        times = self.time_dtype or least
         if module is not None:
             self._try_out(lambda network: in_times(network, times), self.score, self.dtype)
         self._set(score=in_times(self.score, times))

@@ -180,7 +180,7 @@ def test_the_command_prints_a_certificate_and_exits_4_if_wrong():
         ("diffusers:FlowMatchEulerDiscreteScheduler", "VP SDE"),
         ("diffusers:DDIMScheduler:nope=1", "no setting nope"),
         ("nope.py:f", "is not a file"),
-        (f"{FILE}:nope", "has no function"),
+        (f"{FILE}:nope", "has no 'nope'"),
     ],
 )
 def test_unknown_samplers_are_usage_errors(sampler, message):

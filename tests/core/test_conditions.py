@@ -59,7 +59,13 @@ def states(model, n=12, solver="adaptive", **settings):
 LABELS = [0, 3, 1, 1, 2, 0, 3, 2, 0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+# One solver for each kind of state that rows carry; the others are slow tests.
+KINDS = ("em", "adaptive", "adaptive-multistep", "heun", "ode-rk45", "pc")
+
+
+@pytest.mark.parametrize(
+    "solver", [pytest.param(n, marks=() if n in KINDS else pytest.mark.slow) for n in SOLVERS]
+)
 def test_a_sample_is_that_of_the_model_of_its_class(solver):
     """Through refills: a batch of 5 has samples of different classes at different times."""
     found = states(conditional(), solver=solver, conditions=LABELS, batch_size=5)

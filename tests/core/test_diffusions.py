@@ -31,6 +31,11 @@ OWN = ggf_cli.GaussianDiffusion(lambda t: torch.exp(-t * t), lambda t: t * (1 + 
 ALL = [*NAMED, OWN]
 
 every_named = pytest.mark.parametrize("sde", NAMED, ids=lambda sde: sde.name)
+# One solver for each kind of state that rows carry; the others are slow tests.
+KINDS = ("em", "adaptive", "adaptive-multistep", "heun", "ode-rk45", "pc")
+every_solver = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in KINDS else pytest.mark.slow) for n in SOLVERS]
+)
 every_new = pytest.mark.parametrize("sde", ALL, ids=lambda sde: sde.name)
 
 
@@ -65,7 +70,7 @@ def test_the_functions_of_an_sde_give_its_drift_diffusion_and_times(sde):
     torch.testing.assert_close(derived.time_at(level), sde.time_at(level), rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@every_solver
 def test_the_functions_of_vp_give_the_samples_of_vp(name):
     """To rounding, which the rejections of an adaptive solver do not amplify here."""
     solver = make_solver(name, {"steps": 20} if "steps" in make_solver(name).options() else {})
@@ -125,7 +130,7 @@ OPTIONS = {"ddim": {"schedule": "logsnr"}, "restart": {"steps": 60}, "heun": {"s
 
 
 @every_new
-@pytest.mark.parametrize("name", SOLVERS)
+@every_solver
 def test_every_solver_draws_gaussian_data(sde, name):
     """200 x 64 values: the mean within 3 % of the scale, the standard deviation within 6 %."""
     options = dict(OPTIONS.get(name, {}))

@@ -191,7 +191,6 @@ def test_the_device_is_that_of_the_weights():
     [
         ({}, torch.float32),
         ({"dtype": torch.float64}, torch.float64),
-        ({"dtype": torch.bfloat16}, torch.bfloat16),
         ({"dtype": torch.bfloat16, "time_dtype": torch.float32}, torch.float32),
         ({"time_dtype": torch.float64}, torch.float64),
     ],
@@ -207,6 +206,23 @@ def test_t_has_the_dtype_of_the_network_or_the_one_asked_for(settings, expected)
         model = make(network, sde=VPSDE(), shape=(2,), **settings)
         ggf_cli.sample(model, 2, solver="em", steps=2)
         assert seen[-1] == (settings.get("dtype", torch.float32), expected)
+
+
+def test_t_has_float32_at_least_for_a_score_in_half_precision():
+    """A function computes alpha and sigma from t; labels of a network are as precise as it is."""
+    seen = []
+
+    def network(x, t):
+        seen.append(t.dtype)
+        return -x
+
+    half = {"sde": VPSDE(), "shape": (2,), "dtype": torch.bfloat16}
+    for model, expected in (
+        (ScoreModel(score=network, **half), torch.float32),
+        (ScoreModel.from_noise(network, **half), torch.bfloat16),
+    ):
+        ggf_cli.sample(model, 2, solver="em", steps=2)
+        assert seen[-1] == expected
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import Tensor
 
@@ -31,6 +32,8 @@ def resolve(name: str) -> Sampler:
 
         return from_scheduler(name.removeprefix(DIFFUSERS))
     if (code := parse_user_code(name)) and code.is_file:
+        if not Path(code.place).is_file():
+            raise UsageError(f"{code.place} is not a file", hint="like my_sampler.py:sample")
         return from_function(_load(code), name=name)
     contender = parse_contender(name)
     return from_solver(make_solver(contender.solver, contender.given), name=name)

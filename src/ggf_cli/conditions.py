@@ -90,17 +90,14 @@ def as_conditions(value: ConditionsLike) -> Conditions:
 
 def repeated_labels(labels: Sequence[int], text: str) -> Conditions:
     """Class labels that repeat: sample i has labels[i mod len(labels)]. `text` names them."""
-    entries = torch.tensor(labels, dtype=torch.int64)
-    by_device: dict[torch.device, Tensor] = {}
-
-    def function(index: Tensor) -> Tensor:
-        table = by_device.setdefault(index.device, entries.to(index.device))
-        return table[index % len(table)]
-
-    return Conditions(function=function, description=f"labels {text}")
+    entry_of = _entries_of(torch.tensor(labels, dtype=torch.int64))
+    return Conditions(
+        function=lambda index: entry_of(index % len(labels)), description=f"labels {text}"
+    )
 
 
 def _entries_of(entries: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function from indices to entries of a tensor, which is copied to each device once."""
     by_device: dict[torch.device, Tensor] = {}
 
     def function(index: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from command import ggf
 from ggf_cli.conditions import as_conditions, repeated_labels
 from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
-from ggf_cli.runs.observer import RunObserver
 from ggf_cli.solvers import SOLVERS, make_solver
+from observers import Interrupt
 from problems import VP, quick_options
 
 MEANS = torch.tensor([-1.5, 0.0, 0.5, 2.0], dtype=torch.float64)
@@ -126,22 +126,6 @@ def test_a_condition_follows_its_sample_through_out_of_memory():
     assert min(calls) <= 2 < max(calls)
     for index, (x, _) in expected.items():
         assert torch.equal(found[index][0], x)
-
-
-class Interrupt(RunObserver):
-    """Interrupts a run when this many samples have finished."""
-
-    def __init__(self, after):
-        self.after = after
-
-    def sampling(self, num_samples, solver):
-        from contextlib import nullcontext
-
-        def report(progress):
-            if progress.finished >= self.after:
-                raise KeyboardInterrupt
-
-        return nullcontext(report)
 
 
 def test_a_condition_follows_its_sample_through_a_resumed_run(tmp_path):

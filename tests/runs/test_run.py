@@ -12,34 +12,11 @@ from typer.testing import CliRunner
 import ggf_cli
 from ggf_cli.cli.app import app
 from ggf_cli.errors import OutputError, SolveError, UsageError
+from observers import Interrupt, Recorder
 from problems import VP, gaussian_model
 
 SETTINGS = {"solver": "em", "steps": 5, "seed": 3, "batch_size": 4}
 OPTIONS = ["--solver", "em", "--steps", "5", "--seed", "3", "--batch-size", "4"]
-
-
-class Recorder(ggf_cli.RunObserver):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
-
-
-class Interrupt(ggf_cli.RunObserver):
-    """Interrupt the run after some samples have finished."""
-
-    def __init__(self, after):
-        self.after = after
-
-    def sampling(self, num_samples, solver):
-        from contextlib import nullcontext
-
-        def report(progress):
-            if progress.finished >= self.after:
-                raise KeyboardInterrupt
-
-        return nullcontext(report)
 
 
 def arrays(folder):

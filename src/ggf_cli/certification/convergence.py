@@ -73,7 +73,7 @@ def check_order(sampler: Sampler, sde: SDE, *, stochastic: bool, seed: int) -> C
             status="undecided",
             summary=f"it does not run on this problem: {error.message}",
         )
-    status, summary, fitted = judge(errors.values, errors, sampler.order, kind)
+    status, summary, fitted = _conclude(errors, sampler.order, kind)
     measurements = [
         Measurement(
             name=f"error at {steps} steps",
@@ -97,14 +97,14 @@ def check_order(sampler: Sampler, sde: SDE, *, stochastic: bool, seed: int) -> C
     )
 
 
-def judge(
-    values: tuple[float, ...], errors: _Errors, claim: float | None, kind: str
+def _conclude(
+    errors: _Errors, claim: float | None, kind: str
 ) -> tuple[Status, str, tuple[float, float] | None]:
     """The status, its summary, and the fitted order with its standard error, if there is one."""
-    if not all(math.isfinite(value) for value in values):
+    if not all(math.isfinite(value) for value in errors.values):
         return "wrong", "samples are not finite", None
     least = max(ROUND_OFF, Z * errors.standard_error)
-    kept = [(n, e) for n, e in zip(errors.steps, values, strict=True) if abs(e) > least]
+    kept = [(n, e) for n, e in zip(errors.steps, errors.values, strict=True) if abs(e) > least]
     claimed = "none claimed" if claim is None else f"{claim:g} claimed"
     # Beyond the last three numbers of steps, higher-order terms count.
     kept = kept[-3:]

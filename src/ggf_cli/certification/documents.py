@@ -13,6 +13,10 @@ Status = Literal["right", "wrong", "undecided", "not applicable"]
 WORST_FIRST: tuple[Status, ...] = ("wrong", "undecided", "right", "not applicable")
 
 
+# JSON has no infinity and no NaN.
+HUGE = 1e30
+
+
 class Measurement(Struct, frozen=True, kw_only=True):
     """A measured number, and what it is compared with."""
 
@@ -53,6 +57,11 @@ class Certificate(Struct, frozen=True, kw_only=True):
     steps: Annotated[Positive | None, about("number of steps; null if the sampler has none")]
     claimed_order: Amount | None
     checks: list[Check]
+
+
+def finite(value: float) -> float:
+    """The value, or HUGE if it is larger in size or not a number."""
+    return value if abs(value) < HUGE else HUGE
 
 
 def worst(statuses: list[Status]) -> Status:

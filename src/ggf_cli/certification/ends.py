@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ggf_cli.certification.documents import Check, Measurement, Status
+from ggf_cli.certification.documents import Check, Measurement, Status, finite
 from ggf_cli.certification.problems import levels, line
 from ggf_cli.certification.samplers import Drawn, Sampler, draw
 from ggf_cli.sde import SDE
@@ -35,7 +35,7 @@ def check_noise_left(sampler: Sampler, sde: SDE, *, seed: int) -> Check:
         measurements=[
             Measurement(
                 name="noise left, in units of sigma / alpha at t_eps",
-                value=min(1e30, left),
+                value=finite(left),
                 expected=0.0,
                 limit=NOISY,
             )

@@ -17,7 +17,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from ggf_cli.certification.documents import Check, Measurement, Status
+from ggf_cli.certification.documents import Check, Measurement, Status, finite
 from ggf_cli.certification.problems import (
     PLANE,
     Problem,
@@ -65,11 +65,9 @@ def measure(problem: Problem, x: Tensor) -> list[Measurement]:
 
 
 def _measurement(name: str, error: float, se: float, allowance: float) -> Measurement:
-    # JSON has no infinity.
-    value = error if abs(error) < 1e30 else 1e30
     return Measurement(
         name=name,
-        value=value,
+        value=finite(error),
         expected=0.0,
         standard_error=se,
         allowance=allowance,

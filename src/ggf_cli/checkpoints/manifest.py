@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from ggf_cli.checkpoints.documents import EMBEDDED, HUB, SOURCE, ModelEntry, RegisteredSDE
-from ggf_cli.checkpoints.user_code import UserCode, parse_user_code
+from ggf_cli.checkpoints.user_code import UserCode, parse_user_code, require_file
 from ggf_cli.documents import violation
 from ggf_cli.errors import CheckpointError, ConfigError
 from ggf_cli.files import read_file
@@ -91,8 +91,7 @@ def find_model(name: str | Path) -> ModelEntry | Path | UserCode:
     if str(name).startswith(HF):
         return _hub_entry(str(name), manifest)
     if str(name) not in manifest and (code := parse_user_code(name)):
-        if code.is_file and not _exists(Path(code.place)):
-            raise CheckpointError(f"no file {code.place}", hint="write it as FILE.py:OBJECT")
+        require_file(code)
         return code
     if str(name) in manifest or not looks_like_path(name):
         return lookup(manifest, str(name), "model", "see ggf list-models")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -62,6 +63,17 @@ def parse_user_code(name: str | Path) -> UserCode | None:
         if match := pattern.fullmatch(text):
             return UserCode(text=text, place=match[1], attribute=match[2], is_file=is_file)
     return None
+
+
+def require_file(code: UserCode) -> None:
+    """Check that the file of the code exists, without importing it.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    # Unlike `Path.is_file`, this never raises.
+    if code.is_file and not os.path.isfile(code.place):  # noqa: PTH113
+        raise CheckpointError(f"no file {code.place}", hint="write it as FILE.py:OBJECT")
 
 
 def load_object(code: UserCode) -> object:
@@ -127,9 +139,8 @@ def _import(code: UserCode) -> ModuleType:
         # As `python -m`: modules of the working folder come first.
         _search(Path.cwd())
         return _call(code, lambda: importlib.import_module(code.place))
+    require_file(code)
     path = Path(code.place)
-    if not path.is_file():
-        raise CheckpointError(f"no file {path}", hint="write it as FILE.py:OBJECT")
     # As `python FILE.py`: the file may import its neighbours.
     _search(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(_module_name(code), path)

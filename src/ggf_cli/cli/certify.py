@@ -6,15 +6,14 @@ wrong; 2 if there is no such sampler.
 
 from __future__ import annotations
 
-import json as json_module
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import to_builtins
 from rich.table import Table
 from rich.text import Text
 
 from ggf_cli.cli import console
-from ggf_cli.documents import as_json
 from ggf_cli.text import plain
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def certify(
             sampler, n=n, dimension=dimension, seed=seed, steps=steps, order=order, nfe=nfe
         )
     if json:
-        console.result_json(json_module.loads(as_json(certificate)))
+        console.result_json(to_builtins(certificate))
     else:
         console.show(_table(certificate))
         console.result(f"\n{plain(certificate.sentence)}")

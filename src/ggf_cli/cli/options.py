@@ -19,6 +19,7 @@ _OUTPUT = "Output"
 _RUN = "Run"
 
 MAX_SAMPLES = 10_000_000
+MAX_LABEL_DIGITS = 6
 
 
 class Format(StrEnum):
@@ -207,13 +208,13 @@ def parse_indices(text: str) -> list[int]:
     """
     indices: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", part)
-        if not match:
+        ends = _range(part)
+        if ends is None:
             raise UsageError(
                 f"--indices {shown(text)}: {shown(part)} is not a number or a range",
                 hint="like 0-63,70",
             )
-        first, last = _index(match[1]), _index(match[2] or match[1])
+        first, last = map(_index, ends)
         if last < first:
             raise UsageError(
                 f"--indices {shown(text)}: the range {shown(part)} runs backwards",
@@ -225,6 +226,12 @@ def parse_indices(text: str) -> list[int]:
     if len(set(indices)) != len(indices):
         raise UsageError(f"--indices {shown(text)} names a sample twice")
     return indices
+
+
+def _range(part: str) -> tuple[str, str] | None:
+    """The digits of both ends of "3" or "0-63"; None for other text."""
+    match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", part)
+    return (match[1], match[2] or match[1]) if match else None
 
 
 def _index(digits: str) -> int:
@@ -259,10 +266,10 @@ def parse_labels(text: str) -> list[int]:
     """
     labels: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
-        if not match or int(match[2] or match[1]) < int(match[1]):
+        ends = _range(part)
+        if ends is None or max(map(len, ends)) > MAX_LABEL_DIGITS or int(ends[1]) < int(ends[0]):
             raise UsageError(f"--label is {shown(text)}, it must be labels", hint="like 3 or 0-9")
-        labels.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+        labels.extend(range(int(ends[0]), int(ends[1]) + 1))
     return labels
 
 

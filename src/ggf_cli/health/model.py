@@ -8,8 +8,7 @@ from torch import Tensor
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.errors import SolveError
 from ggf_cli.health import FAILED, OK, WARNING, Finding
-from ggf_cli.score import ScoreModel
-from ggf_cli.sde import expand_as_batch
+from ggf_cli.runtime.precision import noise_at_levels
 
 # Rows of the batch, at as many noise levels.
 ROWS = 4
@@ -24,7 +23,7 @@ def model(name: str) -> Finding:
         summary = f"{found.name}: needs conditions; its score was not evaluated"
         hint = "give the model conditions, or draw a sample with --label"
         return Finding(summary=summary, status=WARNING, hint=hint)
-    x, t = _points(found)
+    x, t = noise_at_levels(found, ROWS)
     with torch.no_grad():
         batch = found.score(x, t)
         problem = _problem(batch, x)
@@ -51,16 +50,6 @@ def model(name: str) -> Finding:
         status=WARNING if depends else OK,
         hint="samples depend on their batch: is a layer in training mode?" if depends else None,
     )
-
-
-def _points(found: ScoreModel) -> tuple[Tensor, Tensor]:
-    """Noise x (ROWS, *shape) at the times t (ROWS,) from T to t_eps."""
-    sde, device = found.sde, torch.device(found.device)
-    t = torch.linspace(sde.T, sde.t_eps, ROWS, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(ROWS, *found.shape, generator=generator, dtype=torch.float64)
-    x = expand_as_batch(sde.sigma(t), noise) * noise
-    return x.to(device, found.dtype), t.to(device)
 
 
 def _problem(score: object, x: Tensor) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -102,31 +103,23 @@ def read_statistics(path: Path, size: int) -> tuple[Tensor, Tensor]:
     Raises:
         UsageError: The file cannot be read, or has no valid statistics of D features.
     """
-    try:
-        with open_file(path, MAX_STATISTICS) as content, zipfile.ZipFile(content) as file:
-            names = [name.removesuffix(".npy") for name in file.namelist()]
-            missing = {"mu", "sigma"} - set(names)
-            if missing:
-                raise UsageError(
-                    f"{path} has no {' and no '.join(sorted(missing))}, it has"
-                    f" {', '.join(names[:9]) or 'nothing'}",
-                    hint="a file of statistics has the mean as mu and the covariance as sigma",
-                )
-            shapes = _header_shape(file, "mu"), _header_shape(file, "sigma")
-            if shapes != ((size,), (size, size)):
-                raise UsageError(
-                    f"{path} has statistics of shape {shapes[0]} and {shapes[1]}, not ({size},)"
-                    f" and ({size}, {size})",
-                    hint="they must be of the features of the same network",
-                )
-            mean, covariance = _array(file, "mu"), _array(file, "sigma")
-    except UsageError:
-        raise
-    # Damaged files raise almost any exception.
-    except Exception as error:
-        raise UsageError(
-            f"the statistics {path} cannot be read: {error}", hint="is it a complete .npz file?"
-        ) from error
+    with _arrays("statistics", path, MAX_STATISTICS) as file:
+        names = [name.removesuffix(".npy") for name in file.namelist()]
+        missing = {"mu", "sigma"} - set(names)
+        if missing:
+            raise UsageError(
+                f"{path} has no {' and no '.join(sorted(missing))}, it has"
+                f" {', '.join(names[:9]) or 'nothing'}",
+                hint="a file of statistics has the mean as mu and the covariance as sigma",
+            )
+        shapes = _header_shape(file, "mu"), _header_shape(file, "sigma")
+        if shapes != ((size,), (size, size)):
+            raise UsageError(
+                f"{path} has statistics of shape {shapes[0]} and {shapes[1]}, not ({size},)"
+                f" and ({size}, {size})",
+                hint="they must be of the features of the same network",
+            )
+        mean, covariance = _array(file, "mu"), _array(file, "sigma")
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise UsageError(f"{path} has numbers that are not finite")
     if not np.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6):
@@ -140,27 +133,34 @@ def read_samples(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
     Raises:
         UsageError: The file cannot be read, or has samples of another shape, or not finite ones.
     """
+    with _arrays("samples", path, MAX_SAMPLES) as file:
+        found = _header_shape(file, SAMPLES)
+        if math.prod(found) > MAX_SAMPLES:
+            raise ValueError(f"it states {math.prod(found):,} numbers")
+        if found[1:] != shape:
+            raise UsageError(
+                f"{path} has samples of shape {found[1:]}, the model's have {shape}",
+                hint="save them as numpy.savez(FILE, x=samples), x of shape (M, *shape)",
+            )
+        x = torch.from_numpy(_array(file, SAMPLES))
+    if len(x) < 2 or not bool(torch.isfinite(x).all()):
+        raise UsageError(f"{path} has fewer than 2 samples, or numbers that are not finite")
+    return x
+
+
+@contextmanager
+def _arrays(what: str, path: Path, limit: int) -> Iterator[zipfile.ZipFile]:
+    """Open a `.npz` file of at most `limit` bytes; errors of reading it become a `UsageError`."""
     try:
-        with open_file(path, MAX_SAMPLES) as content, zipfile.ZipFile(content) as file:
-            found = _header_shape(file, SAMPLES)
-            if math.prod(found) > MAX_SAMPLES:
-                raise ValueError(f"it states {math.prod(found):,} numbers")
-            if found[1:] != shape:
-                raise UsageError(
-                    f"{path} has samples of shape {found[1:]}, the model's have {shape}",
-                    hint="save them as numpy.savez(FILE, x=samples), x of shape (M, *shape)",
-                )
-            x = torch.from_numpy(_array(file, SAMPLES))
+        with open_file(path, limit) as content, zipfile.ZipFile(content) as file:
+            yield file
     except UsageError:
         raise
     # Damaged files raise almost any exception.
     except Exception as error:
         raise UsageError(
-            f"the samples {path} cannot be read: {error}", hint="is it a complete .npz file?"
+            f"the {what} {path} cannot be read: {error}", hint="is it a complete .npz file?"
         ) from error
-    if len(x) < 2 or not bool(torch.isfinite(x).all()):
-        raise UsageError(f"{path} has fewer than 2 samples, or numbers that are not finite")
-    return x
 
 
 def _header_shape(file: zipfile.ZipFile, name: str) -> tuple[int, ...]:

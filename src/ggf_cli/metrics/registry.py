@@ -6,7 +6,6 @@ features and reference. A new metric is one file, and one entry here.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +153,9 @@ def _fits_pixels(model: ScoreModel, reference: Path | None, reference_form: Refe
 
 def holds_samples(reference: Path) -> bool:
     """Whether a reference is a `.npz` file with samples, the array `x`; else of statistics."""
+    # Imported here: every command imports this module.
+    import zipfile
+
     try:
         with zipfile.ZipFile(reference) as file:
             return f"{SAMPLES}.npy" in file.namelist()

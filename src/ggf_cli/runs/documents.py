@@ -156,22 +156,6 @@ class SessionLog(Struct, kw_only=True):
     rows_evaluated: Annotated[Count, about("likewise")]
 
 
-class WorkerSession(Struct, kw_only=True):
-    """One process of a run while it draws, as its journal has it.
-
-    Attributes:
-        samples: The number of samples that it has finished.
-        spent: Network calls, rows and seconds so far.
-    """
-
-    started_at: str
-    launch: int
-    rank: int
-    device: str
-    samples: int = 0
-    spent: Spent = (0, 0, 0.0)
-
-
 class SampleLog(Struct, kw_only=True):
     """One sample of a run."""
 
@@ -236,6 +220,18 @@ class Session(Struct, kw_only=True):
     launch: Annotated[int, Meta(ge=0, le=2**31)]
     rank: Annotated[int, Meta(ge=0, le=2**31)]
     device: str
+
+
+class WorkerSession(Session, kw_only=True):
+    """A session with the lines that follow it.
+
+    Attributes:
+        samples: The number of samples that it has finished.
+        spent: Network calls, rows and seconds so far.
+    """
+
+    samples: int = 0
+    spent: Spent = (0, 0, 0.0)
 
 
 class SessionLine(Struct, kw_only=True):

@@ -173,6 +173,7 @@ def from_ranges(text: str) -> list[int]:
     return [i for first, last in bounds for i in range(int(first), int(last or first) + 1)]
 
 
+# Entries of the provenance that a log has only if they are there.
 _STATED = ("config", "code", "assumptions")
 
 
@@ -189,11 +190,7 @@ def model_settings(model: ScoreModel) -> ModelSettings:
             "shape": list(model.shape),
             "parameters": provenance.get("parameters"),
             **({"images": False} if model.data_range is None else {}),
-            **{
-                key: provenance[key]
-                for key in ("config", "code", "assumptions")
-                if provenance.get(key)
-            },
+            **{key: provenance[key] for key in _STATED if provenance.get(key)},
         },
         ModelSettings,
     )

@@ -104,12 +104,17 @@ def deviation(model: ScoreModel, other: ScoreModel) -> float:
 @torch.no_grad()
 def _scores(model: ScoreModel) -> Tensor:
     """The score of noise at each noise level, (LEVELS, D) float64."""
+    x, t = noise_at_levels(model, LEVELS)
+    return model.evaluate(x, t).double().flatten(1)
+
+
+def noise_at_levels(model: ScoreModel, levels: int) -> tuple[Tensor, Tensor]:
+    """Noise x (levels, *shape) at the times t (levels,) from T to t_eps; always the same."""
     sde, device = model.sde, torch.device(model.device)
     generator = torch.Generator().manual_seed(0)
-    t = torch.linspace(sde.T, sde.t_eps, LEVELS, dtype=torch.float64)
-    noise = torch.randn(LEVELS, *model.shape, generator=generator, dtype=model.dtype)
-    x, t = (expand_as_batch(sde.sigma(t), noise) * noise).to(device), t.to(device)
-    return model.evaluate(x, t).double().flatten(1)
+    t = torch.linspace(sde.T, sde.t_eps, levels, dtype=torch.float64)
+    noise = torch.randn(levels, *model.shape, generator=generator, dtype=model.dtype)
+    return (expand_as_batch(sde.sigma(t), noise) * noise).to(device), t.to(device)
 
 
 def _difference(one: Tensor, two: Tensor) -> float:

@@ -55,6 +55,7 @@ class Settings(TypedDict, total=False):
     distribution: Any
     recommended: Mapping[str, Any]
     conditional: bool
+    null_condition: float | Tensor | None
 
 
 LABELS: dict[str, Callable[[SDE, Tensor], Tensor]] = {

@@ -13,8 +13,7 @@ and its state is a `Progress`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import SupportsIndex, TypeVar
 
@@ -24,14 +23,17 @@ from torch import Tensor
 from ggf_cli.counted_score import CountedScore
 from ggf_cli.errors import SolveError
 from ggf_cli.noise import Noise
-from ggf_cli.results import FinishedSample, Outcome, Progress
+from ggf_cli.per_sample import PerSampleLike, as_per_sample
+from ggf_cli.prior import PriorStates
+from ggf_cli.results import FinishedSample, Outcome, Progress, Step
 from ggf_cli.runtime.compilation import batch_sizes
 from ggf_cli.runtime.memory import fewer, out_of_memory, release
 from ggf_cli.scalars import as_indices, as_int
 from ggf_cli.score import ScoreModel
-from ggf_cli.solvers.base import Rows, Solver
+from ggf_cli.slots import Slots, WaitingSample
+from ggf_cli.solvers.base import Rows, Solver, expected_nfe
 
-__all__ = ["EVEN", "MAX_NFE", "Engine", "FinishedSample", "Outcome", "Progress"]
+__all__ = ["EVEN", "MAX_NFE", "Engine", "FinishedSample", "Outcome", "Progress", "Step"]
 
 T = TypeVar("T")
 
@@ -44,23 +46,6 @@ MAX_NFE = 10_000
 EVEN = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sample:
-    """A sample without a slot: not started yet, or moved to the host when memory ran out.
-
-    Attributes:
-        index: Its sample index.
-        state: Its time, accepted steps and rejected attempts.
-        nfe: Evaluations so far.
-        rows: Its row, on the host; None if it is not started.
-    """
-
-    index: int
-    state: tuple[float, int, int]
-    nfe: int = 0
-    rows: Rows | None = None
-
-
 class Engine:
     """Draw a set of samples from a model with a solver.
 
@@ -70,10 +55,13 @@ class Engine:
         seed: The random seed of all samples, 0 <= seed < 2^63.
         batch_size: Number of slots, which is the number of rows in a network call.
         max_nfe: Stop a sample after this many evaluations. Default: the evaluations that the solver
-            needs if their number is fixed, else 10,000.
+            needs if their number is fixed, twice as many with guidance, else 10,000.
+        prior: The states at T from which samples start, in place of draws from the prior: a tensor
+            (N, *shape), whose entry i belongs to sample index i, or a function of the indices.
 
     Each argument is an attribute: `solver` has every option filled in, `max_nfe` has its default
-    filled in, and `batch_size` becomes smaller when memory runs out.
+    filled in, and `batch_size` becomes smaller when memory runs out. `expected_nfe` is the number
+    of evaluations of a sample, None if it is not known beforehand.
     """
 
     def __init__(
@@ -84,6 +72,7 @@ class Engine:
         seed: int = 0,
         batch_size: int = 16,
         max_nfe: int | None = None,
+        prior: PerSampleLike | None = None,
     ) -> None:
         seed = as_int(seed, "seed")
         batch_size = as_int(batch_size, "batch size", low=1, high=2**20)
@@ -94,23 +83,26 @@ class Engine:
         self.solver = solver.advised(model.recommended).resolved(model.sde)
         self.seed = seed
         self.batch_size = batch_size
-        self.max_nfe = max_nfe or solver.expected_nfe() or MAX_NFE
+        self.expected_nfe, most = expected_nfe(self.solver, model.guidance)
+        self.max_nfe = max_nfe or most or MAX_NFE
         self._sizes = batch_sizes(model, batch_size)
         self._device = torch.device(model.device)
         self._noise = Noise(seed=seed, shape=model.shape, dtype=model.state_dtype)
-        self._score = CountedScore(model.score, model.dtype)
+        given = None if prior is None else as_per_sample(prior, "prior")
+        self.prior = PriorStates(model, self._noise, given)
+        self._score = CountedScore(model, self._rows_for)
         self._finished = self._nfe_finished = self._accepted = self._rejected = 0
-        # Host copies of what a tick reads from the device, by slot; None: a slot without a sample.
-        self._slots: list[int | None] = []
-        self._state: list[tuple[float, int, int]] = []
+        self._slots = Slots()
         # Samples without a slot; they get one before new samples do.
-        self._aside: list[_Sample] = []
+        self._aside: list[WaitingSample] = []
+        self._on_step: Callable[[Step], None] | None = None
 
     def run(
         self,
         indices: SupportsIndex | Iterable[SupportsIndex],
         on_tick: Callable[[Progress], None] | None = None,
         *,
+        on_step: Callable[[Step], None] | None = None,
         at_once: int | None = None,
     ) -> Iterator[FinishedSample]:
         """Yield each sample as it finishes.
@@ -119,6 +111,7 @@ class Engine:
             indices: As `as_indices` accepts them, in any order. The indices of an iterator are
                 checked when they are drawn, all others at once.
             on_tick: Called after every tick.
+            on_step: Called in every tick with the running rows, before finished ones leave.
             at_once: Draw at most this many samples at a time; the rest is for other processes.
 
         Raises:
@@ -126,6 +119,7 @@ class Engine:
             UsageError: A sample index is out of range.
         """
         room = as_int(self.batch_size if at_once is None else at_once, "at_once", low=1)
+        self._on_step, self._score.keep_last = on_step, on_step is not None
         return self._run(iter(as_indices(indices)), room, on_tick)
 
     def _run(
@@ -138,6 +132,8 @@ class Engine:
                 rows = self._put_aside(rows)
                 continue
             rows = moved
+            if self._on_step is not None:
+                self._on_step(self._running_step(rows))
             finished = self._leave(rows)
             yield from finished
             if finished:
@@ -148,7 +144,8 @@ class Engine:
     @property
     def progress(self) -> Progress:
         """The present state of the run."""
-        seated = zip(self._slots, self._score.nfe.tolist(), self._state, strict=True)
+        slots = self._slots
+        seated = zip(slots.index, self._score.nfe.tolist(), slots.state, strict=True)
         running = [(index, nfe, state) for index, nfe, state in seated if index is not None]
         running += [(s.index, s.nfe, s.state) for s in self._aside if s.rows is not None]
         indices, nfe, states = zip(*running, strict=True) if running else ((), (), ())
@@ -174,8 +171,7 @@ class Engine:
             if rows is None:
                 self._aside = first + self._aside
                 continue
-            self._slots = [None] * len(rows)
-            self._state = [(self.model.sde.T, 0, 0)] * len(rows)
+            self._slots.open(len(rows), (self.model.sde.T, 0, 0))
             self._score.open_slots(len(rows), self._device)
             self._seat(range(len(first)), first)
             return rows
@@ -183,7 +179,7 @@ class Engine:
 
     def _refill(self, rows: Rows, waiting: Iterator[int]) -> Rows | None:
         """Start waiting samples in the free slots, or shrink the batch if there are none."""
-        while (free := self._free()) and (fresh := self._next(waiting, len(free))):
+        while (free := self._slots.free()) and (fresh := self._next(waiting, len(free))):
             filled = self._attempt(len(rows), self._fill, rows, free, fresh)
             if filled is None:
                 self._aside = fresh + self._aside
@@ -192,38 +188,32 @@ class Engine:
             rows = filled
             self._score.reset_slots(torch.tensor(free[: len(fresh)]))
             self._seat(free, fresh)
-        free = self._free()
-        running = len(self._slots) - len(free)
+        free, running = self._slots.free(), len(self._slots.running())
         if not running:
             return None
         needed = self._rows_for(running)
         return rows if needed >= len(rows) else self._keep(rows, free[: needed - running])
 
-    def _next(self, waiting: Iterator[int], room: int) -> list[_Sample]:
+    def _next(self, waiting: Iterator[int], room: int) -> list[WaitingSample]:
         """Take the next samples: first those that lost their slot, then new ones."""
         samples, self._aside = self._aside[:room], self._aside[room:]
         start = (self.model.sde.T, 0, 0)
-        new = [_Sample(index=i, state=start) for i in islice(waiting, room - len(samples))]
-        if self.model.conditions is not None:
-            self.model.conditions.check(sample.index for sample in new)
+        new = [WaitingSample(index=i, state=start) for i in islice(waiting, room - len(samples))]
+        for entries in (self.model.conditions, self.prior.given):
+            if entries is not None:
+                entries.check(sample.index for sample in new)
         return samples + new
 
-    def _seat(self, slots: Iterable[int], samples: list[_Sample]) -> None:
+    def _seat(self, slots: Sequence[int], samples: list[WaitingSample]) -> None:
         """Record which sample each slot holds."""
+        self._slots.seat(slots, samples)
         for slot, sample in zip(slots, samples, strict=False):
-            self._slots[slot], self._state[slot] = sample.index, sample.state
             self._score.nfe[slot] = sample.nfe
-
-    def _free(self) -> list[int]:
-        return [slot for slot, index in enumerate(self._slots) if index is None]
 
     def _keep(self, rows: Rows, free: list[int]) -> Rows:
         """Drop the slots without a sample, except those in `free`."""
-        keep = [s for s, index in enumerate(self._slots) if index is not None or s in free]
-        slots = torch.tensor(keep)
+        slots = torch.tensor(self._slots.keep(free))
         self._score.keep_slots(slots)
-        self._slots = [self._slots[slot] for slot in keep]
-        self._state = [self._state[slot] for slot in keep]
         return rows.take(slots.to(self._device))
 
     # --- memory -----------------------------------------------------------------------------------
@@ -255,33 +245,29 @@ class Engine:
 
     def _put_aside(self, rows: Rows) -> Rows:
         """Reduce the slots to the batch size; move the samples that lose theirs to the host."""
-        running = [slot for slot, index in enumerate(self._slots) if index is not None]
+        running = self._slots.running()
         for slot in running[self.batch_size :]:
-            index, self._slots[slot] = self._slots[slot], None
-            assert index is not None
+            index, state = self._slots.leave(slot), self._slots.state[slot]
             row = rows.take(torch.tensor([slot], device=self._device)).to("cpu")
             nfe = int(self._score.nfe[slot])
-            aside = _Sample(index=index, state=self._state[slot], nfe=nfe, rows=row)
-            self._aside.append(aside)
+            self._aside.append(WaitingSample(index=index, state=state, nfe=nfe, rows=row))
         free = max(0, self.batch_size - len(running))
-        return self._keep(rows, self._free()[:free])
+        return self._keep(rows, self._slots.free()[:free])
 
     # --- a tick -----------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _start(self, samples: list[_Sample]) -> Rows:
-        """Make rows of samples: prior draws (block 0 of their noise), or rows from the host."""
+    def _start(self, samples: list[WaitingSample]) -> Rows:
+        """Make rows of samples: prior states, or rows from the host."""
         index = torch.tensor([s.index for s in samples], dtype=torch.int64, device=self._device)
-        sde = self.model.sde
-        x = sde.prior_sampling(self._noise(index, torch.zeros_like(index)))
-        rows: Rows = self.solver.start(x, index, sde)
+        rows: Rows = self.solver.start(self.prior(index), index, self.model.sde)
         for place, sample in enumerate(samples):
             if sample.rows is not None:
                 at = torch.tensor([place], device=self._device)
                 rows = rows.put(at, sample.rows.to(self._device))
         return rows
 
-    def _fill(self, rows: Rows, free: list[int], samples: list[_Sample]) -> Rows:
+    def _fill(self, rows: Rows, free: list[int], samples: list[WaitingSample]) -> Rows:
         """Put samples into free slots."""
         slots = torch.tensor(free[: len(samples)], device=self._device)
         return rows.put(slots, self._start(samples))
@@ -299,19 +285,35 @@ class Engine:
         moved: Rows = self.solver.step(rows, self._score, self._noise, self.model.sde)
         return moved
 
+    def _running_step(self, rows: Rows) -> Step:
+        """The rows of the running samples, with the point of the last evaluation."""
+        slots = torch.tensor(self._slots.running())
+        on_device = slots.to(self._device)
+        assert self._score.last is not None
+        x, t, score = (values[on_device] for values in self._score.last)
+        return Step(
+            index=rows.index[on_device],
+            x=rows.x[on_device],
+            t=rows.t[on_device],
+            done=rows.done[on_device],
+            nfe=self._score.nfe[slots],
+            evaluated_x=x,
+            evaluated_t=t,
+            score=score,
+            sde=self.model.sde,
+        )
+
     def _leave(self, rows: Rows) -> list[FinishedSample]:
         """Return the samples that this tick finished or stopped, and free their slots."""
         # The only wait for the device in a tick, except for the pixels of finished samples.
         columns = (rows.t, rows.accepted, rows.rejected, rows.done, self._score.finite)
         table = torch.stack([c.to(rows.t.dtype) for c in columns]).tolist()
-        self._state = [(t, int(a), int(r)) for t, a, r in zip(*table[:3], strict=True)]
+        self._slots.state = [(t, int(a), int(r)) for t, a, r in zip(*table[:3], strict=True)]
         done, finite = table[3:]
         nfe = self._score.nfe.tolist()
 
         leaving: dict[int, Outcome] = {}
-        for slot, index in enumerate(self._slots):
-            if index is None:
-                continue
+        for slot in self._slots.running():
             if not finite[slot]:
                 leaving[slot] = Outcome.NON_FINITE
             elif done[slot]:
@@ -328,9 +330,7 @@ class Engine:
 
     def _finish(self, slot: int, x: Tensor, outcome: Outcome) -> FinishedSample:
         """Free the slot of a sample, add up its counts, and make its result."""
-        index, self._slots[slot] = self._slots[slot], None
-        assert index is not None
-        t, accepted, rejected = self._state[slot]
+        index, (t, accepted, rejected) = self._slots.leave(slot), self._slots.state[slot]
         nfe = int(self._score.nfe[slot])
         self._finished += 1
         self._nfe_finished += nfe

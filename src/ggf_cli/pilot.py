@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import torch
 
+from ggf_cli.batch_size import choose_batch_size
 from ggf_cli.engine import Engine, Outcome
 from ggf_cli.errors import OptionError, SolveError
-from ggf_cli.sampling import choose_batch_size
 from ggf_cli.scalars import as_int
 from ggf_cli.score import ScoreModel
 from ggf_cli.sde import SDE

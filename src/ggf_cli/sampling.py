@@ -1,39 +1,26 @@
-"""`sample` and `stream`: draw samples with one call. Also the choice of the batch size."""
+"""`sample` and `stream`: draw samples with one call."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from statistics import median
-from time import perf_counter
 from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
 
-from ggf_cli.conditions import ConditionsLike
-from ggf_cli.engine import EVEN, Engine, FinishedSample, Outcome
+from ggf_cli.batch_size import MOST, choose_batch_size
+from ggf_cli.engine import Engine, FinishedSample, Outcome, Progress, Step
 from ggf_cli.errors import UsageError
-from ggf_cli.runtime.devices import time_dtype
-from ggf_cli.runtime.memory import out_of_memory, release
-from ggf_cli.scalars import as_indices, as_int, shown
+from ggf_cli.per_sample import PerSampleLike
+from ggf_cli.progress import reporter
+from ggf_cli.results import Trajectory
+from ggf_cli.scalars import as_indices, shown
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.base import Solver
-
-# Default batch size, and the largest number of pixels in a batch, where the batch size is not
-# measured. On 2 CPU cores an evaluation of the embedded network costs 2.2 ms a row in a batch of
-# 16, 1.3 ms in a batch of 128 and no less in larger batches. Memory limits the batch of large
-# images: 256 x 256 takes NCSN++ about 0.6 GB a row.
-ROWS = {"cpu": 128, "mps": 64}
-PIXELS = {"cpu": 2**17, "mps": 2**18}
-
-# On CUDA the batch size is measured: starting from FEWEST it is doubled while that makes a row
-# cheaper by the factor GAIN, by the median of CALLS calls.
-FEWEST, MOST = 8, 1024
-GAIN = 1.05
-CALLS = 5
+from ggf_cli.trajectory import TrajectoryRecorder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +37,7 @@ class SampleResult:
         accepted: Accepted steps of each sample, (N,) int64.
         rejected: Rejected attempts of each sample, (N,) int64.
         outcomes: How each sample ended.
+        trajectory: The trajectories of all samples, if they were recorded.
         network_calls: Network calls of the whole run.
         rows_evaluated: Rows of all calls.
         batch_size: Batch size at the end; smaller than requested if memory ran out.
@@ -62,6 +50,7 @@ class SampleResult:
     accepted: Tensor
     rejected: Tensor
     outcomes: tuple[Outcome, ...]
+    trajectory: Trajectory | None
     network_calls: int
     rows_evaluated: int
     batch_size: int
@@ -80,7 +69,13 @@ def sample(
     seed: int = 0,
     batch_size: int | None = None,
     max_nfe: int | None = None,
-    conditions: ConditionsLike | None = None,
+    conditions: PerSampleLike | None = None,
+    guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    prior: PerSampleLike | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    trajectory: int | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> SampleResult:
     """Draw samples and wait for all of them.
@@ -95,12 +90,24 @@ def sample(
         max_nfe: Stop a sample after this many evaluations; None: see `Engine`.
         conditions: The conditions of a conditional model: a tensor (N, ...) or a list of class
             labels, whose entry i belongs to sample index i, or a function of the indices.
+        guidance: The scale of classifier-free guidance; 1 has no effect. A guided evaluation counts
+            as two.
+        guidance_interval: The smallest and largest noise level sigma / alpha with guidance; None:
+            all.
+        prior: The states at T from which samples start: a tensor (N, *shape), whose entry i belongs
+            to sample index i, or a function of the indices; None: draws from the prior.
+        on_step: Called with the running samples, a `Step`, after every network call.
+        trajectory: Record states and denoised estimates at this number of noise levels, 2 at least,
+            equally spaced in log(alpha / sigma) from T to t_eps.
+        progress: Show a progress bar on stderr, or a line every 10 seconds if it is no terminal.
         **options: Options of the named solver, such as eps_rel=0.02.
 
     Raises:
         UsageError: A value is out of range or an option unknown.
     """
-    model = model if conditions is None else model.with_conditions(conditions)
+    model = model.with_conditions(
+        conditions, guidance=guidance, guidance_interval=guidance_interval
+    )
     wanted = unique_indices(as_indices(indices))
     if not wanted:
         raise UsageError(f"no samples asked for ({shown(indices)})", hint="ask for at least 1")
@@ -110,8 +117,16 @@ def sample(
         seed=seed,
         batch_size=choose_batch_size(model, len(wanted)) if batch_size is None else batch_size,
         max_nfe=max_nfe,
+        prior=prior,
     )
-    by_index = {finished.index: finished for finished in engine.run(wanted)}
+    samples = draw(
+        engine,
+        wanted,
+        on_step=on_step,
+        trajectory=trajectory,
+        show_progress=reporter(len(wanted), engine.expected_nfe, quiet=not progress),
+    )
+    by_index = {finished.index: finished for finished in samples}
     finished = [by_index[index] for index in wanted]
     return SampleResult(
         x=torch.stack([f.x for f in finished]),
@@ -121,6 +136,7 @@ def sample(
         accepted=_int64(f.accepted for f in finished),
         rejected=_int64(f.rejected for f in finished),
         outcomes=tuple(f.outcome for f in finished),
+        trajectory=_trajectory(finished),
         network_calls=engine.progress.network_calls,
         rows_evaluated=engine.progress.rows_evaluated,
         batch_size=engine.batch_size,
@@ -148,6 +164,18 @@ def _images(finished: Iterable[FinishedSample]) -> Tensor | None:
         if f.image is not None
     ]
     return torch.stack(images) if images else None
+
+
+def _trajectory(finished: Iterable[FinishedSample]) -> Trajectory | None:
+    """The trajectories of samples as tensors (N, k, ...); None without any."""
+    recorded = [f.trajectory for f in finished if f.trajectory is not None]
+    if not recorded:
+        return None
+    return Trajectory(
+        x=torch.stack([r.x for r in recorded]),
+        denoised=torch.stack([r.denoised for r in recorded]),
+        t=torch.stack([r.t for r in recorded]),
+    )
 
 
 def unique_indices(indices: Iterable[int]) -> Sequence[int]:
@@ -178,13 +206,19 @@ def stream(
     seed: int = 0,
     batch_size: int | None = 16,
     max_nfe: int | None = None,
-    conditions: ConditionsLike | None = None,
+    conditions: PerSampleLike | None = None,
+    guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    prior: PerSampleLike | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    trajectory: int | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> Iterator[FinishedSample]:
     """Yield samples in the order in which they finish.
 
     Args:
-        model: As in `sample`.
+        model: As in `sample`, as are all arguments that are not described here.
         indices: As in `sample`, or an iterator, which may be endless. The indices of an iterator
             are checked when they are drawn, all others at once.
         solver: As in `sample`.
@@ -192,74 +226,63 @@ def stream(
         batch_size: Batch size; None chooses one. The first samples of a small batch come earlier.
         max_nfe: As in `sample`.
         conditions: As in `sample`.
+        guidance: As in `sample`.
+        guidance_interval: As in `sample`.
+        prior: As in `sample`.
+        on_step: As in `sample`.
+        trajectory: As in `sample`; each sample has its `trajectory`.
+        progress: As in `sample`; not for an iterator, whose length is unknown.
         **options: As in `sample`.
 
     Raises:
         UsageError: A value is out of range or an option unknown.
     """
-    model = model if conditions is None else model.with_conditions(conditions)
+    model = model.with_conditions(
+        conditions, guidance=guidance, guidance_interval=guidance_interval
+    )
     wanted, solver = as_indices(indices), as_solver(solver, options)
+    count = len(wanted) if isinstance(wanted, Collection) else None
     if batch_size is None:
-        count = max(1, len(wanted)) if isinstance(wanted, Collection) else MOST
-        batch_size = choose_batch_size(model, count)
-    return Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe).run(wanted)
+        batch_size = choose_batch_size(model, MOST if count is None else max(1, count))
+    engine = Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe, prior=prior)
+    if progress and count is None:
+        raise UsageError("`progress` needs to know the number of samples", hint="give a list")
+    return draw(
+        engine,
+        wanted,
+        on_step=on_step,
+        trajectory=trajectory,
+        show_progress=reporter(count or 0, engine.expected_nfe, quiet=not progress),
+    )
 
 
-def choose_batch_size(model: ScoreModel, num_samples: int) -> int:
-    """Choose the batch size (`auto`).
-
-    It is even, and at most the number of samples rounded up to an even number; 1 for one sample. On
-    CUDA it is the fastest, measured in a few seconds; elsewhere it follows from device and image
-    size.
-    """
-    num_samples = as_int(num_samples, "the number of samples", low=1)
-    most = num_samples + num_samples % EVEN if num_samples > 1 else 1
-    device = torch.device(model.device)
-    if device.type == "cuda" and model.distribution is None:
-        return fastest_batch_size(model, most)
-    kind = device.type if device.type in ROWS else "cpu"
-    # Channels do not count; a volume, (C, D, H, W), has D H W pixels.
-    pixels = model.shape[1:] if len(model.shape) > 2 else model.shape
-    return max(1, min(most, ROWS[kind], PIXELS[kind] // math.prod(pixels)))
-
-
-def fastest_batch_size(model: ScoreModel, most: int) -> int:
-    """Measure the fastest batch size: double it while a row gets cheaper and memory suffices.
+def draw(
+    engine: Engine,
+    indices: Iterable[int],
+    *,
+    on_step: Callable[[Step], None] | None,
+    trajectory: int | None,
+    show_progress: AbstractContextManager[Callable[[Progress], None]],
+) -> Iterator[FinishedSample]:
+    """Run an engine with a callback, trajectories and a progress bar.
 
     Args:
-        model: The model to evaluate.
-        most: Largest batch size. Nothing is measured if it leaves no choice.
+        engine: A fresh engine.
+        indices: Sample indices.
+        on_step: Called with the running samples after every network call.
+        trajectory: The number of noise levels to record; None: nothing is recorded.
+        show_progress: A context around the run, which yields the function to call in each tick.
     """
-    most = min(most, MOST)
-    sizes = [FEWEST << k for k in range(most.bit_length()) if FEWEST << k < most] + [most]
-    best, least = sizes[0], math.inf
-    for rows in sizes if len(sizes) > 1 else ():
-        seconds = _seconds_a_row(model, rows)
-        if not seconds * GAIN < least:
-            break
-        best, least = rows, seconds
-    return best
+    recorder = None if trajectory is None else TrajectoryRecorder(engine, trajectory)
+    callbacks = [call for call in (recorder, on_step) if call is not None]
 
+    def call_all(step: Step) -> None:
+        for call in callbacks:
+            call(step)
 
-@torch.no_grad()
-def _seconds_a_row(model: ScoreModel, rows: int) -> float:
-    """Measure the seconds that an evaluation costs a row; infinity if memory runs out."""
-    device = torch.device(model.device)
-    times = []
-    try:
-        x = torch.zeros(rows, *model.shape, dtype=model.dtype, device=device)
-        t = torch.full((rows,), model.sde.T, dtype=time_dtype(device), device=device)
-        # The first call is a warm-up.
-        for _ in range(1 + CALLS):
-            start = perf_counter()
-            model.evaluate(x, t)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(perf_counter() - start)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-    if len(times) <= CALLS:
-        release(device)
-        return math.inf
-    return median(times[1:]) / rows
+    def samples() -> Iterator[FinishedSample]:
+        with show_progress as report:
+            for finished in engine.run(indices, report, on_step=call_all if callbacks else None):
+                yield finished if recorder is None else recorder.finish(finished)
+
+    return samples()

@@ -20,6 +20,8 @@ from ggf_cli.errors import UsageError
 
 # The largest seed and the largest sample index.
 MAX_INT = 2**63 - 1
+# The largest number of elements of a sample.
+MAX_SIZE = 2**30
 
 
 def as_int(
@@ -148,6 +150,29 @@ def items(values: Any, name: str) -> list[Any]:
     if found is None:
         raise UsageError(f"{name}: {shown(values)} is no list of numbers")
     return found
+
+
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """Convert the shape of a sample to a tuple of Python ints; 1 to 2^30 elements.
+
+    Args:
+        shape: Whole numbers of any type: a tuple, a list, a torch.Size, an array.
+
+    Raises:
+        UsageError: Not a shape, or too many elements.
+    """
+    name = "the shape of a sample"
+    try:
+        sizes = tuple(as_int(size, name, low=1) for size in items(shape, name))
+    except UsageError:
+        sizes = ()
+    if not sizes or math.prod(sizes) > MAX_SIZE:
+        raise UsageError(
+            f"{name} is {shown(shape)}, it must be a tuple of whole numbers >= 1"
+            " with a product <= 2^30",
+            hint="like (3, 32, 32)",
+        )
+    return sizes
 
 
 def shown(value: Any) -> str:

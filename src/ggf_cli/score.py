@@ -9,7 +9,6 @@ Solvers call `score(x, t)` only and do not use the network.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, Unpack
@@ -30,14 +29,12 @@ from ggf_cli.adapters import (
     score_of,
     try_out,
 )
-from ggf_cli.conditions import Conditions, ConditionsLike, as_conditions
 from ggf_cli.errors import UsageError
+from ggf_cli.guidance import Guidance
+from ggf_cli.per_sample import PerSample, PerSampleLike, as_per_sample
 from ggf_cli.runtime.devices import time_dtype as finest_times
-from ggf_cli.scalars import as_int, items, shown
+from ggf_cli.scalars import as_shape, shown
 from ggf_cli.sde import SDE
-
-# The largest number of elements of a sample.
-MAX_SIZE = 2**30
 
 # score(x, t), or score(x, t, conditions) of a conditional model.
 ScoreFunction = Callable[..., Tensor]
@@ -81,7 +78,10 @@ class ScoreModel:
         compiled: The network is compiled for a few batch sizes and the engine uses only these:
             `ggf_cli.runtime.compilation`.
         conditional: Whether `score` takes a third argument, the conditions of the rows, (B, ...).
+        null_condition: The condition that the network was trained to take for none: a number, or a
+            tensor of the shape of one condition. Guidance needs it.
         conditions: The conditions of the samples of a conditional model, see `with_conditions`.
+        guidance: Guidance by the conditions, see `with_conditions`.
     """
 
     score: ScoreFunction
@@ -98,7 +98,9 @@ class ScoreModel:
     precision: str = "fp32"
     compiled: bool = False
     conditional: bool = False
-    conditions: Conditions | None = None
+    null_condition: float | Tensor | None = None
+    conditions: PerSample | None = None
+    guidance: Guidance | None = None
 
     def __post_init__(self) -> None:
         self._set(shape=as_shape(self.shape))
@@ -142,8 +144,9 @@ class ScoreModel:
                 sigma / alpha; "log_sigma/4", a quarter of its logarithm; "flow", which is
                 sigma / (alpha + sigma); or a function from t (B,), float64, to labels (B,).
             **settings: name, device, dtype, time_dtype, data_range, provenance, distribution,
-                recommended and conditional, as for `ScoreModel`. `dtype` and `time_dtype` are those
-                of the network's x and labels. The `dtype` of the model is float32 at least.
+                recommended, conditional and null_condition, as for `ScoreModel`. `dtype` and
+                `time_dtype` are those of the network's x and labels. The `dtype` of the model is
+                float32 at least.
 
         Raises:
             UsageError: A value is not usable, the network raised an error, or its output has
@@ -263,18 +266,50 @@ class ScoreModel:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
-    def with_conditions(self, conditions: ConditionsLike) -> ScoreModel:
-        """Return the model with a condition for each sample, see `as_conditions`.
+    def with_conditions(
+        self,
+        conditions: PerSampleLike | None,
+        *,
+        guidance: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+    ) -> ScoreModel:
+        """Return the model with a condition for each sample, and guidance by it.
+
+        Args:
+            conditions: A tensor (N, ...) or a list of class labels, whose entry i belongs to sample
+                index i, or a function of the indices; None: those that the model has.
+            guidance: The scale of classifier-free guidance, see `Guidance`; None: that of the
+                model. 1 has no effect; otherwise a guided evaluation counts as two.
+            guidance_interval: The smallest and the largest noise level sigma / alpha with guidance;
+                None: all.
 
         Raises:
-            UsageError: The model is not conditional, or the conditions are not valid.
+            UsageError: The model is not conditional, it has no null condition and guidance needs
+                one, or a value is not valid.
         """
+        model = self
+        if conditions is not None:
+            self._require_conditional()
+            model = replace(model, conditions=as_per_sample(conditions, "conditions"))
+        if guidance_interval is not None and guidance is None:
+            raise UsageError("`guidance_interval` needs `guidance`")
+        if guidance is not None:
+            self._require_conditional()
+            chosen = Guidance(scale=guidance, interval=guidance_interval)
+            model = replace(model, guidance=None if chosen.scale == 1 else chosen)
+        if model.guidance is not None and model.null_condition is None:
+            raise UsageError(
+                f"guidance needs the null condition of {self.name}",
+                hint="give the ScoreModel null_condition=, the label that stands for no condition",
+            )
+        return model
+
+    def _require_conditional(self) -> None:
         if not self.conditional:
             raise UsageError(
                 f"{self.name} takes no conditions",
                 hint="a conditional model has conditional=True and score(x, t, conditions)",
             )
-        return replace(self, conditions=as_conditions(conditions))
 
     def require_conditions(self) -> None:
         """Check that a conditional model has conditions.
@@ -305,26 +340,3 @@ class ScoreModel:
     def state_dtype(self) -> torch.dtype:
         """The dtype of x in solvers and samples: at least float32, as steps overflow float16."""
         return torch.promote_types(self.dtype, torch.float32)
-
-
-def as_shape(shape: Any) -> tuple[int, ...]:
-    """Convert the shape of a sample to a tuple of Python ints; 1 to 2^30 elements.
-
-    Args:
-        shape: Whole numbers of any type: a tuple, a list, a torch.Size, an array.
-
-    Raises:
-        UsageError: Not a shape, or too many elements.
-    """
-    name = "the shape of a sample"
-    try:
-        sizes = tuple(as_int(size, name, low=1) for size in items(shape, name))
-    except UsageError:
-        sizes = ()
-    if not sizes or math.prod(sizes) > MAX_SIZE:
-        raise UsageError(
-            f"{name} is {shown(shape)}, it must be a tuple of whole numbers >= 1"
-            " with a product <= 2^30",
-            hint="like (3, 32, 32)",
-        )
-    return sizes

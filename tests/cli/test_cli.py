@@ -502,7 +502,7 @@ def test_invalid_solver_options_are_refused(arguments, message):
 
 
 def test_progress_is_printed_to_stderr_as_plain_lines(tmp_path, monkeypatch):
-    from ggf_cli.cli import progress
+    from ggf_cli import progress
 
     monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
     done = ggf("sample", *FAST, "--out", tmp_path, "--json")

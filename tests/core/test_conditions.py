@@ -8,9 +8,9 @@ import torch
 
 import ggf_cli
 from command import ggf
-from ggf_cli.conditions import as_conditions, repeated_labels
 from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
+from ggf_cli.per_sample import as_per_sample, repeated_labels
 from ggf_cli.solvers import SOLVERS, make_solver
 from observers import Interrupt
 from problems import VP, quick_options
@@ -148,11 +148,13 @@ def test_conditions_are_checked():
         Engine(model, make_solver("em"))
     with pytest.raises(UsageError, match="takes no conditions"):
         of_class(0).with_conditions([1])
-    with pytest.raises(UsageError, match=r"sample 12 has no condition: there are 12, for 0\.\.11"):
+    with pytest.raises(
+        UsageError, match=r"sample 12 has no entry in conditions: there are 12, for 0\.\.11"
+    ):
         ggf_cli.sample(model, 13, conditions=LABELS, eps_rel=0.5)
     for value in (3, "0-9", torch.tensor(1), torch.zeros(0), [1.5]):
         with pytest.raises(UsageError):
-            as_conditions(value)
+            as_per_sample(value, "conditions")
     short = model.with_conditions(lambda index: torch.zeros(1, dtype=torch.int64))
     with pytest.raises(UsageError, match=r"the conditions of 4 samples are tensor\(\[0\]\)"):
         ggf_cli.sample(short, 3, eps_rel=0.5)

@@ -130,7 +130,7 @@ def test_everything_public_can_be_imported():
     ],
 )
 def test_automatic_batches_fit_the_memory(shape, num_samples, expected):
-    from ggf_cli.sampling import choose_batch_size
+    from ggf_cli.batch_size import choose_batch_size
 
     model = ggf_cli.ScoreModel(score=lambda x, t: x, sde=ggf_cli.VPSDE(), shape=shape)
     assert choose_batch_size(model, num_samples) == expected

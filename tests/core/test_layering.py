@@ -19,7 +19,8 @@ LAYERS = [
     ("certification", "comparison", "health"),
     ("runs",),
     ("sampling", "pilot"),
-    ("engine", "checkpoints", "trace"),
+    ("batch_size",),
+    ("engine", "slots", "prior", "checkpoints", "trace", "trajectory"),
     (
         "solvers",
         "networks",
@@ -28,14 +29,16 @@ LAYERS = [
         "adapters",
         "score",
         "counted_score",
+        "guidance",
         "noise",
         "sde",
         "diffusions",
         "custom_sde",
         "runtime",
         "results",
+        "progress",
     ),
-    ("conditions",),
+    ("per_sample",),
     ("documents", "errors", "files", "registry", "scalars", "text"),
 ]
 FORBIDDEN = {

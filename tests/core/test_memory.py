@@ -12,8 +12,8 @@ import torch
 
 import ggf_cli
 from command import ggf
+from ggf_cli import batch_size
 from ggf_cli import engine as engine_module
-from ggf_cli import sampling
 from ggf_cli.engine import Engine
 from ggf_cli.errors import SolveError
 from ggf_cli.noise import Noise
@@ -250,9 +250,9 @@ def fastest(monkeypatch, cost, most, memory=10**9):
         clock[0] += cost(len(x))
         return x
 
-    monkeypatch.setattr(sampling, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(batch_size, "perf_counter", lambda: clock[0])
     limited = Memory(score, memory)
-    chosen = sampling.fastest_batch_size(replace(PLAIN, score=limited), most)
+    chosen = batch_size.fastest_batch_size(replace(PLAIN, score=limited), most)
     return chosen, sorted(set(limited.sizes))
 
 
@@ -263,7 +263,7 @@ def test_the_batch_size_doubles_while_the_rate_improves(monkeypatch):
 
     assert fastest(monkeypatch, cost, 10_000) == (64, [8, 16, 32, 64, 128])
     assert fastest(monkeypatch, cost, 50) == (50, [8, 16, 32, 50])
-    assert fastest(monkeypatch, lambda rows: 1.0, 10_000)[0] == sampling.MOST
+    assert fastest(monkeypatch, lambda rows: 1.0, 10_000)[0] == batch_size.MOST
     assert fastest(monkeypatch, lambda rows: rows, 10_000) == (8, [8, 16])
     # There is no choice, so nothing is measured.
     assert fastest(monkeypatch, cost, 8) == (8, [])
@@ -279,10 +279,10 @@ def test_a_resumed_run_keeps_the_automatic_batch_size(tmp_path, monkeypatch):
     """A second measurement could choose another batch size."""
     words = ["sample", "--model", "mixture", "--n", "12", "--eps-rel", "0.5"]
     words += ["--format", "none", "--out", str(tmp_path / "run")]
-    monkeypatch.setattr(sampling, "choose_batch_size", lambda model, n: 6)
+    monkeypatch.setattr(batch_size, "choose_batch_size", lambda model, n: 6)
     assert ggf(*words).exit_code == 0
     assert batch_size_of(tmp_path / "run") == 6
-    monkeypatch.setattr(sampling, "choose_batch_size", lambda model, n: 4)
+    monkeypatch.setattr(batch_size, "choose_batch_size", lambda model, n: 4)
     done = ggf(*words, "--resume")
     assert done.exit_code == 0
     assert "there is nothing left to draw" in done.stderr

@@ -16,12 +16,12 @@ import torch
 
 import ggf_cli
 from command import ggf
+from ggf_cli.batch_size import choose_batch_size
 from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
 from ggf_cli.metrics.evaluator import make_evaluators
 from ggf_cli.pilot import freeze_schedule
 from ggf_cli.runtime.precision import in_precision
-from ggf_cli.sampling import choose_batch_size
 from ggf_cli.scalars import MAX_INT, as_float, as_int
 from ggf_cli.sde import SDES
 from ggf_cli.solvers import make_solver

@@ -224,7 +224,7 @@ def test_a_run_stopped_by_a_signal_is_recorded_and_can_be_resumed(whole, tmp_pat
 def test_the_message_of_an_interrupted_run_without_out_names_its_folder(tmp_path, monkeypatch):
     from ggf_cli.engine import Engine
 
-    def interrupted(engine, left, *rest):
+    def interrupted(engine, left, *rest, **more):
         # As after Ctrl-C before the first sample.
         return iter(())
 

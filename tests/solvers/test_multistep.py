@@ -11,6 +11,7 @@ from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from ggf_cli.counted_score import CountedScore
 from ggf_cli.noise import Noise
+from ggf_cli.score import ScoreModel
 from ggf_cli.sde import VESDE, VPSDE, expand_as_batch
 from ggf_cli.solvers.dpmpp_2m import DPMpp2M
 from ggf_cli.solvers.dpmpp_2m_sde import DPMpp2MSDE
@@ -408,10 +409,11 @@ def test_a_sample_does_not_depend_on_the_steps_of_other_rows(cls):
 
 @every_solver
 def test_a_step_costs_one_evaluation(cls):
+    model = ScoreModel(score=gaussian_score(VE), sde=VE, shape=(3,), dtype=torch.float64)
     for steps in (1, 2, 3, 7):
         for denoise in (True, False):
             solver = cls(steps=steps, denoise=denoise)
-            score = CountedScore(gaussian_score(VE), torch.float64)
+            score = CountedScore(model)
             score.open_slots(2, CPU)
             x = VE.prior_std * torch.ones(2, 3)
             (*_, end) = states(solver, VE, score, x, zero_noise(x))

@@ -21,7 +21,7 @@ class Interrupt(ggf_cli.RunObserver):
     def __init__(self, after):
         self.after = after
 
-    def sampling(self, num_samples, solver):
+    def sampling(self, num_samples, expected_nfe):
         def report(progress):
             if progress.finished >= self.after:
                 raise KeyboardInterrupt

@@ -25,7 +25,8 @@ from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
 from ggf_cli.parametrizations import PARAMETRIZATIONS, Parametrization
 from ggf_cli.runtime.devices import resolve_device, time_dtype
-from ggf_cli.score import ScoreModel, as_shape
+from ggf_cli.scalars import as_shape
+from ggf_cli.score import ScoreModel
 from ggf_cli.sde import sde_from_dict
 
 # The network computes in one of these. Tensors of other types, when converted, could grow to more

@@ -90,13 +90,13 @@ def compare(
     device = job.device(device) if job else device
     # An interrupted import leaves modules broken.
     with graceful_interrupt() as interrupted:
+        from ggf_cli.batch_size import choose_batch_size
         from ggf_cli.cli.compare_progress import progress_observer
         from ggf_cli.cli.model import prepare, warm_up
         from ggf_cli.comparison.compare import draw_and_report, evaluators_of
         from ggf_cli.comparison.runner import Comparison
         from ggf_cli.comparison.workers import WorkerGroup, work_on_comparison
         from ggf_cli.runtime.compilation import compiled
-        from ggf_cli.sampling import choose_batch_size
     if interrupted():
         raise typer.Exit(130)
 

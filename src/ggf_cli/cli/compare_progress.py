@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ggf_cli.cli import console
-from ggf_cli.cli.progress import LIVE_EVERY_S, PLAIN_EVERY_S
 from ggf_cli.comparison.observer import ComparisonObserver
+from ggf_cli.progress import LIVE_EVERY_S, PLAIN_EVERY_S
+from ggf_cli.text import per_second, time_left
 
 if TYPE_CHECKING:
     from ggf_cli.comparison.lineup import Cell
@@ -109,7 +110,7 @@ class Forecast:
             return ""
         seconds = self.remaining / self.rate
         until = datetime.now() + timedelta(seconds=round(seconds))
-        return f"{console.time_left(seconds)}, until {until:%H:%M}"
+        return f"{time_left(seconds)}, until {until:%H:%M}"
 
 
 @contextmanager
@@ -179,7 +180,7 @@ class LineObserver(ForecastObserver):
 
     def show(self) -> None:
         runs = f"{self.forecast.ended}/{self.forecast.total} runs"
-        speed = f"{console.per_second(self.forecast.rate)} evaluations/s"
+        speed = f"{per_second(self.forecast.rate)} evaluations/s"
         count = f"{self.finished}/{self.n} samples"
         console.note(f"{runs} · {self.description}: {count} · {speed} · {self.forecast.left()}")
 
@@ -207,5 +208,5 @@ class BarObserver(ForecastObserver):
             self._run,
             completed=forecast.current,
             description=self.description,
-            left=f"{self.finished}/{self.n} · {console.per_second(forecast.rate)} evaluations/s",
+            left=f"{self.finished}/{self.n} · {per_second(forecast.rate)} evaluations/s",
         )

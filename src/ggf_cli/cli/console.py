@@ -86,19 +86,6 @@ def busy(what: str, *, quiet: bool) -> Iterator[None]:
         yield
 
 
-def per_second(rate: float) -> str:
-    """Format a rate: 373, 4.2, 0.042."""
-    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
-
-
-def time_left(seconds: float) -> str:
-    """Format a remaining time: "~0:42 left", "~1:05:00 left"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    clock = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-    return f"~{clock} left"
-
-
 def show_error(error: GGFError, *, prefix: str = "", hint: str | None = None) -> None:
     """Print the message and the hint of an error, with options spelled as flags.
 

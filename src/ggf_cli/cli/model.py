@@ -6,8 +6,8 @@ import warnings
 
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.cli import console
-from ggf_cli.conditions import Conditions
 from ggf_cli.errors import AssumptionWarning
+from ggf_cli.per_sample import PerSample
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.devices import full_precision
 from ggf_cli.runtime.memory import keep_freed
@@ -23,7 +23,9 @@ def prepare(
     tolerance: float,
     quiet: bool,
     config: str | None = None,
-    conditions: Conditions | None = None,
+    conditions: PerSample | None = None,
+    guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
 ) -> ScoreModel:
     """Load a model for the options --device, --precision and --config.
 
@@ -35,6 +37,8 @@ def prepare(
         quiet: Do not print the assumptions that were made about the checkpoint.
         config: The value of --config.
         conditions: The conditions of a conditional model.
+        guidance: The value of --guidance.
+        guidance_interval: The value of --guidance-interval.
     """
     full_precision()
     keep_freed()
@@ -44,8 +48,9 @@ def prepare(
         model = load_model(name, device=device, quiet=quiet, config=config)
     for sentence in () if quiet else (model.provenance or {}).get("assumptions", ()):
         console.warn(sentence)
-    if conditions is not None:
-        model = model.with_conditions(conditions)
+    model = model.with_conditions(
+        conditions, guidance=guidance, guidance_interval=guidance_interval
+    )
     return in_precision(model, precision, tolerance)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from ggf_cli.cli import console
-from ggf_cli.cli.progress import reporter
+from ggf_cli.progress import reporter
 from ggf_cli.runs.observer import ProgressCallback, RunObserver
-from ggf_cli.solvers.base import Solver
 
 
 class ConsoleObserver(RunObserver):
@@ -31,6 +30,6 @@ class ConsoleObserver(RunObserver):
         return console.busy(activity, quiet=self._quiet)
 
     def sampling(
-        self, num_samples: int, solver: Solver
+        self, num_samples: int, expected_nfe: int | None
     ) -> AbstractContextManager[ProgressCallback]:
-        return reporter(num_samples, solver, quiet=self._quiet)
+        return reporter(num_samples, expected_nfe, quiet=self._quiet)

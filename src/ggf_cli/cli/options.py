@@ -112,6 +112,26 @@ Label = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance",
+        metavar="SCALE",
+        help="Guidance by the labels; 1 has no effect. A guided evaluation counts as two.",
+        show_default="1",
+        rich_help_panel=_RUN,
+    ),
+]
+GuidanceInterval = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance-interval",
+        metavar="LOW,HIGH",
+        help="Noise levels sigma / alpha with guidance.",
+        show_default="all",
+        rich_help_panel=_RUN,
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Random seed.", rich_help_panel=_RUN)]
 BatchSize = Annotated[
     str,
@@ -167,6 +187,15 @@ Grid = Annotated[
         metavar="ROWSxCOLS",
         help="Size of the grid.",
         show_default="near-square, 64 at most",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Trajectory = Annotated[
+    int | None,
+    typer.Option(
+        "--trajectory",
+        metavar="K",
+        help="Draw the samples on the grid at K noise levels: strips and an animated WebP.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -271,6 +300,23 @@ def parse_labels(text: str) -> list[int]:
             raise UsageError(f"--label is {shown(text)}, it must be labels", hint="like 3 or 0-9")
         labels.extend(range(int(ends[0]), int(ends[1]) + 1))
     return labels
+
+
+def parse_interval(text: str | None) -> tuple[float, float] | None:
+    """Parse --guidance-interval: "0.3,5" -> (0.3, 5.0).
+
+    Raises:
+        UsageError: Not two numbers.
+    """
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"--guidance-interval is {shown(text)}, it must be two noise levels", hint="like 0.3,5"
+        ) from error
+    return low, high
 
 
 def parse_grid(text: str | None) -> tuple[int, int] | None:

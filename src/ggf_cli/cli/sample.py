@@ -18,8 +18,10 @@ from ggf_cli.cli import console, options
 from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import Job, find_job
+from ggf_cli.runs.layout import ANIMATION
 from ggf_cli.runtime.interrupt import graceful_interrupt
 from ggf_cli.solvers.catalog import read_catalog
+from ggf_cli.text import per_second
 
 if TYPE_CHECKING:
     from ggf_cli.runs.execute import RunResult
@@ -37,6 +39,8 @@ def sample(
     indices: options.Indices = None,
     seed: options.Seed = 0,
     label: options.Label = None,
+    guidance: options.Guidance = None,
+    guidance_interval: options.GuidanceInterval = None,
     batch_size: options.BatchSize = "auto",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -48,6 +52,7 @@ def sample(
     pilot: options.Pilot = None,
     out: options.Out = None,
     grid: options.Grid = None,
+    trajectory: options.Trajectory = None,
     format: options.FormatOption = _FORMAT,
     quiet: options.Quiet = False,
     json: options.Json = False,
@@ -76,19 +81,20 @@ def sample(
     rows = options.parse_batch_size(batch_size)
     grid_size = options.parse_grid(grid)
     labels = options.parse_labels(label) if label is not None else []
+    interval = options.parse_interval(guidance_interval)
     find_model(model)
     started_at, clock = datetime.now().astimezone(), perf_counter()
     # An interrupted import leaves modules broken.
     with graceful_interrupt() as interrupted:
+        from ggf_cli.batch_size import choose_batch_size
         from ggf_cli.cli.model import prepare
         from ggf_cli.cli.observer import ConsoleObserver
-        from ggf_cli.conditions import repeated_labels
         from ggf_cli.engine import Engine
+        from ggf_cli.per_sample import repeated_labels
         from ggf_cli.runs.execute import execute
         from ggf_cli.runs.plan import plan_run
         from ggf_cli.runs.workers import work_on
         from ggf_cli.runtime.compilation import compiled
-        from ggf_cli.sampling import choose_batch_size
         from ggf_cli.solvers import make_solver
     if interrupted():
         raise typer.Exit(130)
@@ -102,6 +108,8 @@ def sample(
         quiet=quiet or (job is not None and not job.is_rank_0),
         config=config,
         conditions=None if label is None else repeated_labels(labels, label),
+        guidance=guidance,
+        guidance_interval=interval,
     )
     if t_eps is not None:
         network = replace(network, sde=replace(network.sde, t_eps=t_eps))
@@ -115,6 +123,7 @@ def sample(
         wanted,
         format=format.value,
         grid=grid_size,
+        trajectory=trajectory,
         started_at=started_at,
         model_argument=model,
         config=config,
@@ -236,7 +245,9 @@ def _summarise(result: RunResult) -> None:
             attempts = steps.accepted + steps.rejected
             line += f", {steps.rejected} of {attempts} attempts rejected"
         console.result(line)
-    seconds, rate = log.timing.sample_s, console.per_second(log.timing.evaluations_per_s)
+    seconds, rate = log.timing.sample_s, per_second(log.timing.evaluations_per_s)
     console.result(f"{seconds:.1f} s, {rate} evaluations/s, {log.utilisation:.1%} of them needed")
+    if any(file.path == ANIMATION for file in log.files):
+        console.result(str(folder / ANIMATION))
     drawn = any(file.path == "grid.png" for file in log.files)
     console.result(str(folder / "grid.png" if drawn else folder))

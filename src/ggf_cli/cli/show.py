@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import UNSET
 from rich.table import Table
 from rich.text import Text
 
@@ -167,6 +168,11 @@ def _repeat(
         raise UsageError(
             f"the command of {record.path} is not ggf sample: {shortened(record.command)}",
             hint="only ggf sample can be repeated",
+        )
+    if record.log and record.log.prior is not UNSET:
+        raise UsageError(
+            f"the run of {record.path} started from states that were given in Python",
+            hint="repeat it from Python, with the same `prior`",
         )
     name = (record.path.absolute().parent.name if record.log else record.path.stem)[:80]
     names = (f"{name}-again{i if i > 1 else ''}" for i in itertools.count(1))

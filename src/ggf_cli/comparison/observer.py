@@ -11,7 +11,6 @@ from ggf_cli.runs.observer import ProgressCallback, RunObserver
 if TYPE_CHECKING:
     from ggf_cli.comparison.lineup import Cell
     from ggf_cli.engine import Progress
-    from ggf_cli.solvers.base import Solver
 
 
 class ComparisonObserver:
@@ -66,5 +65,5 @@ class CellObserver(RunObserver):
         self._observer.out_of_memory(batch_size)
 
     @contextmanager
-    def sampling(self, num_samples: int, solver: Solver) -> Iterator[ProgressCallback]:
+    def sampling(self, num_samples: int, expected_nfe: int | None) -> Iterator[ProgressCallback]:
         yield self._observer.tick

@@ -135,10 +135,10 @@ def plan_comparison(
         summary: One line about the model.
         processes: Number of processes that draw, each as fast as this one.
     """
+    from ggf_cli.batch_size import choose_batch_size
     from ggf_cli.comparison.folder import read_document
     from ggf_cli.comparison.plan import ComparisonPlan
     from ggf_cli.comparison.speed import expected_nfe, measure_rate
-    from ggf_cli.sampling import choose_batch_size
 
     cells, n, repeats, notes = request.cells(), request.n, request.repeats, list[str]()
     table, before = request.table, read_document(folder)

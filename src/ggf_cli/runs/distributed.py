@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ggf_cli.errors import JobError, first_line
 
 if TYPE_CHECKING:
-    from ggf_cli.engine import Engine, FinishedSample, Progress
+    from ggf_cli.engine import Engine, FinishedSample, Progress, Step
 
 # The most samples that a worker claims at once.
 LARGEST_PORTION = 16
@@ -118,7 +118,11 @@ class Job:
     # --- samples ------------------------------------------------------------------------------
 
     def draw(
-        self, engine: Engine, left: Sequence[int], on_tick: Callable[[Progress], None]
+        self,
+        engine: Engine,
+        left: Sequence[int],
+        on_tick: Callable[[Progress], None],
+        on_step: Callable[[Step], None] | None = None,
     ) -> Iterator[FinishedSample]:
         """Claim samples of `left`, draw them, yield each as it finishes; publish the progress."""
 
@@ -126,7 +130,8 @@ class Job:
             self.publish(progress)
             on_tick(progress)
 
-        yield from engine.run(self.claim(left), tick, at_once=self.at_once(len(left)))
+        at_once = self.at_once(len(left))
+        yield from engine.run(self.claim(left), tick, on_step=on_step, at_once=at_once)
         self.publish(engine.progress, now=True)
 
     def claim(self, left: Sequence[int]) -> Iterator[int]:

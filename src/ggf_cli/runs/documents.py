@@ -69,6 +69,16 @@ class SolverSettings(Struct, kw_only=True):
     options: dict[str, OptionValue]
 
 
+class GuidanceSettings(Struct, kw_only=True):
+    """Classifier-free guidance."""
+
+    scale: Annotated[Amount, about("1 would have no effect")]
+    interval: Annotated[
+        list[Amount] | UnsetType,
+        about("smallest and largest noise level sigma / alpha with guidance; absent: all"),
+    ] = UNSET
+
+
 class RunSettings(Struct, kw_only=True):
     """What is decided when a run starts: the first part of `run.json`, and line 1 of a journal."""
 
@@ -83,6 +93,12 @@ class RunSettings(Struct, kw_only=True):
     seed: Count
     conditions: Annotated[
         str | UnsetType, about("the conditions of the samples of a conditional model")
+    ] = UNSET
+    guidance: Annotated[
+        GuidanceSettings | UnsetType, about("a guided evaluation counts as two")
+    ] = UNSET
+    prior: Annotated[
+        str | UnsetType, about("the given states at T; absent: draws from the prior")
     ] = UNSET
     noise: Annotated[
         str | UnsetType,
@@ -113,6 +129,10 @@ class RunSettings(Struct, kw_only=True):
     grid: Annotated[
         Annotated[list[Positive], Meta(min_length=2)] | UnsetType,
         about("rows and columns; absent from runs without a grid"),
+    ] = UNSET
+    trajectory: Annotated[
+        Positive | UnsetType,
+        about("noise levels of the strips and the animation of the samples on the grid"),
     ] = UNSET
     versions: dict[str, str]
 
@@ -256,6 +276,7 @@ class SampleLine(Struct, kw_only=True):
     rejected: JournalCount
     status: Outcome
     sha256: Sha256 | None
+    strip: Annotated[Sha256 | UnsetType, about("sha256 of its strip")] = UNSET
     t: Annotated[float, Meta(ge=-1e9, le=1e9)] | UnsetType = UNSET
     spent: Spending | UnsetType = UNSET
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 import torch
-from msgspec import UNSET, to_builtins
+from msgspec import to_builtins
 
 from ggf_cli import __version__
 from ggf_cli.engine import Engine, Progress
@@ -21,10 +21,9 @@ from ggf_cli.runs.documents import (
     RunLog,
     RunSettings,
     RunStatus,
-    SampleLine,
-    SampleLog,
     Spent,
 )
+from ggf_cli.runs.failures import explained, failure_of_log, lost_samples
 from ggf_cli.runs.folder import OutputFolder
 from ggf_cli.runs.history import History, read_history
 from ggf_cli.runs.journal import remove_journals
@@ -35,8 +34,8 @@ from ggf_cli.runs.resume import find_earlier_run, reproducibility_warnings
 from ggf_cli.runs.run_log import as_ranges, encode_log, run_log
 from ggf_cli.runs.writer import RunWriter
 from ggf_cli.runtime import compilation
-from ggf_cli.runtime.memory import out_of_memory
 from ggf_cli.trace import Trace
+from ggf_cli.trajectory import TrajectoryRecorder
 
 # Seconds that rank 0 waits for the other workers after an interruption.
 PATIENCE_S = 5.0
@@ -101,7 +100,7 @@ def execute(
             if job:
                 job.end_workers(0)
             observer.note(f"the run in {path} has ended; there is nothing left to draw")
-            return RunResult(folder=path, log=earlier, failure=_failure_of_log(earlier))
+            return RunResult(folder=path, log=earlier, failure=failure_of_log(earlier))
         return _draw_and_conclude(plan, path, earlier, observer, stop, job, started)
     finally:
         folder.release()
@@ -165,7 +164,7 @@ def _draw_and_conclude(
     load_s = perf_counter() - started
     kept, nfe_kept = len(writer.finished), sum(r.nfe for r in writer.finished.values())
     shown = observer if left else RunObserver()
-    with shown.sampling(len(wanted), engine.solver) as report:
+    with shown.sampling(len(wanted), engine.expected_nfe) as report:
 
         def show(progress: Progress) -> None:
             total = job.total(progress) if job else progress
@@ -198,6 +197,9 @@ def _draw(
     """Run the engine into the writer until the end or an interruption; the error that ended it."""
     batch_size = engine.batch_size
     trace = Trace(writer.traced, engine.model.sde.T)
+    recorder = None
+    if writer.levels:
+        recorder = TrajectoryRecorder(engine, writer.levels, frozenset(writer.on_grid))
 
     def on_tick(progress: Progress) -> None:
         nonlocal batch_size
@@ -210,11 +212,15 @@ def _draw(
         if stop() and progress.running:
             raise KeyboardInterrupt
 
-    samples = job.draw(engine, left, on_tick) if job else engine.run(left, on_tick)
+    if job:
+        samples = job.draw(engine, left, on_tick, recorder)
+    else:
+        samples = engine.run(left, on_tick, on_step=recorder)
     try:
         with background(writer.add, writer.room) as queue, suppress(KeyboardInterrupt):
             for finished in samples:
                 trace.finish(finished)
+                finished = recorder.finish(finished) if recorder else finished
                 queue.put(finished, writer.spent(), trace.times.get(finished.index, ()))
         writer.end()
         if job:
@@ -223,7 +229,7 @@ def _draw(
     except Exception as error:  # noqa: BLE001
         with suppress(OutputError):
             writer.end()
-        return _explained(error, engine)
+        return explained(error, engine)
     return None
 
 
@@ -263,7 +269,7 @@ def _conclude(
         status, failure = "failed", failure or error
     ended = complete and failure is None
     if ended and (lost := [s for s in writer.finished.values() if s.status != "done"]):
-        status, failure = "failed", _lost_samples(lost, wanted, engine.solver.name)
+        status, failure = "failed", lost_samples(lost, wanted, engine.solver.name)
     log = run_log(
         settings,
         status=status,
@@ -306,40 +312,3 @@ def _note_resumed(
         observer.note(f"left out of the journal: {earlier.left_out[0]}{more}")
     for warning in reproducibility_warnings(earlier.settings, plan.settings):
         observer.note(warning)
-
-
-def _failure_of_log(log: RunLog) -> Exception | None:
-    """The error of a run that ended with lost samples, from its log."""
-    lost = [sample for sample in log.samples if sample.status != "done"]
-    return _lost_samples(lost, log.num_samples, log.solver.name) if lost else None
-
-
-def _lost_samples(lost: Sequence[SampleLine | SampleLog], wanted: int, solver: str) -> SolveError:
-    """The error for samples that did not reach the end."""
-    reasons = {
-        "non_finite": "met a score or a state that is not finite",
-        "max_nfe": "ran out of evaluations",
-    }
-    kinds = sorted({sample.status for sample in lost})
-    first = min(lost, key=lambda sample: sample.index)
-    t = first.t if isinstance(first, SampleLine) else UNSET
-    reached = "after" if t is UNSET else f"at t={t:.3f} after"
-    reason = " or ".join(reasons[kind] for kind in kinds)
-    return SolveError(
-        f"{len(lost)} of {wanted} samples {reason}, by {solver};"
-        f" the first is index {first.index}, {reached} {first.nfe} evaluations",
-        hint="raise `max_nfe` or loosen the tolerance"
-        if kinds == ["max_nfe"]
-        else "take smaller steps: a smaller `eps_rel`, or more `steps`",
-    )
-
-
-def _explained(error: Exception, engine: Engine) -> Exception:
-    """The error for the user. The engine handles memory errors of the network itself."""
-    if not out_of_memory(error):
-        return error
-    where = f"{engine.model.name}, batch size {engine.batch_size}"
-    return SolveError(
-        f"out of memory ({where}): {(str(error) or 'no more to be had').splitlines()[0]}",
-        hint="a smaller `batch_size`",
-    )

@@ -13,7 +13,7 @@ from ggf_cli import files
 from ggf_cli.errors import OutputError
 from ggf_cli.runs.history import written_by
 from ggf_cli.runs.journal import remove_journals
-from ggf_cli.runs.layout import JOURNALS, MAX_LOG, PARTS, RUN_LOG, RUNNING, lock_folder
+from ggf_cli.runs.layout import JOURNALS, MAX_LOG, PARTS, RUN_LOG, RUNNING, STRIPS, lock_folder
 
 
 class OutputFolder:
@@ -76,6 +76,7 @@ class OutputFolder:
         for name, usable in (
             ("samples", Path.is_dir),
             (PARTS, Path.is_dir),
+            (STRIPS, Path.is_dir),
             (RUN_LOG, Path.is_file),
         ):
             there = self.path / name

@@ -28,7 +28,7 @@ from ggf_cli.runs.documents import (
     SpentLine,
     WorkerSession,
 )
-from ggf_cli.runs.layout import JOURNALS, MAX_LOG, RUN_LOG
+from ggf_cli.runs.layout import ANIMATION, JOURNALS, MAX_LOG, RUN_LOG, STRIPS
 
 # Bytes. The line of a sample has about 250, ten million samples 2.5e9. Line 1 lists all indices.
 MAX_JOURNAL, MAX_SETTINGS, MAX_LINE = 2**33, 2**29, 2**16
@@ -139,10 +139,11 @@ def written_by(folder: Path) -> Iterator[str]:
     path = folder
     try:
         for path in journals(folder):
-            yield "grid.png"
+            yield from ("grid.png", ANIMATION)
             for _, entry in _entries(path):
                 if not violation(entry, SampleLine):
-                    yield f"samples/{entry['index']:06d}.png"
+                    for images in ("samples", STRIPS):
+                        yield f"{images}/{entry['index']:06d}.png"
                 elif not violation(entry, ShardLine):
                     yield str(entry["shard"])
     except OSError as error:

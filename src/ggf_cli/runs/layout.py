@@ -21,6 +21,9 @@ RUNNING = ".running"
 JOURNALS = "journal-*.jsonl"
 # Pixels that will be part of an .npz file or the grid.
 PARTS = ".parts"
+# Images of trajectories.
+STRIPS = "trajectories"
+ANIMATION = "trajectory.webp"
 # Bytes of a run.json. A million samples with a PNG file each take 0.29e9.
 MAX_LOG = 2**29
 

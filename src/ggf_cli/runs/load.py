@@ -20,6 +20,7 @@ from ggf_cli.runs.layout import MAX_LOG, RUN_LOG, RUNNING
 from ggf_cli.text import plain, shortened
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_WEBP = b"RIFF"
 # Bytes. A grid has 2^28 pixels at most.
 MAX_IMAGE = 2**31
 # The most bytes of text that are read from an image.
@@ -64,7 +65,7 @@ def find_record(path: Path) -> Record:
     try:
         path = _log_of(path) if path.is_dir() else path
         with _opened(path) as file:
-            if _starts(file, _PNG):
+            if _starts(file, _PNG) or _starts(file, _WEBP):
                 return _from_image(path, file)
             content = _read(path, file)
     # ValueError: a null character in the name.
@@ -108,7 +109,7 @@ def _read(path: Path, file: BufferedReader) -> bytes:
     """The content of a file that may be a run log. Other files, which may be large, are refused."""
     head = file.read(len(_PNG))
     if path.suffix != ".json" and not head.lstrip().startswith(b"{"):
-        raise UsageError(f"{path} is neither a {RUN_LOG} nor a PNG image", hint=_EXPECTED)
+        raise UsageError(f"{path} is neither a {RUN_LOG} nor an image of a run", hint=_EXPECTED)
     if (size := os.fstat(file.fileno()).st_size) <= MAX_LOG:
         content = head + file.read(size + 1)
         if len(content) <= MAX_LOG:
@@ -160,7 +161,8 @@ def _from_image(path: Path, image: BufferedReader) -> Record:
                 return replace(record, image=entry.path, notes=tuple(notes))
             if folder / entry.path == path:
                 notes.append(f"{path} has changed: it is not the image that {log} lists")
-    text = _text_chunks(image)
+    image.seek(0)
+    text = _text_chunks(image) if _starts(image, _PNG) else {}
     if "ggf" not in text:
         raise UsageError(
             f"the image {path} has no command in its text, and no {RUN_LOG} beside it lists it",

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from ggf_cli.progress import reporter
+
 if TYPE_CHECKING:
     from ggf_cli.results import Progress
-    from ggf_cli.solvers.base import Solver
 
 ProgressCallback = Callable[["Progress"], None]
 
@@ -36,12 +37,21 @@ class RunObserver:
         return nullcontext()
 
     def sampling(
-        self, num_samples: int, solver: Solver
+        self, num_samples: int, expected_nfe: int | None
     ) -> AbstractContextManager[ProgressCallback]:
         """A context around sampling. It yields the function to call after every engine tick.
 
         Args:
             num_samples: Samples of the run, including those that earlier launches finished.
-            solver: The solver of the run.
+            expected_nfe: Evaluations of a sample; None if they are not known beforehand.
         """
         return nullcontext(lambda progress: None)
+
+
+class ProgressObserver(RunObserver):
+    """Show a progress bar on stderr, or a line every 10 seconds if it is no terminal."""
+
+    def sampling(
+        self, num_samples: int, expected_nfe: int | None
+    ) -> AbstractContextManager[ProgressCallback]:
+        return reporter(num_samples, expected_nfe)

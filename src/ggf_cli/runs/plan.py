@@ -17,9 +17,12 @@ from ggf_cli.runs.documents import RunSettings
 from ggf_cli.runs.images import TILE
 from ggf_cli.runs.run_log import as_ranges, run_settings
 from ggf_cli.runs.sample_files import ExtraArray, Format
+from ggf_cli.runs.strips import check_size
 from ggf_cli.runs.writer import are_images
+from ggf_cli.scalars import as_int
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers.catalog import as_words
+from ggf_cli.trajectory import MOST
 
 # Samples on the default grid.
 MAX_GRID = 64
@@ -49,6 +52,7 @@ def plan_run(
     grid: tuple[int, int] | None = None,
     draw_grid: bool = True,
     arrays: Sequence[ExtraArray] = (),
+    trajectory: int | None = None,
     started_at: datetime | None = None,
     model_argument: str | None = None,
     config: str | None = None,
@@ -65,6 +69,8 @@ def plan_run(
         draw_grid: Draw a grid.
         arrays: Arrays to store beside the images in format "npz": "x", the states, and "times", the
             step times of the first samples.
+        trajectory: Noise levels at which the samples on the grid are drawn as strips and as an
+            animation, 2 at least; None: neither.
         started_at: Time of the start; None: now.
         model_argument: The value of `ggf sample --model` that loads the model; None: its name.
         config: The value of `ggf sample --config`, if the model was loaded with one.
@@ -72,22 +78,27 @@ def plan_run(
         label: The value of `ggf sample --label`.
 
     Raises:
-        UsageError: Samples that are no images in format "png", or a grid of more than 2^28 pixels.
+        UsageError: Samples that are no images in format "png" or with `trajectory`, or a grid or
+            an animation of more than 2^28 pixels.
     """
     _check_format(engine.model, format, grid)
+    size = grid or near_square(min(len(indices), MAX_GRID))
+    if trajectory is not None:
+        _check_trajectory(engine.model, trajectory, size)
     counted = selection is None and list(indices) == list(range(len(indices)))
     samples = {"n": len(indices)} if counted else {"indices": selection or as_ranges(indices)}
     first = {"model": model_argument or engine.model.name, "config": config, **samples}
     first["label"] = label
-    last = {"grid": grid and "x".join(map(str, grid)), "format": format}
+    last = {"grid": grid and "x".join(map(str, grid)), "format": format, "trajectory": trajectory}
     settings = run_settings(
         engine,
         indices,
         command=_command(engine, first, last),
         started_at=started_at or datetime.now().astimezone(),
         format=format,
-        grid=(grid or near_square(min(len(indices), MAX_GRID))) if draw_grid else None,
+        grid=size if draw_grid else None,
         arrays=arrays,
+        trajectory=trajectory,
     )
     return RunPlan(engine=engine, indices=indices, settings=settings)
 
@@ -119,13 +130,26 @@ def _check_format(model: ScoreModel, format: Format, grid: tuple[int, int] | Non
             )
 
 
+def _check_trajectory(model: ScoreModel, levels: int, grid: tuple[int, int]) -> None:
+    """Refuse a trajectory that could not be drawn."""
+    as_int(levels, "trajectory", low=2, high=MOST)
+    if model.data_range is None or not are_images(model.shape):
+        raise UsageError(
+            f"the samples of {model.name} are not images, so their trajectories are not drawn",
+            hint="from Python, ggf_cli.sample(..., trajectory=8) returns them as tensors",
+        )
+    check_size(model.shape, levels, grid)
+
+
 def _command(engine: Engine, first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
     """The `ggf sample` command that repeats a run, with every default written out."""
     # Which of several GPUs a worker uses does not matter.
-    device = str(engine.model.device)
+    device, guidance = str(engine.model.device), engine.model.guidance
     arguments = {
         **first,
         "seed": engine.seed,
+        "guidance": guidance and guidance.scale,
+        "guidance-interval": guidance and guidance.interval and list(guidance.interval),
         "batch-size": engine.batch_size,
         "device": device.split(":")[0] if find_job() else device,
         "precision": engine.model.precision,

@@ -6,10 +6,10 @@ import json
 import re
 from pathlib import Path
 
-from msgspec import UNSET, to_builtins
+from msgspec import UNSET, UnsetType, to_builtins
 
 from ggf_cli.errors import OutputError
-from ggf_cli.runs.documents import RunLog, RunSettings
+from ggf_cli.runs.documents import GuidanceSettings, RunLog, RunSettings
 from ggf_cli.runs.history import History, is_there, journal_path, read_history, read_settings
 from ggf_cli.runs.layout import RUN_LOG
 from ggf_cli.runs.load import find_record
@@ -102,6 +102,10 @@ def _compared(settings: RunSettings) -> dict[str, object]:
         "`compile`": settings.compiled,
         **{f"`{name}`": value for name, value in given.items() if value is not UNSET},
         "the conditions": None if settings.conditions is UNSET else settings.conditions,
+        "`guidance`": None if settings.guidance is UNSET else settings.guidance.scale,
+        "`guidance_interval`": _interval(settings.guidance),
+        "the prior": None if settings.prior is UNSET else settings.prior,
+        "`trajectory`": None if settings.trajectory is UNSET else settings.trajectory,
         "the arrays": [] if settings.arrays is UNSET else settings.arrays,
         # Earlier versions wrote a sequence of numbers as text.
         **{
@@ -109,6 +113,12 @@ def _compared(settings: RunSettings) -> dict[str, object]:
             for name, value in solver.options.items()
         },
     }
+
+
+def _interval(guidance: GuidanceSettings | UnsetType) -> str | None:
+    if guidance is UNSET or guidance.interval is UNSET:
+        return None
+    return as_text(guidance.interval)
 
 
 def _short(value: object) -> str:

@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from ggf_cli.conditions import ConditionsLike
+from ggf_cli.batch_size import choose_batch_size
 from ggf_cli.engine import Engine
 from ggf_cli.errors import UsageError
+from ggf_cli.per_sample import PerSampleLike
 from ggf_cli.runs.execute import RunResult, execute
 from ggf_cli.runs.history import batch_size_of
-from ggf_cli.runs.observer import RunObserver
+from ggf_cli.runs.observer import ProgressObserver, RunObserver
 from ggf_cli.runs.plan import plan_run
 from ggf_cli.runs.sample_files import Format
 from ggf_cli.runtime.interrupt import interruptible
-from ggf_cli.sampling import as_solver, choose_batch_size, unique_indices
+from ggf_cli.sampling import as_solver, unique_indices
 from ggf_cli.scalars import as_indices, shown
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers.base import Solver
@@ -35,7 +36,12 @@ def run(
     resume: bool = False,
     force: bool = False,
     observer: RunObserver | None = None,
-    conditions: ConditionsLike | None = None,
+    conditions: PerSampleLike | None = None,
+    guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    prior: PerSampleLike | None = None,
+    trajectory: int | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> RunResult:
     """Draw samples into a folder: sample files, a grid, and `run.json`, as `ggf sample` does.
@@ -57,6 +63,12 @@ def run(
         observer: Callbacks for progress and remarks.
         conditions: As in `sample`. `run.json` has a hash of a tensor, and the name of a function:
             resuming compares them.
+        guidance: As in `sample`.
+        guidance_interval: As in `sample`.
+        prior: As in `sample`; recorded and compared as `conditions` are.
+        trajectory: Draw the samples on the grid at this number of noise levels, 2 at least, as
+            strips and as an animation. Only images can be drawn.
+        progress: As in `sample`, if there is no `observer`.
         **options: Options of the named solver, such as eps_rel=0.02.
 
     Returns:
@@ -68,7 +80,9 @@ def run(
         SolveError: Samples did not reach the end. The others are in the folder.
         KeyboardInterrupt: The run was interrupted. What has finished is in the folder.
     """
-    model = model if conditions is None else model.with_conditions(conditions)
+    model = model.with_conditions(
+        conditions, guidance=guidance, guidance_interval=guidance_interval
+    )
     wanted = unique_indices(as_indices(indices))
     if not wanted:
         raise UsageError(f"no samples asked for ({shown(indices)})", hint="ask for at least 1")
@@ -80,8 +94,10 @@ def run(
         batch_size = batch_size_of(folder) if resume else None
     if batch_size is None:
         batch_size = choose_batch_size(model, len(wanted))
-    engine = Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe)
-    plan = plan_run(engine, wanted, format=format, grid=grid)
+    engine = Engine(model, solver, seed=seed, batch_size=batch_size, max_nfe=max_nfe, prior=prior)
+    plan = plan_run(engine, wanted, format=format, grid=grid, trajectory=trajectory)
+    if observer is None and progress:
+        observer = ProgressObserver()
     with interruptible() as stop:
         result = execute(plan, folder, resume=resume, force=force, observer=observer, stop=stop)
     if result.failure:

@@ -18,10 +18,12 @@ from msgspec import UNSET
 import ggf_cli
 from ggf_cli.documents import as_json, convert
 from ggf_cli.engine import Engine
+from ggf_cli.guidance import Guidance
 from ggf_cli.noise import STREAM
 from ggf_cli.runs.documents import (
     RUN_SCHEMA,
     FileLog,
+    GuidanceSettings,
     ModelSettings,
     NFEStatistics,
     RunLog,
@@ -47,6 +49,7 @@ def run_settings(
     format: Format,
     grid: tuple[int, int] | None,
     arrays: Sequence[ExtraArray] = (),
+    trajectory: int | None = None,
 ) -> RunSettings:
     """The settings of a run: the part of `run.json` that is known at the start."""
     model, solver = engine.model, engine.solver
@@ -59,6 +62,8 @@ def run_settings(
         max_nfe=engine.max_nfe,
         seed=engine.seed,
         conditions=model.conditions.description if model.conditions else UNSET,
+        guidance=_guidance_settings(model.guidance) if model.guidance else UNSET,
+        prior=engine.prior.given.description if engine.prior.given else UNSET,
         noise=STREAM,
         num_samples=len(indices),
         indices=as_ranges(indices),
@@ -70,8 +75,14 @@ def run_settings(
         format=format,
         grid=list(grid) if grid else UNSET,
         arrays=list(arrays) if arrays else UNSET,
+        trajectory=trajectory or UNSET,
         versions=versions("torch", "numpy", "pillow", "safetensors"),
     )
+
+
+def _guidance_settings(guidance: Guidance) -> GuidanceSettings:
+    interval = UNSET if guidance.interval is None else list(guidance.interval)
+    return GuidanceSettings(scale=guidance.scale, interval=interval)
 
 
 def run_log(

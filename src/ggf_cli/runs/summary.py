@@ -8,7 +8,7 @@ from msgspec import UNSET, structs, to_builtins
 
 from ggf_cli.documents import OptionValue
 from ggf_cli.registry import SDE_TITLES
-from ggf_cli.runs.documents import RunLog, SolverSettings
+from ggf_cli.runs.documents import GuidanceSettings, RunLog, SolverSettings
 from ggf_cli.solvers.catalog import as_text, flag, read_catalog
 
 
@@ -50,6 +50,10 @@ def run_summary(log: RunLog, image: str | None = None) -> Iterator[tuple[str, st
     yield "samples", samples
     if log.conditions is not UNSET:
         yield "conditions", log.conditions
+    if log.guidance is not UNSET:
+        yield "guidance", _guidance(log.guidance)
+    if log.prior is not UNSET:
+        yield "prior", f"given states, {log.prior}"
     if failed:
         some = [f"{s.index} ({s.status} after {s.nfe} evaluations)" for s in failed[:4]]
         some += [f"{len(failed) - 4} more"] if failed[4:] else []
@@ -70,6 +74,13 @@ def run_summary(log: RunLog, image: str | None = None) -> Iterator[tuple[str, st
     yield "memory", "unknown" if memory is None else f"{memory / 1e6:,.0f} MB at its peak"
     yield "device", f"{log.device} · {log.dtype}"
     yield from version_summary(log.versions)
+
+
+def _guidance(guidance: GuidanceSettings) -> str:
+    if guidance.interval is UNSET:
+        return f"scale {guidance.scale:g}"
+    low, high = guidance.interval
+    return f"scale {guidance.scale:g} · sigma / alpha from {low:g} to {high:g}"
 
 
 def version_summary(versions: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,7 @@ from ggf_cli.runs.images import grid, png
 from ggf_cli.runs.journal import Journal
 from ggf_cli.runs.layout import write_atomically
 from ggf_cli.runs.sample_files import Format, SampleFiles
+from ggf_cli.runs.strips import Strips
 
 # Samples that may wait to be written, and bytes of them.
 WAITING, WAITING_BYTES = 64, 2**28
@@ -60,6 +61,8 @@ class RunWriter:
         room: The number of samples that may wait to be written.
         traced: The sample indices whose step times `add` takes.
         samples: The line of the run log of each sample, in the order in which they finished.
+        levels: Noise levels of the trajectories that `add` takes; None: it takes none.
+        on_grid: The sample indices on the grid.
     """
 
     def __init__(
@@ -78,8 +81,17 @@ class RunWriter:
         self._indices = indices
         self._shape = tuple(settings.model.shape)
         self._images = has_images(settings.model)
-        rows, columns = self._grid_size = (0, 0) if settings.grid is UNSET else settings.grid[:2]
-        self._on_grid = indices[: rows * columns]
+        rows, columns = (0, 0) if settings.grid is UNSET else settings.grid[:2]
+        self._grid_size = rows, columns
+        self.on_grid = indices[: rows * columns]
+        self.levels = None if settings.trajectory is UNSET else settings.trajectory
+        self._strips = self.levels and Strips(
+            folder,
+            self._shape,
+            levels=self.levels,
+            data_range=settings.model.sde.data_range,
+            grid_size=self._grid_size,
+        )
         self.spent = spent
         self.room = max(2, min(WAITING, WAITING_BYTES // (8 * int(np.prod(self._shape)))))
         self._alone = alone
@@ -91,7 +103,7 @@ class RunWriter:
             indices,
             self._shape,
             format=self._format,
-            on_grid=frozenset(self._on_grid),
+            on_grid=frozenset(self.on_grid),
             images=self._images,
             extra=extra,
         )
@@ -129,6 +141,7 @@ class RunWriter:
         """
         done = finished.outcome is Outcome.DONE
         written = self._files.write(finished, times) if done else None
+        drawn = self._strips and done and finished.trajectory is not None
         record = SampleLine(
             index=finished.index,
             nfe=finished.nfe,
@@ -137,6 +150,7 @@ class RunWriter:
             status=finished.outcome.value,
             t=finished.t,
             sha256=written and written[1],
+            strip=self._strips.write(finished) if self._strips and drawn else UNSET,
             spent=spent,
         )
         self._journal.append(record, written and written[0])
@@ -185,13 +199,22 @@ class RunWriter:
         done = {index for index, record in self._records.items() if record.status == "done"}
         shown = [
             self._image(index) if index in done else None
-            for index in (self._on_grid if self._images else ())
+            for index in (self.on_grid if self._images else ())
         ]
         if any(image is not None for image in shown):
             content = png(grid(shown, *self._grid_size), text)
             write_atomically(self.folder / "grid.png", content, durable=True)
             files.append(FileLog(path="grid.png", sha256=sha256_of(content)))
-        return files
+        return files + self._close_strips()
+
+    def _close_strips(self) -> list[FileLog]:
+        """Write the animation; the strips and the animation."""
+        if not self._strips:
+            return []
+        drawn = {i: r.strip for i, r in self._records.items() if r.strip is not UNSET}
+        files = [self._strips.file(index, strip) for index, strip in sorted(drawn.items())]
+        on_grid = [index if index in drawn else None for index in self.on_grid]
+        return [*files, self._strips.write_animation(on_grid)] if drawn else files
 
     def sessions(self) -> list[WorkerSession]:
         """The sessions of all processes, this process included."""
@@ -210,13 +233,16 @@ class RunWriter:
         for index, record in history.records.items():
             if index not in wanted:
                 continue
-            if trusted or record.status != "done" or self._intact(index, record.sha256):
+            if trusted or record.status != "done" or self._intact(record):
                 self._record(record)
         self._sessions = history.sessions.copy()
 
-    def _intact(self, index: int, sha256: str | None) -> bool:
+    def _intact(self, record: SampleLine) -> bool:
+        index, strip = record.index, record.strip
+        if self._strips and index in self.on_grid and not self._strips.intact(index, strip):
+            return False
         in_shard = self._format == "npz" and self._files.final(index) in self._shards
-        return in_shard or self._files.intact(index, sha256)
+        return in_shard or self._files.intact(index, record.sha256)
 
     def _record(self, record: SampleLine) -> None:
         self._records[record.index] = record

@@ -32,6 +32,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from ggf_cli.errors import OptionError, UsageError
+from ggf_cli.guidance import Guidance
 from ggf_cli.runtime.devices import time_dtype
 from ggf_cli.scalars import as_bool, as_float, as_int, shown
 from ggf_cli.score import ScoreFunction
@@ -204,6 +205,17 @@ class Solver(abc.ABC, Generic[RowsT]):
         """The options as JSON data; a tuple is a list."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def expected_nfe(solver: Solver, guidance: Guidance | None) -> tuple[int | None, int | None]:
+    """Evaluations of a sample with guidance: their number, and the largest possible number.
+
+    Each is None if it is not known beforehand. A solver counts a guided evaluation once.
+    """
+    known = solver.expected_nfe()
+    if known is None or guidance is None:
+        return known, known
+    return (2 * known if guidance.interval is None else None), 2 * known
 
 
 def reverse_increment(

@@ -14,11 +14,10 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from ggf_cli.cli import console
+from ggf_cli.text import per_second, time_left
 
 if TYPE_CHECKING:
     from ggf_cli.engine import Progress
-    from ggf_cli.solvers.base import Solver
 
 Report = Callable[["Progress"], None]
 
@@ -27,15 +26,20 @@ LIVE_EVERY_S = 0.1
 
 
 @contextmanager
-def reporter(num_samples: int, solver: Solver, *, quiet: bool = False) -> Iterator[Report]:
+def reporter(
+    num_samples: int, expected_nfe: int | None, *, quiet: bool = False
+) -> Iterator[Report]:
     """Yield the function to call after every tick of the engine. It prints nothing if `quiet`."""
     if quiet:
         yield lambda progress: None
         return
-    forecast = Forecast(num_samples, solver.expected_nfe())
-    target = console.stderr()
+    forecast = Forecast(num_samples, expected_nfe)
+    target = Console(stderr=True, highlight=False)
     if not target.is_terminal:
-        yield _throttle(PLAIN_EVERY_S, lambda p: console.note(forecast.update(p).line(p)))
+        yield _throttle(
+            PLAIN_EVERY_S,
+            lambda p: target.print(forecast.update(p).line(p), markup=False, soft_wrap=True),
+        )
         return
     with _LiveBar(target) as bar:
         task = bar.add_task("sampling", total=1.0, count=f"0/{num_samples}", left="")
@@ -115,7 +119,7 @@ class Forecast:
 
     def left(self) -> str:
         """ "0:42 left"."""
-        return console.time_left(self._remaining / max(self.rate, 1e-6))
+        return time_left(self._remaining / max(self.rate, 1e-6))
 
     def details(self, progress: Progress) -> str:
         """Mean NFE, speed, where the rows stand, and how many attempts are accepted."""
@@ -123,7 +127,7 @@ class Forecast:
             nfe = f"NFE {progress.nfe_finished / progress.finished:.1f} mean"
         else:
             nfe = f"NFE {_mean(progress.running_nfe):.0f} so far"
-        parts = [nfe, f"{console.per_second(self.rate)} evaluations/s"]
+        parts = [nfe, f"{per_second(self.rate)} evaluations/s"]
         if progress.running_t:
             parts.append(f"t {max(progress.running_t):.2f}–{min(progress.running_t):.2f}")
         if attempts := progress.accepted + progress.rejected:

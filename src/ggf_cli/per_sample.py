@@ -1,6 +1,6 @@
-"""Conditions of samples: one entry, such as a class label, for each sample index.
+"""Values of samples: one entry, such as a class label or a start state, for each sample index.
 
-A condition is a function of the sample index, so it follows its sample through any batch, order,
+An entry is a function of the sample index, so it follows its sample through any batch, order,
 resumed run or worker.
 """
 
@@ -18,31 +18,37 @@ from ggf_cli.scalars import as_int, shown
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """The conditions of all samples.
+class PerSample:
+    """The entries of all samples.
 
     Attributes:
-        function: Sample indices (B,) int64 -> conditions (B, ...), on the device of the indices.
-        description: A text for logs, which differs between different conditions where possible.
-        count: The number of samples that have a condition, indices 0 .. count - 1; None: all.
+        name: The argument that they were given as, for messages: "conditions".
+        function: Sample indices (B,) int64 -> entries (B, ...), on the device of the indices.
+        description: A text for logs, which differs between different entries where possible.
+        count: The number of samples that have an entry, indices 0 .. count - 1; None: all.
     """
 
+    name: str
     function: Callable[[Tensor], Tensor]
     description: str
     count: int | None = None
 
     def __call__(self, index: Tensor) -> Tensor:
-        """The conditions (B, ...) of the sample indices (B,) int64."""
+        """The entries (B, ...) of the sample indices (B,) int64.
+
+        Raises:
+            UsageError: The function returned something else.
+        """
         found = self.function(index)
         if not isinstance(found, Tensor) or len(found) != len(index):
             raise UsageError(
-                f"the conditions of {len(index)} samples are {shown(found)}",
+                f"the {self.name} of {len(index)} samples are {shown(found)}",
                 hint="a function of indices (B,) must return a tensor (B, ...)",
             )
         return found
 
     def check(self, indices: Iterable[int]) -> None:
-        """Check that sample indices have a condition.
+        """Check that sample indices have an entry.
 
         Raises:
             UsageError: One has none.
@@ -50,49 +56,53 @@ class Conditions:
         largest = max(indices, default=0)
         if self.count is not None and largest >= self.count:
             few = f"there are {self.count}, for 0..{self.count - 1}"
-            raise UsageError(f"sample {largest} has no condition: {few}")
+            raise UsageError(f"sample {largest} has no entry in {self.name}: {few}")
 
 
-ConditionsLike = Tensor | Sequence[int] | Callable[[Tensor], Tensor] | Conditions
+PerSampleLike = Tensor | Sequence[int] | Callable[[Tensor], Tensor] | PerSample
 
 
-def as_conditions(value: ConditionsLike) -> Conditions:
-    """Make conditions from a tensor or list, whose entry i belongs to sample i, or a function.
+def as_per_sample(value: PerSampleLike, name: str) -> PerSample:
+    """Make entries from a tensor or list, whose entry i belongs to sample i, or a function.
 
     Args:
         value: A tensor (N, ...), a list of N class labels, or a function of the sample indices.
+        name: The name of the argument, for messages.
 
     Raises:
         UsageError: The value is none of these.
     """
-    if isinstance(value, Conditions):
+    if isinstance(value, PerSample):
         return value
     if isinstance(value, Sequence):
-        value = torch.tensor([as_int(label, "a label") for label in value])
+        value = torch.tensor([as_int(label, f"an entry of {name}") for label in value])
     if isinstance(value, Tensor):
         if value.dim() == 0 or len(value) == 0:
-            raise UsageError(f"conditions is {shown(value)}, it must have an entry for each sample")
+            raise UsageError(f"{name} is {shown(value)}, it must have an entry for each sample")
         entries = value.detach().cpu().contiguous()
-        digest = sha256_of(entries.numpy().tobytes())
+        digest = sha256_of(entries.view(torch.uint8).numpy().tobytes())
         shape = "x".join(map(str, entries.shape))
-        return Conditions(
+        return PerSample(
+            name=name,
             function=_entries_of(entries),
             description=f"{shape} {entries.dtype} sha256 {digest[:16]}".replace("torch.", ""),
             count=len(entries),
         )
     if callable(value):
-        name = getattr(value, "__qualname__", type(value).__name__)
-        return Conditions(function=value, description=f"function {name}")
+        function = getattr(value, "__qualname__", type(value).__name__)
+        return PerSample(name=name, function=value, description=f"function {function}")
     raise UsageError(
-        f"conditions is {shown(value)}, it must be a tensor, a list of labels, or a function"
+        f"{name} is {shown(value)}, it must be a tensor, a list of labels, or a function"
     )
 
 
-def repeated_labels(labels: Sequence[int], text: str) -> Conditions:
+def repeated_labels(labels: Sequence[int], text: str) -> PerSample:
     """Class labels that repeat: sample i has labels[i mod len(labels)]. `text` names them."""
     entry_of = _entries_of(torch.tensor(labels, dtype=torch.int64))
-    return Conditions(
-        function=lambda index: entry_of(index % len(labels)), description=f"labels {text}"
+    return PerSample(
+        name="conditions",
+        function=lambda index: entry_of(index % len(labels)),
+        description=f"labels {text}",
     )
 
 

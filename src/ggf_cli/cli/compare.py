@@ -39,6 +39,9 @@ def compare(
     budget: own.Budget = None,
     repeats: own.Repeats = None,
     seed: options.Seed = 0,
+    label: options.Label = None,
+    guidance: options.Guidance = None,
+    guidance_interval: options.GuidanceInterval = None,
     batch_size: options.BatchSize = "auto",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -73,6 +76,9 @@ def compare(
         contenders=tuple(map(parse_contender, solvers or (() if preset else DEFAULT))),
         model=model,
         config=config,
+        label=label,
+        guidance=guidance,
+        guidance_interval=guidance_interval,
         eps_rel=_list("--eps-rel", eps_rel, float) or EPS_REL,
         nfe=nfe if nfe in (MATCH, DEFAULTS) else _list("--nfe", nfe, int),
         preset=preset,
@@ -83,6 +89,8 @@ def compare(
         metrics=_list("--metric", metric, str),
         reference=reference,
     )
+    labels = options.parse_labels(label) if label is not None else []
+    interval = options.parse_interval(guidance_interval)
     rows = options.parse_batch_size(batch_size)
     entry = find_model(model)
     folder = out or Path("runs") / _folder_name(request)
@@ -96,6 +104,7 @@ def compare(
         from ggf_cli.comparison.compare import draw_and_report, evaluators_of
         from ggf_cli.comparison.runner import Comparison
         from ggf_cli.comparison.workers import WorkerGroup, work_on_comparison
+        from ggf_cli.per_sample import repeated_labels
         from ggf_cli.runtime.compilation import compiled
     if interrupted():
         raise typer.Exit(130)
@@ -107,6 +116,9 @@ def compare(
         tolerance=request.tolerance(),
         quiet=quiet or (job is not None and not job.is_rank_0),
         config=config,
+        conditions=None if label is None else repeated_labels(labels, label),
+        guidance=guidance,
+        guidance_interval=interval,
     )
     if job and not job.is_rank_0:
         network = compiled(network) if compile else network

@@ -46,6 +46,7 @@ def plan_cell_run(
     keep_x: bool,
     model_argument: str,
     config: str | None,
+    label: str | None,
 ) -> RunPlan:
     """Plan the run of a repeat: .npz files with step times, no grid.
 
@@ -55,6 +56,7 @@ def plan_cell_run(
         keep_x: Store the states too, for metrics that compare with an exact distribution.
         model_argument: The value of `ggf sample --model`.
         config: The value of `ggf sample --config`.
+        label: The value of `ggf sample --label`.
     """
     arrays: Sequence[ExtraArray] = ("x", "times") if keep_x else ("times",)
     return plan_run(
@@ -65,6 +67,7 @@ def plan_cell_run(
         arrays=arrays,
         model_argument=model_argument,
         config=config,
+        label=label,
     )
 
 

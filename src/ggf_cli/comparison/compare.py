@@ -15,6 +15,7 @@ from ggf_cli.comparison.runner import Comparison
 from ggf_cli.errors import OptionError
 from ggf_cli.metrics.evaluator import Evaluator, make_evaluators
 from ggf_cli.metrics.registry import default_metrics
+from ggf_cli.per_sample import PerSampleLike
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.interrupt import interruptible
 from ggf_cli.score import ScoreModel
@@ -53,6 +54,9 @@ def compare(
     batch_size: int | None = None,
     metrics: Sequence[str] = (),
     reference: str | Path | None = None,
+    conditions: PerSampleLike | None = None,
+    guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     observer: ComparisonObserver | None = None,
 ) -> ComparisonResult:
     """Compare solvers on the same samples into a folder: report, figures and `compare.json`.
@@ -74,7 +78,11 @@ def compare(
         seed: Random seed, in 0..2^63 - 1.
         batch_size: Samples evaluated together; None: chosen.
         metrics: Metrics, the first one decides; none: those of the model.
-        reference: A folder of real images, or a .npz file of their statistics.
+        reference: A folder of real images, or a .npz file of their statistics or of samples.
+        conditions: As in `ggf_cli.sample`, for all samples of all repeats. The exact distribution
+            of a conditional model is not used: give a reference.
+        guidance: As in `ggf_cli.sample`. Matched solvers get as many evaluations as the others.
+        guidance_interval: As in `ggf_cli.sample`.
         observer: Callbacks for progress.
 
     Returns:
@@ -85,6 +93,9 @@ def compare(
         OutputError: The folder cannot be used, or holds another comparison.
         KeyboardInterrupt: The comparison was interrupted. What was drawn is in the folder.
     """
+    model = model.with_conditions(
+        conditions, guidance=guidance, guidance_interval=guidance_interval
+    )
     contenders = tuple(map(parse_contender, solvers or (() if preset else DEFAULT)))
     request = CompareRequest(
         contenders=contenders,

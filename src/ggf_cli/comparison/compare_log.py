@@ -15,7 +15,13 @@ from ggf_cli.comparison.lineup import Cell
 from ggf_cli.comparison.repeat import Repeat
 from ggf_cli.comparison.step_sizes import step_size_percentiles
 from ggf_cli.metrics.evaluator import Evaluator
-from ggf_cli.runs.run_log import describe_device, model_settings, nfe_statistics, versions
+from ggf_cli.runs.run_log import (
+    describe_device,
+    guidance_settings,
+    model_settings,
+    nfe_statistics,
+    versions,
+)
 from ggf_cli.score import ScoreModel
 
 MEASURED = (
@@ -49,6 +55,16 @@ def device_and_versions(model: ScoreModel) -> dict[str, Any]:
         "device": describe_device(torch.device(model.device)),
         "versions": versions("torch", "numpy", "matplotlib"),
     }
+
+
+def conditions_and_guidance(model: ScoreModel) -> dict[str, Any]:
+    """The entries of a model with conditions; empty without."""
+    found: dict[str, Any] = {}
+    if model.conditions is not None:
+        found["conditions"] = model.conditions.description
+    if model.guidance is not None:
+        found["guidance"] = to_builtins(guidance_settings(model.guidance))
+    return found
 
 
 def metric_log(evaluator: Evaluator, n: int, floor: dict[str, Any] | None) -> dict[str, Any]:

@@ -24,7 +24,13 @@ from ggf_cli.documents import (
     about,
     json_schema,
 )
-from ggf_cli.runs.documents import FileLog, ModelSettings, NFEStatistics, Steps
+from ggf_cli.runs.documents import (
+    FileLog,
+    GuidanceSettings,
+    ModelSettings,
+    NFEStatistics,
+    Steps,
+)
 
 COMPARE_SCHEMA = "ggf-compare/2"
 # There `pieces` counts the repeats, with samples in `samples/*.npz`; `tied` is indistinguishable.
@@ -158,6 +164,10 @@ class CompareLog(Struct, kw_only=True):
     precision: str
     compiled: bool
     batch_size: Positive
+    conditions: Annotated[
+        str | UnsetType, about("the conditions of the samples of a conditional model")
+    ] = UNSET
+    guidance: GuidanceSettings | UnsetType = UNSET
     versions: dict[str, str]
     seed: Count
     n: Annotated[Positive, about("samples of one repeat of one cell")]

@@ -18,7 +18,7 @@ CELLS = "cells"
 # Bytes of a compare.json; one of 50 cells has 0.2 MB.
 MAX_SIZE = 2**24
 # A comparison with another value of these is another comparison.
-IDENTITY = ("model", "precision", "compiled", "seed", "n", "repeats")
+IDENTITY = ("model", "precision", "compiled", "conditions", "guidance", "seed", "n", "repeats")
 CELL_IDENTITY = ("id", "solver", "given", "matches")
 
 
@@ -119,7 +119,7 @@ def check_same_comparison(
                 hint="give another folder with `out`",
             )
         return None
-    differs = [key for key in IDENTITY if before.get(key) != settings[key]]
+    differs = [key for key in IDENTITY if before.get(key) != settings.get(key)]
     if [_cell_identity(cell) for cell in before["cells"]] != [_cell_identity(c) for c in cells]:
         differs.append("cells")
     if differs:

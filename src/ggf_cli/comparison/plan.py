@@ -32,6 +32,7 @@ class ComparisonPlan:
         published: {cell id: {"nfe", "fid"}}, the numbers of the paper.
         summary: One line about the model.
         config: The value of `ggf sample --config`; None without one.
+        label: The value of `ggf sample --label`; None without one.
         notes: Decisions made while planning, a sentence each.
     """
 
@@ -51,4 +52,5 @@ class ComparisonPlan:
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     summary: str | None = None
     config: str | None = None
+    label: str | None = None
     notes: Sequence[str] = ()

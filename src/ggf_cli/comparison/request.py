@@ -34,6 +34,9 @@ class CompareRequest:
         contenders: Solvers, see `parse_contender`; none with a preset.
         model: Name or path of the model, as `ggf sample --model` takes it.
         config: The value of `--config`; None without one.
+        label: The value of `--label`; None without one.
+        guidance: The value of `--guidance`; None without one.
+        guidance_interval: The value of `--guidance-interval`; None without one.
         eps_rel: Tolerances of adaptive stochastic solvers.
         nfe: Budgets of fixed-step solvers, "match" or "default", see `make_cells`.
         preset: The name of a table of the paper; None without one.
@@ -60,6 +63,9 @@ class CompareRequest:
     metrics: tuple[str, ...] = ()
     reference: Path | None = None
     config: str | None = None
+    label: str | None = None
+    guidance: float | None = None
+    guidance_interval: str | None = None
 
     def __post_init__(self) -> None:
         if self.n is not None and not 2 <= self.n <= MAX_SAMPLES:
@@ -106,9 +112,10 @@ class CompareRequest:
     def key(self) -> str:
         """A text that two requests share if they are equal."""
         fields = asdict(self)
-        # Folders of comparisons without a config keep their names.
-        if self.config is None:
-            del fields["config"]
+        # Folders of comparisons without these keep their names.
+        for name in ("config", "label", "guidance", "guidance_interval"):
+            if fields[name] is None:
+                del fields[name]
         return repr(fields)
 
 
@@ -143,6 +150,12 @@ def plan_comparison(
     cells, n, repeats, notes = request.cells(), request.n, request.repeats, list[str]()
     table, before = request.table, read_document(folder)
     batch_size = batch_size or choose_batch_size(model, n or MAX_SAMPLES)
+    if model.conditions is not None:
+        notes.append(
+            f"every sample has a condition ({model.conditions.description}); the reference should"
+            " have the same share of each"
+        )
+        model.conditions.check([n * (repeats or REPEATS) - 1] if n is not None else [])
     if table and request.model in table.published:
         notes.append(f"published numbers: {table.summary}, on the authors' machines")
     budget_s = request.budget_s if n is None else None
@@ -165,6 +178,8 @@ def plan_comparison(
         )
         cells, n, repeats = allocation.cells, allocation.n, allocation.repeats
         notes += allocation.notes
+        if model.conditions is not None and model.conditions.count is not None:
+            n = max(1, min(n, model.conditions.count // repeats))
     batch_size, repeats = min(batch_size, n), repeats or REPEATS
     device = str(model.device)
     return ComparisonPlan(
@@ -189,6 +204,7 @@ def plan_comparison(
         ),
         model_argument=request.model,
         config=request.config,
+        label=request.label,
         expected_nfe=expected,
         budget_s=budget_s,
         preset=request.preset,
@@ -207,6 +223,11 @@ def _command(request: CompareRequest, cells: Sequence[Cell], *more: list[str]) -
     """The `ggf compare` command that repeats a comparison, with every default written out."""
     words = ["ggf", "compare", *map(str, request.contenders), "--model", request.model]
     words += ["--config", request.config] if request.config else []
+    words += ["--label", request.label] if request.label else []
+    if request.guidance is not None:
+        words += ["--guidance", f"{request.guidance:g}"]
+    if request.guidance_interval is not None:
+        words += ["--guidance-interval", request.guidance_interval]
     if request.preset:
         words += ["--preset", request.preset]
     else:

@@ -27,6 +27,7 @@ from ggf_cli.comparison.observer import CellObserver, ComparisonObserver
 from ggf_cli.comparison.plan import ComparisonPlan
 from ggf_cli.comparison.repeat import Repeat, evaluate, make_repeat
 from ggf_cli.comparison.report import COMPARISON
+from ggf_cli.comparison.speed import solver_nfe
 from ggf_cli.comparison.workers import WorkerGroup
 from ggf_cli.engine import Engine
 from ggf_cli.errors import GGFError, JobError, OutputError, SolveError, first_line
@@ -157,6 +158,7 @@ class Comparison:
             keep_x=any(evaluator.sample_form == "x" for evaluator in plan.evaluators),
             model_argument=plan.model_argument,
             config=plan.config,
+            label=plan.label,
         )
         found = find_cell_run(run, path)
         if found.reason:
@@ -178,7 +180,8 @@ class Comparison:
         drawn = self._repeats[cell.matches]
         if not drawn:
             raise SolveError(f"the cell whose NFE it matches, {cell.matches}, has failed")
-        return {**cell.given, "nfe": round(drawn[0].mean_nfe)}
+        nfe = solver_nfe(cell, round(drawn[0].mean_nfe), self._plan.model)
+        return {**cell.given, "nfe": nfe}
 
     # --- the document ---------------------------------------------------------------------------
 
@@ -195,6 +198,7 @@ class Comparison:
             "precision": plan.model.precision,
             "compiled": plan.model.compiled,
             "batch_size": plan.batch_size,
+            **compare_log.conditions_and_guidance(plan.model),
             "seed": plan.seed,
             "n": plan.n,
             "repeats": plan.repeats,
@@ -250,8 +254,14 @@ class Comparison:
 
     def _sample_command(self, cell: Cell, given: Mapping[str, Any]) -> str:
         words = ["ggf", "sample", "--model", self._plan.model_argument]
-        words += ["--config", self._plan.config] if self._plan.config else []
-        return shlex.join([*words, "--solver", cell.solver, *as_words(given)])
+        guidance = self._plan.model.guidance
+        about = {
+            "config": self._plan.config,
+            "label": self._plan.label,
+            "guidance": guidance.scale if guidance else None,
+            "guidance-interval": list(guidance.interval or ()) or None if guidance else None,
+        }
+        return shlex.join([*words, *as_words(about), "--solver", cell.solver, *as_words(given)])
 
     def _write(self) -> dict[str, Any]:
         result = self.result()

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import perf_counter
 
+import torch
+
 from ggf_cli.comparison.lineup import Cell
 from ggf_cli.engine import Engine
 from ggf_cli.errors import GGFError
+from ggf_cli.per_sample import repeated_labels
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers import make_solver
+from ggf_cli.solvers.base import Solver
 
 SAMPLES = 8
 STEPS = 8
@@ -48,7 +52,7 @@ def expected_nfe(
             result[cell.id] = result.get(cell.matches, UNKNOWN)
             continue
         solver = make_solver(cell.solver, cell.given)
-        known = solver.expected_nfe()
+        known = _known_nfe(solver, model)
         result[cell.id] = known or UNKNOWN
         if known is None and model is not None:
             engine = Engine(model, solver, seed=seed, batch_size=batch_size)
@@ -59,3 +63,45 @@ def expected_nfe(
                 continue
             result[cell.id] = sum(counts) / len(counts)
     return result
+
+
+def solver_nfe(cell: Cell, nfe: int, model: ScoreModel) -> int:
+    """The option `nfe` of a fixed-step solver with which a sample costs at most `nfe` evaluations.
+
+    A solver counts a guided evaluation once, the run counts two.
+
+    Args:
+        cell: A cell of the solver.
+        nfe: Evaluations of a sample, guided ones counted twice.
+        model: The model.
+    """
+    if model.guidance is None:
+        return nfe
+    low, high = 1, nfe
+    while low < high:
+        middle = (low + high + 1) // 2
+        try:
+            found = _known_nfe(make_solver(cell.solver, {**cell.given, "nfe": middle}), model)
+        # Fewer evaluations than the shortest run of the solver.
+        except GGFError:
+            found = 0
+        low, high = (middle, high) if (found or 0) <= nfe else (low, middle - 1)
+    return low
+
+
+def _known_nfe(solver: Solver, model: ScoreModel | None) -> int | None:
+    """Evaluations of a sample, if they do not depend on the score; counted with a score of 0."""
+    if solver.expected_nfe() is None or model is None or model.guidance is None:
+        return solver.expected_nfe()
+    free = ScoreModel(
+        score=lambda x, t, conditions: torch.zeros_like(x),
+        sde=model.sde,
+        shape=(1,),
+        conditional=True,
+        null_condition=0,
+        recommended=model.recommended,
+        conditions=repeated_labels([0], "0"),
+        guidance=model.guidance,
+    )
+    (sample,) = Engine(free, solver, batch_size=1).run(1)
+    return sample.nfe

@@ -148,7 +148,9 @@ def _fits_inception(
 
 
 def _fits_pixels(model: ScoreModel, reference: Path | None, reference_form: ReferenceForm) -> bool:
-    return model.distribution is not None or (reference is not None and holds_samples(reference))
+    # The distribution of a conditional model is not that of its samples.
+    exact = model.distribution is not None and not model.conditional
+    return exact or (reference is not None and holds_samples(reference))
 
 
 def holds_samples(reference: Path) -> bool:

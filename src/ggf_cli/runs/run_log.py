@@ -62,7 +62,7 @@ def run_settings(
         max_nfe=engine.max_nfe,
         seed=engine.seed,
         conditions=model.conditions.description if model.conditions else UNSET,
-        guidance=_guidance_settings(model.guidance) if model.guidance else UNSET,
+        guidance=guidance_settings(model.guidance) if model.guidance else UNSET,
         prior=engine.prior.given.description if engine.prior.given else UNSET,
         noise=STREAM,
         num_samples=len(indices),
@@ -80,7 +80,8 @@ def run_settings(
     )
 
 
-def _guidance_settings(guidance: Guidance) -> GuidanceSettings:
+def guidance_settings(guidance: Guidance) -> GuidanceSettings:
+    """The description of guidance in a log."""
     interval = UNSET if guidance.interval is None else list(guidance.interval)
     return GuidanceSettings(scale=guidance.scale, interval=interval)
 

@@ -74,7 +74,7 @@ def compare(
         seed: Random seed, in 0..2^63 - 1.
         batch_size: Samples evaluated together; None: chosen.
         metrics: Metrics, the first one decides; none: those of the model.
-        reference: A folder of real images, or a .npz file of their statistics.
+        reference: A folder of real images, or a .npz file of their statistics or of samples x.
         observer: Callbacks for progress.
 
     Returns:
@@ -121,7 +121,8 @@ def evaluators_of(request: CompareRequest, model: ScoreModel) -> list[Evaluator]
         raise OptionError(
             f"there is nothing to compare samples of {model.name} with",
             option="reference",
-            hint="give a folder of real images as reference (needs ggf-cli[fid])",
+            hint="give as reference a .npz file with samples x, or a folder of real images (which"
+            " needs ggf-cli[fid])",
         )
     return make_evaluators(names, model, reference=request.reference, device=model.device)
 

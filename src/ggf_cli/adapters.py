@@ -252,8 +252,8 @@ def _call(network: Network, x: Tensor, label: Tensor, name: str) -> Any:
         raise UsageError(
             f"the network of {name} failed on x {_described(x)} and t {_described(label)}:"
             f" {first_line(error)}",
-            hint="`shape`, `dtype`, `time_dtype`, `device` and `labels` decide what it is called"
-            f" with{_weights(network)}",
+            hint="`shape`, `dtype`, `time_dtype`, `device`, `labels` and `conditional` decide what"
+            f" it is called with{_weights(network)}",
         ) from error
 
 

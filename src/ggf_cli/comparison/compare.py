@@ -78,7 +78,7 @@ def compare(
         seed: Random seed, in 0..2^63 - 1.
         batch_size: Samples evaluated together; None: chosen.
         metrics: Metrics, the first one decides; none: those of the model.
-        reference: A folder of real images, or a .npz file of their statistics or of samples.
+        reference: A folder of real images, or a .npz file of their statistics or of samples x.
         conditions: As in `ggf_cli.sample`, for all samples of all repeats. The exact distribution
             of a conditional model is not used: give a reference.
         guidance: As in `ggf_cli.sample`. Matched solvers get as many evaluations as the others.
@@ -132,7 +132,8 @@ def evaluators_of(request: CompareRequest, model: ScoreModel) -> list[Evaluator]
         raise OptionError(
             f"there is nothing to compare samples of {model.name} with",
             option="reference",
-            hint="give a folder of real images as reference (needs ggf-cli[fid])",
+            hint="give as reference a .npz file with samples x, or a folder of real images (which"
+            " needs ggf-cli[fid])",
         )
     return make_evaluators(names, model, reference=request.reference, device=model.device)
 

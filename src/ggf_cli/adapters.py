@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from ggf_cli.errors import EvalModeWarning, GGFError, SolveError, UsageError, first_line
+from ggf_cli.files import sha256_of
 from ggf_cli.runtime.devices import time_dtype as finest_times
 from ggf_cli.runtime.memory import out_of_memory
 from ggf_cli.scalars import shown
@@ -47,6 +48,7 @@ class Settings(TypedDict, total=False):
     """Arguments of `ScoreModel` that its other constructors take too."""
 
     name: str
+    network: nn.Module | None
     device: torch.device | str | None
     dtype: torch.dtype
     time_dtype: torch.dtype | None
@@ -204,6 +206,17 @@ def device_of(module: nn.Module | None) -> torch.device | str:
         for tensor in tensors:
             return tensor.device
     return "cpu"
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """The SHA-256 of the weights and buffers of a module, with their names, types and shapes."""
+    lines = []
+    for name, tensor in sorted(module.state_dict().items()):
+        if isinstance(tensor, Tensor):
+            values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest = sha256_of(values.numpy().tobytes())
+            lines.append(f"{name} {tensor.dtype} {tuple(tensor.shape)} {digest}\n")
+    return sha256_of("".join(lines).encode())
 
 
 @torch.no_grad()

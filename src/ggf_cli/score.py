@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ggf_cli.adapters import (
     Kind,
@@ -58,8 +58,10 @@ class ScoreModel:
         sde: The forward SDE of the score.
         shape: Shape of one sample, (C, H, W) for images; kept as a tuple.
         name: The name of the model in messages and logs.
-        device: The device of the inputs of `score`. None: that of the weights if `score` is an
-            `nn.Module`, else the CPU.
+        network: The module that `score` uses; None: `score`, if that is one. It is put into eval
+            mode, and run logs have the hash of its weights.
+        device: The device of the inputs of `score`. None: that of the weights of `network`, else
+            the CPU.
         dtype: The dtype of x when `score` is called. Solvers keep x in it too, but at least in
             float32 (`state_dtype`).
         time_dtype: The dtype of t when `score` is called. None: `dtype`, but at least float32 for
@@ -88,6 +90,7 @@ class ScoreModel:
     sde: SDE
     shape: tuple[int, ...]
     name: str = "custom"
+    network: nn.Module | None = None
     device: torch.device | str = _OF_MODULE
     dtype: torch.dtype = torch.float32
     time_dtype: torch.dtype | None = None
@@ -113,9 +116,10 @@ class ScoreModel:
             self._set(sde=replace(self.sde, data_range=self.data_range))
             self._set(data_range=self.sde.data_range)
         module = module_of(self.score)
-        put_in_eval_mode(module, stacklevel=3)
+        self._set(network=self.network or module)
+        put_in_eval_mode(self.network, stacklevel=3)
         if self.device is _OF_MODULE:
-            self._set(device=device_of(module))
+            self._set(device=device_of(self.network))
         # Half-precision times are too coarse for a function that computes alpha and sigma.
         least = self.dtype if module is not None else self.state_dtype
         times = self.time_dtype or least
@@ -143,10 +147,10 @@ class ScoreModel:
             labels: What the network takes for the noise level: "t"; "999t"; "sigma", which is
                 sigma / alpha; "log_sigma/4", a quarter of its logarithm; "flow", which is
                 sigma / (alpha + sigma); or a function from t (B,), float64, to labels (B,).
-            **settings: name, device, dtype, time_dtype, data_range, provenance, distribution,
-                recommended, conditional and null_condition, as for `ScoreModel`. `dtype` and
-                `time_dtype` are those of the network's x and labels. The `dtype` of the model is
-                float32 at least.
+            **settings: name, network, device, dtype, time_dtype, data_range, provenance,
+                distribution, recommended, conditional and null_condition, as for `ScoreModel`.
+                `dtype` and `time_dtype` are those of the network's x and labels. The `dtype` of the
+                model is float32 at least.
 
         Raises:
             UsageError: A value is not usable, the network raised an error, or its output has
@@ -229,7 +233,7 @@ class ScoreModel:
         check_dtype("dtype", dtype)
         if times is not None:
             check_dtype("time_dtype", times)
-        module = module_of(network)
+        module = settings.get("network") or module_of(network)
         put_in_eval_mode(module, stacklevel=3)
         device = settings.get("device") or device_of(module)
 
@@ -238,6 +242,7 @@ class ScoreModel:
 
         # alpha, sigma and the labels are computed from t in full precision, the score in float32.
         given = settings | {
+            "network": module,
             "device": device,
             "dtype": torch.promote_types(dtype, torch.float32),
             "time_dtype": finest_times(torch.device(device)),

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import ggf_cli
-from ggf_cli.adapters import device_of
-from ggf_cli.errors import EvalModeWarning, SolveError, UsageError
+from ggf_cli.adapters import device_of, weights_sha256
+from ggf_cli.errors import EvalModeWarning, OutputError, SolveError, UsageError
 from ggf_cli.networks.mixture import two_dimensional
 from ggf_cli.parametrizations import exact
 from ggf_cli.score import ScoreModel
@@ -363,3 +363,44 @@ def test_stream_takes_what_sample_takes(mixture):
     assert len(list(endless)) == 9
     with pytest.raises(UsageError, match="go with a solver's name"):
         ggf_cli.stream(mixture, 2, solver=ggf_cli.solvers.Adaptive(), eps_rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda net: ScoreModel(score=net, sde=VPSDE(), shape=(2,), data_range=None),
+        lambda net: ScoreModel.from_noise(net, sde=VPSDE(), shape=(2,), data_range=None),
+        lambda net: ScoreModel.from_noise(
+            lambda x, t: net(x, t), network=net, sde=VPSDE(), shape=(2,), data_range=None
+        ),
+    ],
+    ids=["score", "module", "function"],
+)
+def test_a_run_is_not_resumed_with_other_weights(tmp_path, make):
+    network = Ordinary().eval()
+    settings = {"format": "npz", "solver": "em", "steps": 4, "out": tmp_path / "run"}
+    log = ggf_cli.run(make(network), 2, **settings).log
+    assert len(log.model.weights) == 64
+    assert ggf_cli.run(make(network), 2, resume=True, **settings).log == log
+    with torch.no_grad():
+        next(network.parameters()).add_(1e-6)
+    with pytest.raises(OutputError, match="the weights was"):
+        ggf_cli.run(make(network), 2, resume=True, **settings)
+
+
+def test_a_function_with_a_module_is_in_eval_mode():
+    network = Ordinary()
+    with pytest.warns(EvalModeWarning):
+        ScoreModel(score=lambda x, t: network(x, t), network=network, sde=VPSDE(), shape=(2,))
+    assert not network.training
+
+
+def test_the_hash_of_weights_depends_on_names_types_and_values():
+    module = torch.nn.Linear(2, 2)
+    other = torch.nn.Sequential(module)
+    assert weights_sha256(module) == weights_sha256(module.eval())
+    found = {weights_sha256(module), weights_sha256(other)}
+    found.add(weights_sha256(module.to(torch.bfloat16)))
+    module.register_buffer("number", torch.tensor(1.0))
+    found.add(weights_sha256(module))
+    assert len(found) == 4

@@ -56,6 +56,9 @@ class ModelSettings(Struct, kw_only=True):
     code: Annotated[
         str | UnsetType, about("the user's own code that was run: FILE.py:OBJECT; sha256 is its")
     ] = UNSET
+    weights: Annotated[
+        Sha256 | UnsetType, about("of the weights of the user's own network, if it is known")
+    ] = UNSET
     assumptions: Annotated[
         list[str] | UnsetType,
         about("what neither the checkpoint nor --config states, and was assumed"),

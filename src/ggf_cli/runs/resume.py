@@ -16,6 +16,8 @@ from ggf_cli.runs.load import find_record
 from ggf_cli.solvers.catalog import as_text
 
 _OPTIONS = ("max_nfe", "seed", "indices", "batch_size", "precision", "format", "grid")
+# Not compared with a run that does not state them.
+_IF_STATED = (*(f"`{name}`" for name in _OPTIONS), "the weights")
 
 
 def find_earlier_run(folder: Path, settings: RunSettings) -> History | RunLog | None:
@@ -68,7 +70,7 @@ def setting_changes(before: RunSettings, now: RunSettings) -> list[str]:
         f"{name} was {_short(was.get(name, missing))}, is {_short(is_.get(name, missing))}"
         for name in names
         if was.get(name, missing) != is_.get(name, missing)
-        and not (name.strip("`") in _OPTIONS and name not in was)
+        and not (name in _IF_STATED and name not in was)
     ]
 
 
@@ -93,6 +95,7 @@ def _compared(settings: RunSettings) -> dict[str, object]:
     given = {name: getattr(settings, name) for name in _OPTIONS}
     return {
         "the model": model.sha256 or model.name,
+        **({} if model.weights is UNSET else {"the weights": model.weights}),
         "`config`": None if model.config is UNSET else model.config,
         "the SDE": json.dumps(sde, sort_keys=True),
         "`solver`": solver.name,

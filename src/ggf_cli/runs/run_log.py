@@ -16,6 +16,7 @@ import torch
 from msgspec import UNSET
 
 import ggf_cli
+from ggf_cli.adapters import weights_sha256
 from ggf_cli.documents import as_json, convert
 from ggf_cli.engine import Engine
 from ggf_cli.guidance import Guidance
@@ -202,10 +203,19 @@ def model_settings(model: ScoreModel) -> ModelSettings:
             "shape": list(model.shape),
             "parameters": provenance.get("parameters"),
             **({"images": False} if model.data_range is None else {}),
+            **_own_weights(model),
             **{key: provenance[key] for key in _STATED if provenance.get(key)},
         },
         ModelSettings,
     )
+
+
+def _own_weights(model: ScoreModel) -> dict[str, str]:
+    """The hash of the weights of the user's own network; those of a checkpoint are in its file."""
+    provenance = model.provenance or {}
+    if model.network is None or ("sha256" in provenance and "code" not in provenance):
+        return {}
+    return {"weights": weights_sha256(model.network)}
 
 
 def versions(*packages: str) -> dict[str, str]:

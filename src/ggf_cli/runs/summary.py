@@ -33,6 +33,8 @@ def run_summary(log: RunLog, image: str | None = None) -> Iterator[tuple[str, st
     yield "weights", f"{model.source or 'no file'} · sha256 {(model.sha256 or 'unknown')[:16]}"
     if model.code is not UNSET:
         yield "code", f"{model.code} (your own code, run when the model is loaded)"
+    if model.weights is not UNSET:
+        yield "own weights", f"sha256 {model.weights[:16]}"
     if model.config is not UNSET:
         yield "config", model.config
     for sentence in () if model.assumptions is UNSET else model.assumptions:

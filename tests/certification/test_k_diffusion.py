@@ -1,6 +1,7 @@
 """Samplers of k-diffusion: a stand-in with its signatures, and the package if it is installed."""
 
 import importlib.util
+import inspect
 import sys
 
 import pytest
@@ -255,6 +256,22 @@ def test_the_order_of_dpm_fast_depends_on_the_number_of_evaluations(counts, orde
     ]
     found = convergence._slope(list(zip(counts, errors, strict=True)), 0)[0]
     assert found == pytest.approx(order, abs=0.3)
+
+
+@REAL
+@pytest.mark.parametrize(("term", "order"), [("phi_3 * d2", 2), ("2 * phi_3 * d2", 3)])
+def test_the_formula_of_3m_has_half_the_second_difference(monkeypatch, term, order):
+    """A parabola d2 (s / h)^2 adds the integral of exp(s - h) (s / h)^2 over (0, h): -2 phi_3."""
+    theirs = inspect.unwrap(k_diffusion._find("sample_dpmpp_3m_sde"))
+    text = inspect.getsource(theirs)
+    assert "- phi_3 * d2" in text
+    names = dict(theirs.__globals__)
+    exec(text.replace("phi_3 * d2", term), names)  # noqa: S102
+    monkeypatch.setattr(k_diffusion, "_find", names.get)
+    certificate = ggf_cli.certify("k-diffusion:sample_dpmpp_3m_sde:eta=0", n=1000, order=order)
+    found = {check.name: check for check in certificate.checks}["order"]
+    assert found.status == "right", found.summary
+    assert found.measurements[-1].value == pytest.approx(order, abs=0.2)
 
 
 @REAL

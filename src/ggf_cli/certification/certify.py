@@ -39,8 +39,9 @@ def certify(
 
     Args:
         sampler: A solver of ours, by name ("adaptive", "em:steps=200") or as an object; a scheduler
-            of diffusers ("diffusers:DPMSolverMultistepScheduler"); or a function
-            f(score, sde, x_T, noise) -> x, with a parameter `steps` if it has a number of steps.
+            of diffusers ("diffusers:DPMSolverMultistepScheduler"); a function of k-diffusion
+            ("k-diffusion:sample_heun"); or a function f(score, sde, x_T, noise) -> x, with a
+            parameter `steps` if it has a number of steps.
         n: Samples of each distribution, >= 1000.
         seed: The random seed.
         dimension: Numbers of a sample, >= 2. Step size control that rejects steps can be biased in

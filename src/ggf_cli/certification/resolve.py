@@ -1,4 +1,4 @@
-"""Turn the name of a sampler into the sampler: a solver, a scheduler, or a function in a file."""
+"""Turn the name of a sampler into the sampler: of this package, of others, or a function."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ggf_cli.comparison.lineup import parse_contender
 from ggf_cli.errors import UsageError
 from ggf_cli.solvers import make_solver
 
-DIFFUSERS = "diffusers:"
+DIFFUSERS, K_DIFFUSION = "diffusers:", "k-diffusion:"
 
 
 def resolve(name: str) -> Sampler:
     """Return the sampler called `name`.
 
     Args:
-        name: "adaptive", "em:steps=200", "diffusers:DDIMScheduler", "FILE.py:FUNCTION". Only the
-            last runs code of a file: the file that the user named.
+        name: "adaptive", "em:steps=200", "diffusers:DDIMScheduler", "k-diffusion:sample_heun",
+            "FILE.py:FUNCTION". Only the last runs code of a file: the file that the user named.
 
     Raises:
         UsageError: There is no such sampler, or the file does not load.
@@ -31,6 +31,10 @@ def resolve(name: str) -> Sampler:
         from ggf_cli.certification.schedulers import from_scheduler
 
         return from_scheduler(name.removeprefix(DIFFUSERS))
+    if name.startswith(K_DIFFUSION):
+        from ggf_cli.certification.k_diffusion import from_k_diffusion
+
+        return from_k_diffusion(name.removeprefix(K_DIFFUSION))
     if (code := parse_user_code(name)) and code.is_file:
         if not Path(code.place).is_file():
             raise UsageError(f"{code.place} is not a file", hint="like my_sampler.py:sample")

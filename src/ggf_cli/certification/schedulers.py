@@ -9,7 +9,6 @@ claimed: that of a scheduler depends on its timesteps, and `solver_order` is tha
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import warnings
@@ -18,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ggf_cli.certification.samplers import NoiseSource, Sampler, Score
+from ggf_cli.certification.samplers import DEFAULT_STEPS, NoiseSource, Sampler, Score
+from ggf_cli.certification.specs import parse_spec
 from ggf_cli.errors import UsageError
 from ggf_cli.registry import did_you_mean
 from ggf_cli.sde import SDE
 
-STEPS = 100
 # The settings of DDPM, which discretise `VPSDE()`.
 SETTINGS = {
     "num_train_timesteps": 1000,
@@ -43,28 +42,22 @@ def from_scheduler(text: str) -> Sampler:
     Raises:
         UsageError: diffusers is not installed, or it has no such scheduler for a VP SDE.
     """
-    name, _, rest = text.partition(":")
-    given = dict(_option(text, part) for part in rest.split(",") if part)
-    steps = given.pop("steps", STEPS)
-    if not isinstance(steps, int) or steps < 1:
-        raise UsageError(f"{text!r}: steps is {steps}, it must be a whole number >= 1")
-    kind = _find(name)
+    spec = parse_spec(text)
+    kind = _find(spec.name)
     accepted = inspect.signature(kind.__init__).parameters
-    if unknown := [key for key in given if key not in accepted]:
-        raise UsageError(
-            f"{text!r}: {name} has no setting {unknown[0]}",
-            hint=did_you_mean(unknown[0], accepted, ""),
-        )
-    settings = {key: value for key, value in SETTINGS.items() if key in accepted} | given
+    spec.check_settings(key for key in accepted if key != "self")
+    settings = {key: value for key, value in SETTINGS.items() if key in accepted} | spec.settings
 
     def run(score: Score, sde: SDE, x_T: Tensor, noise: NoiseSource, steps: int | None) -> Tensor:
         with warnings.catch_warnings():
             # diffusers uses deprecated interfaces of numpy and of its own.
             for category in (DeprecationWarning, FutureWarning):
                 warnings.simplefilter("ignore", category)
-            return _run(kind(**settings), score, sde, x_T, noise, steps or STEPS)
+            return _run(kind(**settings), score, sde, x_T, noise, steps or DEFAULT_STEPS)
 
-    return Sampler(name=f"diffusers:{text}", function=run, steps=steps, sdes=("vp",))
+    return Sampler(
+        name=f"diffusers:{text}", function=run, steps=spec.steps or DEFAULT_STEPS, sdes=("vp",)
+    )
 
 
 def _run(
@@ -110,13 +103,3 @@ def _find(name: str) -> Any:
             hint="like diffusers:DDIMScheduler",
         )
     return kind
-
-
-def _option(text: str, part: str) -> tuple[str, Any]:
-    key, equals, value = part.partition("=")
-    if not equals:
-        raise UsageError(f"{text!r}: {part!r} is not SETTING=VALUE", hint="like steps=50")
-    try:
-        return key.strip(), ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key.strip(), value.strip()

@@ -27,7 +27,8 @@ def certify(
         str,
         typer.Argument(
             help="A solver (adaptive, em:steps=200), a scheduler of diffusers"
-            " (diffusers:DDIMScheduler), or your function (FILE.py:FUNCTION), whose file is run.",
+            " (diffusers:DDIMScheduler), a function of k-diffusion (k-diffusion:sample_heun), or"
+            " your function (FILE.py:FUNCTION), whose file is run.",
             show_default=False,
         ),
     ],
@@ -51,6 +52,8 @@ def certify(
     ggf certify em:steps=200
 
     ggf certify diffusers:DPMSolverMultistepScheduler --json
+
+    ggf certify k-diffusion:sample_dpmpp_2m_sde:solver_type=heun
 
     ggf certify my_sampler.py:sample --order 2
     """

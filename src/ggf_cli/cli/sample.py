@@ -18,6 +18,7 @@ from ggf_cli.cli import console, options
 from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import Job, find_job
+from ggf_cli.runs.pictures import PICTURES
 from ggf_cli.runtime.interrupt import graceful_interrupt
 from ggf_cli.solvers.catalog import read_catalog
 
@@ -224,7 +225,7 @@ def _print(result: RunResult, *, json: bool, quiet: bool) -> None:
 
 
 def _summarise(result: RunResult) -> None:
-    """Print a summary; the last line is the path of the grid, or of the folder without a grid."""
+    """Print a summary; the last line is the path of the picture, or of the folder without one."""
     log, folder = result.log, result.folder
     nfe, steps = log.nfe, log.steps
     done = sum(sample.status == "done" for sample in log.samples)
@@ -238,5 +239,5 @@ def _summarise(result: RunResult) -> None:
         console.result(line)
     seconds, rate = log.timing.sample_s, console.per_second(log.timing.evaluations_per_s)
     console.result(f"{seconds:.1f} s, {rate} evaluations/s, {log.utilisation:.1%} of them needed")
-    drawn = any(file.path == "grid.png" for file in log.files)
-    console.result(str(folder / "grid.png" if drawn else folder))
+    pictures = [file.path for file in log.files if file.path in PICTURES]
+    console.result(str(folder.joinpath(*pictures)))

@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ggf_cli.comparison.report.figure import DPI, GREY, figure_style, to_png
+from ggf_cli.comparison.report.figure import to_png
 from ggf_cli.comparison.report.rows import Cell, Comparison, ordered, plus_minus
+from ggf_cli.runs.figures import DPI, GREY, figure_style
 from ggf_cli.runs.images import grid, to_uint8
-from ggf_cli.runs.writer import are_images
+from ggf_cli.runs.pictures import picture_of
 
 # Pixels for the labels.
 _MARGIN = 440
@@ -34,7 +35,7 @@ def grids(comparison: Comparison, pictures: Mapping[str, Tensor]) -> bytes | Non
             black.
     """
     cells = [cell for cell in ordered(comparison) if len(pictures.get(cell["id"], ()))]
-    if not cells or not are_images(tuple(pictures[cells[0]["id"]].shape[1:])):
+    if not cells or picture_of(pictures[cells[0]["id"]].shape[1:], images=True) != "grid":
         return None
     columns = max(len(pictures[cell["id"]]) for cell in cells)
     strips = [_strip(pictures[cell["id"]], columns) for cell in cells]

@@ -172,8 +172,8 @@ class SignalPanels:
         return axes
 
 
-def draw_points(axes: Axes, points: np.ndarray, limits: tuple[Limits, Limits]) -> None:
-    """Draw points (N, 2): the more there are, the smaller and fainter. Both axes have one scale."""
+def draw_points(axes: Axes, points: np.ndarray, limits: np.ndarray) -> None:
+    """Draw points (N, 2) on axes with limits (2, 2): the more points, the smaller and fainter."""
     count = max(1, len(points))
     axes.plot(
         *points.T,
@@ -189,10 +189,14 @@ def draw_points(axes: Axes, points: np.ndarray, limits: tuple[Limits, Limits]) -
         axis.set_major_locator(MaxNLocator(5))
 
 
-def draw_values(axes: Axes, values: np.ndarray, edges: np.ndarray) -> None:
-    """Draw the histogram of numbers (N, 1)."""
+def draw_values(
+    axes: Axes, values: np.ndarray, edges: np.ndarray, *, density: bool = False
+) -> None:
+    """Draw the histogram of numbers (N, 1): their counts, or the density."""
     counts, _ = np.histogram(values, edges)
-    axes.stairs(counts, edges, fill=True, color=COLOURS[0], alpha=0.75)
+    # Numbers outside of the edges count too.
+    heights = counts / (len(values) * np.diff(edges)) if density else counts
+    axes.stairs(heights, edges, fill=True, color=COLOURS[0], alpha=0.75)
     axes.set(xlim=limits_of(edges[0], edges[-1], margin=0.02))
 
 
@@ -208,13 +212,13 @@ def limits_of(low: float, high: float, *, margin: float = 0.05) -> Limits:
     return float(middle - half), float(middle + half)
 
 
-def square_limits(points: np.ndarray, *, margin: float = 0.05) -> tuple[Limits, Limits]:
-    """The limits of two axes of one scale that show all points (N, 2), N >= 1."""
+def square_limits(points: np.ndarray, *, margin: float = 0.05) -> np.ndarray:
+    """The limits of two axes of one length that show all points (N, 2), N >= 1: (2, 2)."""
     low, high = points.min(0), points.max(0)
     middle, half = (low + high) / 2, (high - low).max() / 2
-    first, second = (limits_of(m - half, m + half, margin=margin) for m in middle)
-    span = max(first[1] - first[0], second[1] - second[0])
-    return tuple((m - span / 2, m + span / 2) for m in middle)  # type: ignore[return-value]
+    limits = np.array([limits_of(m - half, m + half, margin=margin) for m in middle])
+    reach = np.ptp(limits, axis=1).max() / 2
+    return np.stack([middle - reach, middle + reach], axis=1)
 
 
 def bins_of(values: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -166,7 +166,7 @@ def _from_image(path: Path, image: BufferedReader) -> Record:
         raise UsageError(
             f"the image {path} has no command in its text, and no {RUN_LOG} beside it lists it",
             hint="; ".join(notes)
-            or f"{' and '.join(PICTURES)} have their command; other images need the folder of their run",
+            or f"{' and '.join(PICTURES)} have the command; other images need their folder",
         )
     notes.append(f"no {RUN_LOG} beside the image lists it; this is from the text of the image")
     versions = {"ggf-cli": text["ggf-version"]} if "ggf-version" in text else {}

@@ -39,8 +39,7 @@ CAPTIONS = {
     ),
     "samples.png": (
         "Plots of generated samples, one panel or one row a setting, all on the same axes.",
-        "Samples at each setting, on the same axes. Samples of one index start from the same prior"
-        " noise at every setting.",
+        "Samples at each setting, on the same axes; equal indices start from the same prior noise.",
     ),
     "nfe-histogram.png": (
         "Histograms of the NFE of samples, one strip an adaptive setting.",

@@ -152,7 +152,7 @@ def _signals(comparison: Comparison, groups: list[_Group]) -> bytes | None:
                 signal, row, column, limits, left=column == 0, bottom=row == len(groups) - 1
             )
             if row == first:
-                title = f"sample {column} of seed {comparison['seed']}" if not column else column
+                title = column or f"sample 0 of seed {comparison['seed']}"
                 axes.set_title(str(title), loc="left", fontsize=7, color=GREY, pad=2)
             if column == 0:
                 box = axes.get_position()

@@ -112,6 +112,15 @@ def test_samples_of_other_shapes_have_no_plot():
     assert samples(document, lost) is None
 
 
+def test_many_cells_fit_into_a_figure(monkeypatch):
+    monkeypatch.setattr(module, "_MAX_CELLS", 8)
+    document = comparisons.fashion()
+    first = document["cells"][0]
+    document["cells"] = [{**first, "id": str(i), "matches": None} for i in range(400)]
+    content = samples(document, {str(i): normal(1, 8) for i in range(400)})
+    assert 8 * 100 < Image.open(io.BytesIO(content)).height < 8 * 300
+
+
 @pytest.mark.parametrize("shape", [(40, 2), (3, 1), (3, 12)])
 def test_hostile_labels_are_text(shape):
     document = comparisons.fashion()

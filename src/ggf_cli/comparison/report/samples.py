@@ -25,6 +25,8 @@ from ggf_cli.runs.plots import (
 
 # Panels in a row, and inches: the width of a panel of points, and the room for labels.
 _COLUMNS, _PANEL, _LABELS = 3, 2.2, 2.3
+# Cells in the figure. A PNG file of matplotlib has 2^16 pixels a side at most.
+_MAX_CELLS = 60
 # The axes show this share of the samples, and a margin.
 _SHARE = 0.996
 _MARGIN = 0.25
@@ -57,7 +59,7 @@ def samples(
     Args:
         comparison: The content of a `compare.json`.
         pictures: {cell id: (k, *shape)}, of sample index 0 on; those of signals that did not reach
-            the end are NaN. Cells without samples are left out.
+            the end are NaN. Cells without samples are left out, and those after the first 60.
         reference: Real or exact samples (k, *shape), shown first. The axes fit them if given, else
             most samples of all cells.
     """
@@ -69,7 +71,7 @@ def samples(
             x=_as_array(pictures[cell["id"]]),
             indented=cell["role"] == "matched",
         )
-        for cell in cells
+        for cell in cells[:_MAX_CELLS]
     ]
     picture = picture_of(groups[0].x.shape[1:], images=True) if groups else None
     if picture in (None, "grid"):

@@ -112,13 +112,13 @@ def test_samples_of_other_shapes_have_no_plot():
     assert samples(document, lost) is None
 
 
-def test_many_cells_fit_into_a_figure(monkeypatch):
+def test_many_cells_fit_into_a_figure(monkeypatch, figures):
     monkeypatch.setattr(module, "_MAX_CELLS", 8)
     document = comparisons.fashion()
     first = document["cells"][0]
     document["cells"] = [{**first, "id": str(i), "matches": None} for i in range(400)]
-    content = samples(document, {str(i): normal(1, 8) for i in range(400)})
-    assert 8 * 100 < Image.open(io.BytesIO(content)).height < 8 * 300
+    samples(document, {str(i): normal(1, 8) for i in range(400)})
+    assert len(figures[0].axes) == 8
 
 
 @pytest.mark.parametrize("shape", [(40, 2), (3, 1), (3, 12)])

@@ -185,7 +185,7 @@ Grid = Annotated[
     typer.Option(
         "--grid",
         metavar="ROWSxCOLS",
-        help="Size of the grid.",
+        help="Size of the grid of images or signals.",
         show_default="near-square, 64 at most",
         rich_help_panel=_OUTPUT,
     ),

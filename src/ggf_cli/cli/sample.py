@@ -19,6 +19,7 @@ from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import Job, find_job
 from ggf_cli.runs.layout import ANIMATION
+from ggf_cli.runs.pictures import PICTURES
 from ggf_cli.runtime.interrupt import graceful_interrupt
 from ggf_cli.solvers.catalog import read_catalog
 from ggf_cli.text import per_second
@@ -233,7 +234,7 @@ def _print(result: RunResult, *, json: bool, quiet: bool) -> None:
 
 
 def _summarise(result: RunResult) -> None:
-    """Print a summary; the last line is the path of the grid, or of the folder without a grid."""
+    """Print a summary; the last line is the path of the picture, or of the folder without one."""
     log, folder = result.log, result.folder
     nfe, steps = log.nfe, log.steps
     done = sum(sample.status == "done" for sample in log.samples)
@@ -247,7 +248,8 @@ def _summarise(result: RunResult) -> None:
         console.result(line)
     seconds, rate = log.timing.sample_s, per_second(log.timing.evaluations_per_s)
     console.result(f"{seconds:.1f} s, {rate} evaluations/s, {log.utilisation:.1%} of them needed")
-    if any(file.path == ANIMATION for file in log.files):
-        console.result(str(folder / ANIMATION))
-    drawn = any(file.path == "grid.png" for file in log.files)
-    console.result(str(folder / "grid.png" if drawn else folder))
+    for path in (ANIMATION, *PICTURES):
+        if any(file.path == path for file in log.files):
+            console.result(str(folder / path))
+    if not any(file.path in PICTURES for file in log.files):
+        console.result(str(folder))

@@ -160,5 +160,6 @@ def draw_and_report(
     except KeyboardInterrupt:
         document = comparison.result()
     folder = comparison.folder
-    document = write_outputs(document, comparison.pictures(), folder)
+    pictures, reference = comparison.pictures(), comparison.reference()
+    document = write_outputs(document, pictures, folder, reference=reference)
     return ComparisonResult(folder=folder, document=document)

@@ -12,10 +12,16 @@ from torch import Tensor
 from ggf_cli.metrics.evaluator import Evaluator
 from ggf_cli.runs.documents import RunLog
 from ggf_cli.runs.load_samples import RunSamples
-from ggf_cli.runs.writer import has_images
+from ggf_cli.runs.pictures import Picture, picture_of
 
 # Samples of each cell in the figure of samples.
-PICTURES = 16
+PICTURED: dict[Picture | None, int] = {
+    "grid": 16,
+    "lines": 4,
+    "scatter": 2000,
+    "histogram": 2000,
+    None: 0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +39,8 @@ class Repeat:
         seconds: Wall time of sampling.
         peak_memory_bytes: Peak memory; None if unknown.
         step_times: Step times of the first samples.
-        pictures: The first samples, (k, C, H, W) uint8; empty if samples are not images.
+        pictures: The first samples: images (k, C, H, W) uint8, or states (k, *shape), where those
+            that did not reach the end are NaN; empty if samples have no picture.
     """
 
     run: str
@@ -63,7 +70,6 @@ def make_repeat(run: str, log: RunLog, samples: RunSamples | None) -> Repeat:
         samples: Its samples; None if none reached the end.
     """
     by_index = sorted(log.samples, key=lambda sample: sample.index)
-    drawn = samples is not None and has_images(log.model)
     return Repeat(
         run=run,
         nfe=np.array([sample.nfe for sample in by_index], np.int64),
@@ -75,7 +81,7 @@ def make_repeat(run: str, log: RunLog, samples: RunSamples | None) -> Repeat:
         seconds=log.timing.sample_s,
         peak_memory_bytes=log.peak_memory_bytes,
         step_times=[t.tolist() for t in samples.step_times if len(t)] if samples else [],
-        pictures=_images(samples)[:PICTURES].clone() if samples and drawn else torch.zeros(0),
+        pictures=_pictures(log, samples) if samples else torch.zeros(0),
     )
 
 
@@ -91,6 +97,21 @@ def evaluate(samples: RunSamples, evaluators: Sequence[Evaluator]) -> dict[str, 
         evaluator.name: evaluator.groups(x if evaluator.sample_form == "x" else images)
         for evaluator in evaluators
     }
+
+
+def _pictures(log: RunLog, samples: RunSamples) -> Tensor:
+    """The pictured samples of a run, see `Repeat.pictures`."""
+    picture = picture_of(log.model.shape, log.model.images is not False)
+    images, count = _images(samples), PICTURED[picture]
+    if picture != "lines":
+        return images[:count].clone()
+    # A column of the figure has the signals of one sample index.
+    indices = sorted(sample.index for sample in log.samples)[:count]
+    signals = torch.full((len(indices), *images.shape[1:]), torch.nan, dtype=images.dtype)
+    for place, index in enumerate(indices):
+        for found in np.flatnonzero(samples.index == index):
+            signals[place] = images[found]
+    return signals
 
 
 def _images(samples: RunSamples) -> Tensor:

@@ -17,6 +17,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ggf_cli.comparison import compare_log
 from ggf_cli.comparison.analysis import summarise
 from ggf_cli.comparison.cell_runs import draw_cell_run, find_cell_run, plan_cell_run
@@ -25,7 +28,7 @@ from ggf_cli.comparison.folder import CELLS, check_same_comparison, locked
 from ggf_cli.comparison.lineup import Cell
 from ggf_cli.comparison.observer import CellObserver, ComparisonObserver
 from ggf_cli.comparison.plan import ComparisonPlan
-from ggf_cli.comparison.repeat import Repeat, evaluate, make_repeat
+from ggf_cli.comparison.repeat import PICTURED, Repeat, evaluate, make_repeat
 from ggf_cli.comparison.report import COMPARISON
 from ggf_cli.comparison.speed import solver_nfe
 from ggf_cli.comparison.workers import WorkerGroup
@@ -35,6 +38,7 @@ from ggf_cli.metrics.evaluator import Evaluator
 from ggf_cli.runs.history import batch_size_of
 from ggf_cli.runs.layout import write_atomically
 from ggf_cli.runs.load_samples import RunSamples
+from ggf_cli.runs.pictures import picture_of
 from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.catalog import as_text, as_words, read_catalog
 
@@ -119,10 +123,26 @@ class Comparison:
             }
         )
 
-    def pictures(self) -> dict[str, Any]:
-        """The first samples of each cell, {cell id: (k, C, H, W) float32 in [0, 1]}."""
+    def pictures(self) -> dict[str, Tensor]:
+        """The first samples of each cell, {cell id: (k, *shape)}; images are float32 in [0, 1]."""
         first = {name: drawn[0].pictures for name, drawn in self._repeats.items() if drawn}
-        return {name: images.float() / 255 for name, images in first.items()}
+        return {
+            name: samples.float() / 255 if samples.dtype == torch.uint8 else samples
+            for name, samples in first.items()
+        }
+
+    def reference(self) -> Tensor | None:
+        """Samples of the reference, (k, *shape), to be pictured beside those of the cells.
+
+        None for images, and if no metric compares the samples themselves.
+        """
+        model = self._plan.model
+        picture = picture_of(model.shape, model.data_range is not None)
+        for evaluator in self._plan.evaluators if picture not in (None, "grid") else ():
+            if evaluator.sample_form == "x":
+                features = evaluator.features.space.reference.samples(PICTURED[picture])
+                return features.reshape(-1, *model.shape)
+        return None
 
     # --- drawing --------------------------------------------------------------------------------
 

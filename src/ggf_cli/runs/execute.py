@@ -199,7 +199,7 @@ def _draw(
     trace = Trace(writer.traced, engine.model.sde.T)
     recorder = None
     if writer.levels:
-        recorder = TrajectoryRecorder(engine, writer.levels, frozenset(writer.on_grid))
+        recorder = TrajectoryRecorder(engine, writer.levels, frozenset(writer.pictured))
 
     def on_tick(progress: Progress) -> None:
         nonlocal batch_size

@@ -29,6 +29,7 @@ from ggf_cli.runs.documents import (
     WorkerSession,
 )
 from ggf_cli.runs.layout import ANIMATION, JOURNALS, MAX_LOG, RUN_LOG, STRIPS
+from ggf_cli.runs.pictures import PICTURES
 
 # Bytes. The line of a sample has about 250, ten million samples 2.5e9. Line 1 lists all indices.
 MAX_JOURNAL, MAX_SETTINGS, MAX_LINE = 2**33, 2**29, 2**16
@@ -139,7 +140,7 @@ def written_by(folder: Path) -> Iterator[str]:
     path = folder
     try:
         for path in journals(folder):
-            yield from ("grid.png", ANIMATION)
+            yield from (*PICTURES, ANIMATION)
             for _, entry in _entries(path):
                 if not violation(entry, SampleLine):
                     for images in ("samples", STRIPS):

@@ -19,7 +19,7 @@ RUN_LOG = "run.json"
 RUNNING = ".running"
 # One for each worker, until the run has ended.
 JOURNALS = "journal-*.jsonl"
-# Pixels that will be part of an .npz file or the grid.
+# Samples that will be part of an .npz file or the picture.
 PARTS = ".parts"
 # Images of trajectories.
 STRIPS = "trajectories"

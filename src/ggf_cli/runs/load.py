@@ -17,6 +17,7 @@ from ggf_cli.files import NotAFile, open_file, sha256_of
 from ggf_cli.runs.documents import RUN_SCHEMA, FileLog, RunLog
 from ggf_cli.runs.history import is_there, journals
 from ggf_cli.runs.layout import MAX_LOG, RUN_LOG, RUNNING
+from ggf_cli.runs.pictures import PICTURES
 from ggf_cli.text import plain, shortened
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -120,10 +121,10 @@ def _read(path: Path, file: BufferedReader) -> bytes:
 
 
 def _from_json(path: Path, content: bytes) -> Record:
-    grid = path.with_name("grid.png")
     hint = "restore it from a copy, or draw again with ggf sample"
-    if os.path.isfile(grid):  # noqa: PTH113 - does not raise
-        hint = f"ggf show {shlex.quote(str(grid))} prints the command of the run"
+    for picture in map(path.with_name, PICTURES):
+        if os.path.isfile(picture):  # noqa: PTH113 - does not raise
+            hint = f"ggf show {shlex.quote(str(picture))} prints the command of the run"
     try:
         document = decode_json(content)
     except (ValueError, RecursionError) as error:
@@ -167,7 +168,7 @@ def _from_image(path: Path, image: BufferedReader) -> Record:
         raise UsageError(
             f"the image {path} has no command in its text, and no {RUN_LOG} beside it lists it",
             hint="; ".join(notes)
-            or "grids of ggf sample have their command; other images need the folder of their run",
+            or f"{' and '.join(PICTURES)} have the command; other images need their folder",
         )
     notes.append(f"no {RUN_LOG} beside the image lists it; this is from the text of the image")
     versions = {"ggf-cli": text["ggf-version"]} if "ggf-version" in text else {}

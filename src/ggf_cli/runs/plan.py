@@ -15,10 +15,10 @@ from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import find_job
 from ggf_cli.runs.documents import RunSettings
 from ggf_cli.runs.images import TILE
+from ggf_cli.runs.pictures import MAX_SIGNALS, picture_of
 from ggf_cli.runs.run_log import as_ranges, run_settings
 from ggf_cli.runs.sample_files import ExtraArray, Format
 from ggf_cli.runs.strips import check_size
-from ggf_cli.runs.writer import are_images
 from ggf_cli.scalars import as_int
 from ggf_cli.score import ScoreModel
 from ggf_cli.solvers.catalog import as_words
@@ -66,7 +66,7 @@ def plan_run(
         indices: Sample indices, each once.
         format: How samples are stored.
         grid: Rows and columns of the grid; None: near-square, `MAX_GRID` samples at most.
-        draw_grid: Draw a grid.
+        draw_grid: Draw a grid, or the plot that samples have in its place.
         arrays: Arrays to store beside the images in format "npz": "x", the states, and "times", the
             step times of the first samples.
         trajectory: Noise levels at which the samples on the grid are drawn as strips and as an
@@ -78,8 +78,8 @@ def plan_run(
         label: The value of `ggf sample --label`.
 
     Raises:
-        UsageError: Samples that are no images in format "png" or with `trajectory`, or a grid or
-            an animation of more than 2^28 pixels.
+        UsageError: Samples that are no images in format "png" or with `trajectory`, a grid or an
+            animation of more than 2^28 pixels, or of more than `MAX_SIGNALS` plots.
     """
     _check_format(engine.model, format, grid)
     size = grid or near_square(min(len(indices), MAX_GRID))
@@ -112,28 +112,34 @@ def near_square(n: int) -> tuple[int, int]:
 def _check_format(model: ScoreModel, format: Format, grid: tuple[int, int] | None) -> None:
     """Refuse settings whose files could not be written."""
     shape, images = model.shape, model.data_range is not None
+    picture = picture_of(shape, images)
     if format == "png" and not images:
         raise UsageError(
             f"the samples of {model.name} are not images, since it has no data range",
             hint="use `format` npz",
         )
-    if format == "png" and not are_images(shape):
+    if format == "png" and picture != "grid":
         raise UsageError(
             f"samples of shape {shape} are not images of 1 or 3 channels", hint="use `format` npz"
         )
-    if grid and images and are_images(shape):
+    if grid and picture == "grid":
         pixels = grid[0] * grid[1] * max(TILE, shape[1]) * max(TILE, shape[2])
         if pixels > MAX_GRID_PIXELS:
             raise UsageError(
                 f"a grid of {grid[0]}x{grid[1]} has {pixels:.1e} pixels for samples of {shape}",
                 hint="use a smaller grid; each sample has a file of its own",
             )
+    if grid and picture == "lines" and grid[0] * grid[1] > MAX_SIGNALS:
+        raise UsageError(
+            f"a grid of {grid[0]}x{grid[1]} has more than {MAX_SIGNALS} plots of signals",
+            hint="use a smaller grid",
+        )
 
 
 def _check_trajectory(model: ScoreModel, levels: int, grid: tuple[int, int]) -> None:
     """Refuse a trajectory that could not be drawn."""
     as_int(levels, "trajectory", low=2, high=MOST)
-    if model.data_range is None or not are_images(model.shape):
+    if picture_of(model.shape, model.data_range is not None) != "grid":
         raise UsageError(
             f"the samples of {model.name} are not images, so their trajectories are not drawn",
             hint="from Python, ggf_cli.sample(..., trajectory=8) returns them as tensors",

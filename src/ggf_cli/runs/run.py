@@ -44,7 +44,7 @@ def run(
     progress: bool = False,
     **options: Any,
 ) -> RunResult:
-    """Draw samples into a folder: sample files, a grid, and `run.json`, as `ggf sample` does.
+    """Draw samples into a folder: sample files, a picture, and `run.json`, as `ggf sample` does.
 
     A run that was interrupted or killed continues with `resume=True` and the same arguments.
 
@@ -56,8 +56,9 @@ def run(
         seed: Random seed, in 0..2^63 - 1.
         batch_size: Samples evaluated together; None: that of the run that is resumed, else chosen.
         max_nfe: Give a sample up after this many evaluations; None: see `Engine`.
-        format: "png": a file a sample; "npz": arrays; "none": only grid and `run.json`.
-        grid: Rows and columns of the grid; None: near-square, at most 64 samples.
+        format: "png": a file a sample; "npz": arrays; "none": only picture and `run.json`.
+        grid: Rows and columns of the grid of images or signals; None: near-square, at most 64
+            samples.
         resume: Continue the run in the folder, if there is one.
         force: Replace the run in the folder.
         observer: Callbacks for progress and remarks.

@@ -1,8 +1,8 @@
-"""The files that hold the samples of a run: PNG files, .npz files, or the grid alone.
+"""The files that hold the samples of a run: PNG files, .npz files, or the picture alone.
 
 A finished sample is on the disk at once. A sample without a PNG file of its own is first written to
 a part file under `.parts`: samples of an .npz file until all samples of that file are finished,
-samples of the grid until the grid is drawn.
+samples of the picture until it is drawn.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SampleFiles:
         indices: All sample indices, in order.
         shape: The shape of one sample.
         format: How samples are stored.
-        on_grid: The indices of the samples on the grid.
+        pictured: The indices of the samples in the picture of the run.
         images: Whether samples are images; else their states are stored.
         extra: Arrays to store beside the images in format "npz".
     """
@@ -54,13 +54,13 @@ class SampleFiles:
         shape: tuple[int, ...],
         *,
         format: Format,
-        on_grid: Collection[int],
+        pictured: Collection[int],
         images: bool,
         extra: Sequence[ExtraArray] = (),
     ) -> None:
         self._folder = folder
         self._format = format
-        self._on_grid = on_grid
+        self._pictured = pictured
         self._images = images
         self._extra = tuple(name for name in ("x", "times") if name in extra)
         size = int(np.prod(shape)) * ((1 if images else 4) + (4 if "x" in extra else 0))
@@ -104,7 +104,7 @@ class SampleFiles:
         """The file that a finished sample is written to."""
         if self._format == "png":
             return self._folder / f"samples/{index:06d}.png"
-        if self._format == "npz" or (self._images and index in self._on_grid):
+        if self._format == "npz" or index in self._pictured:
             return self._folder / PARTS / f"{index:06d}.npy"
         return None
 

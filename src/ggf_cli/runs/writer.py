@@ -1,8 +1,8 @@
-"""Write a run: samples as they finish, then .npz files and the grid."""
+"""Write a run: samples as they finish, then .npz files and the picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from ggf_cli.engine import FinishedSample, Outcome
 from ggf_cli.files import sha256_of
 from ggf_cli.runs.documents import (
     FileLog,
-    ModelSettings,
     RunSettings,
     SampleLine,
     SampleLog,
@@ -29,6 +28,7 @@ from ggf_cli.runs.history import History
 from ggf_cli.runs.images import grid, png
 from ggf_cli.runs.journal import Journal
 from ggf_cli.runs.layout import write_atomically
+from ggf_cli.runs.pictures import GRID, PLOT, picture_of, pictured
 from ggf_cli.runs.sample_files import Format, SampleFiles
 from ggf_cli.runs.strips import Strips
 
@@ -62,7 +62,7 @@ class RunWriter:
         traced: The sample indices whose step times `add` takes.
         samples: The line of the run log of each sample, in the order in which they finished.
         levels: Noise levels of the trajectories that `add` takes; None: it takes none.
-        on_grid: The sample indices on the grid.
+        pictured: The sample indices in the picture.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class RunWriter:
         self.folder = folder
         self._indices = indices
         self._shape = tuple(settings.model.shape)
-        self._images = has_images(settings.model)
-        rows, columns = (0, 0) if settings.grid is UNSET else settings.grid[:2]
-        self._grid_size = rows, columns
-        self.on_grid = indices[: rows * columns]
+        self._picture = picture_of(self._shape, settings.model.images is not False)
+        grid_size = None if settings.grid is UNSET else (settings.grid[0], settings.grid[1])
+        self._grid_size = grid_size or (0, 0)
+        self.pictured = pictured(self._picture, indices, grid_size)
         self.levels = None if settings.trajectory is UNSET else settings.trajectory
         self._strips = self.levels and Strips(
             folder,
@@ -103,8 +103,8 @@ class RunWriter:
             indices,
             self._shape,
             format=self._format,
-            on_grid=frozenset(self.on_grid),
-            images=self._images,
+            pictured=frozenset(self.pictured),
+            images=self._picture == "grid",
             extra=extra,
         )
         self._records: dict[int, SampleLine] = {}
@@ -178,10 +178,10 @@ class RunWriter:
         self._import(history, trusted=True)
 
     def close(self, text: Mapping[str, str]) -> list[FileLog]:
-        """Write the .npz files that are left, and the grid if a sample on it is done.
+        """Write the .npz files that are left, and the picture if a sample in it is done.
 
         Args:
-            text: The text chunks of the grid.
+            text: The text chunks of the picture.
 
         Returns:
             All files of the run, as `run.json` lists them.
@@ -197,14 +197,11 @@ class RunWriter:
             if sha256 := self._shards.get(name) or self._files.write_shard(shard, self._records):
                 files.append(FileLog(path=name, sha256=sha256))
         done = {index for index, record in self._records.items() if record.status == "done"}
-        shown = [
-            self._image(index) if index in done else None
-            for index in (self.on_grid if self._images else ())
-        ]
-        if any(image is not None for image in shown):
-            content = png(grid(shown, *self._grid_size), text)
-            write_atomically(self.folder / "grid.png", content, durable=True)
-            files.append(FileLog(path="grid.png", sha256=sha256_of(content)))
+        if any(index in done for index in self.pictured):
+            name = GRID if self._picture == "grid" else PLOT
+            content = self._draw(done, text)
+            write_atomically(self.folder / name, content, durable=True)
+            files.append(FileLog(path=name, sha256=sha256_of(content)))
         return files + self._close_strips()
 
     def _close_strips(self) -> list[FileLog]:
@@ -213,7 +210,7 @@ class RunWriter:
             return []
         drawn = {i: r.strip for i, r in self._records.items() if r.strip is not UNSET}
         files = [self._strips.file(index, strip) for index, strip in sorted(drawn.items())]
-        on_grid = [index if index in drawn else None for index in self.on_grid]
+        on_grid = [index if index in drawn else None for index in self.pictured]
         return [*files, self._strips.write_animation(on_grid)] if drawn else files
 
     def sessions(self) -> list[WorkerSession]:
@@ -239,7 +236,7 @@ class RunWriter:
 
     def _intact(self, record: SampleLine) -> bool:
         index, strip = record.index, record.strip
-        if self._strips and index in self.on_grid and not self._strips.intact(index, strip):
+        if self._strips and index in self.pictured and not self._strips.intact(index, strip):
             return False
         in_shard = self._format == "npz" and self._files.final(index) in self._shards
         return in_shard or self._files.intact(index, record.sha256)
@@ -266,17 +263,22 @@ class RunWriter:
             self._shards[name] = sha256
         self._files.drop_parts(shard)
 
+    def _draw(self, done: Collection[int], text: Mapping[str, str]) -> bytes:
+        """The picture of the run, as a PNG file; samples that are not done are left out."""
+        if self._picture == "grid":
+            images = [self._image(i) if i in done else None for i in self.pictured]
+            return png(grid(images, *self._grid_size), text)
+        # matplotlib takes half a second to import.
+        from ggf_cli.runs.plots import histogram, lines, scatter
+
+        samples = {i: self._files.pixels(i) for i in self.pictured if i in done}
+        if self._picture == "lines":
+            places = [index if index in done else None for index in self.pictured]
+            return lines(samples, places, self._grid_size[1], text)
+        plot = scatter if self._picture == "scatter" else histogram
+        return plot(np.stack(list(samples.values())), text)
+
     def _image(self, index: int) -> torch.Tensor:
         """The image of a sample from its file, (C, H, W) float32 in [0, 1]."""
         levels = self._files.pixels(index).transpose(2, 0, 1).copy()
         return torch.from_numpy(levels).float() / 255
-
-
-def has_images(model: ModelSettings) -> bool:
-    """Whether the samples of a model are drawn and stored as images."""
-    return model.images is not False and are_images(tuple(model.shape))
-
-
-def are_images(shape: tuple[int, ...]) -> bool:
-    """Whether samples of this shape are images of 1 or 3 channels."""
-    return len(shape) == 3 and shape[0] in (1, 3)

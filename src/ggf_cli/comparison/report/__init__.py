@@ -10,6 +10,7 @@ figure           style of the plots, PNG files
 quality          the plot of quality against NFE
 distributions    the plots of NFE and step sizes
 grids            the grid of images
+samples          plots of samples that are not images
 html             report.html
 """
 
@@ -33,7 +34,11 @@ COMPARISON = "compare.json"
 
 
 def write_outputs(
-    comparison: Comparison, pictures: Mapping[str, Tensor], folder: Path
+    comparison: Comparison,
+    pictures: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    reference: Tensor | None = None,
 ) -> dict[str, Any]:
     """Write `compare.csv`, the plots and `report.html`, and then `compare.json`.
 
@@ -41,8 +46,10 @@ def write_outputs(
 
     Args:
         comparison: The content of `compare.json` without "files".
-        pictures: {cell id: (k, C, H, W) float in [0, 1]}, see `grids`; may be empty.
+        pictures: {cell id: (k, C, H, W) float in [0, 1]}, see `grids`, or the states of samples
+            that are not images, see `samples`; may be empty.
         folder: Created if it does not exist.
+        reference: Real or exact samples to be shown beside them, if they are not images.
 
     Returns:
         The content of `compare.json`: the comparison with "files", [{"path", "sha256"}] of all
@@ -55,12 +62,14 @@ def write_outputs(
     from ggf_cli.comparison.report.grids import grids
     from ggf_cli.comparison.report.html import report
     from ggf_cli.comparison.report.quality import quality_vs_nfe
+    from ggf_cli.comparison.report.samples import samples
 
     drawn = {
         "quality-vs-nfe.png": quality_vs_nfe(comparison),
         "nfe-histogram.png": nfe_histogram(comparison),
         "step-sizes.png": step_sizes(comparison),
         "grids.png": grids(comparison, pictures),
+        "samples.png": samples(comparison, pictures, reference),
     }
     images = {name: content for name, content in drawn.items() if content is not None}
     texts = {"compare.csv": csv_text(comparison), "report.html": report(comparison, images)}

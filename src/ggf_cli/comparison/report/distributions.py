@@ -11,18 +11,15 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from ggf_cli.comparison.report.figure import (
-    GREY,
     MANY,
-    WIDTH,
     done_cells,
-    figure_style,
     log_axis,
-    new_figure,
     series_numbers,
     style_of,
     to_png,
 )
 from ggf_cli.comparison.report.rows import Comparison
+from ggf_cli.runs.figures import GREY, WIDTH, figure_style, new_figure
 
 _BINS = 60
 # With more lines, overlapping bands are not readable.

@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ggf_cli.comparison.report.figure import DPI, GREY, figure_style, to_png
-from ggf_cli.comparison.report.rows import Cell, Comparison, ordered, plus_minus
+from ggf_cli.comparison.report.figure import to_png
+from ggf_cli.comparison.report.rows import Comparison, caption_of, ordered
+from ggf_cli.runs.figures import DPI, GREY, figure_style
 from ggf_cli.runs.images import grid, to_uint8
-from ggf_cli.runs.writer import are_images
+from ggf_cli.runs.pictures import picture_of
 
 # Pixels for the labels.
 _MARGIN = 440
@@ -34,7 +35,7 @@ def grids(comparison: Comparison, pictures: Mapping[str, Tensor]) -> bytes | Non
             black.
     """
     cells = [cell for cell in ordered(comparison) if len(pictures.get(cell["id"], ()))]
-    if not cells or not are_images(tuple(pictures[cells[0]["id"]].shape[1:])):
+    if not cells or picture_of(pictures[cells[0]["id"]].shape[1:], images=True) != "grid":
         return None
     columns = max(len(pictures[cell["id"]]) for cell in cells)
     strips = [_strip(pictures[cell["id"]], columns) for cell in cells]
@@ -53,7 +54,7 @@ def grids(comparison: Comparison, pictures: Mapping[str, Tensor]) -> bytes | Non
         bottom = total[1] - _HEAD - (row + 1) * height
         figure.figimage(strip, _MARGIN, bottom + (height - len(strip)) // 2)
         x, middle = 34 if cell["role"] == "matched" else 10, bottom + height / 2
-        label, caption = "\n".join(wrap(cell["label"], 24)), _caption(comparison, cell)
+        label, caption = "\n".join(wrap(cell["label"], 24)), caption_of(comparison, cell)
         below = (middle - 4) / total[1]
         figure.text(x / total[0], (middle + 1) / total[1], label, va="bottom", fontsize=9.5)
         figure.text(x / total[0], below, caption, va="top", fontsize=7.5, color=GREY)
@@ -65,12 +66,3 @@ def _strip(pictures: Tensor, columns: int) -> np.ndarray:
     tensors = pictures.detach().cpu().float().nan_to_num(0.0, 0.0, 0.0).clamp(0, 1)
     levels = to_uint8(grid(list(tensors), 1, columns))
     return levels.repeat(3, axis=2) if levels.shape[2] == 1 else levels
-
-
-def _caption(comparison: Comparison, cell: Cell) -> str:
-    """NFE, and the first metric."""
-    parts = [f"NFE {cell['nfe']['mean']:,.0f}"] if cell["nfe"] else [cell["status"]]
-    for metric in comparison["metrics"][:1]:
-        if quality := cell["quality"].get(metric["name"]):
-            parts.append(f"{metric['title']} {plus_minus(quality, metric['digits'])}")
-    return " · ".join(parts)

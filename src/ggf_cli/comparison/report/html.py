@@ -37,6 +37,10 @@ CAPTIONS = {
         "Grid of generated images, one row a setting, one column a sample.",
         "The same samples at each setting: all images of a column start from the same prior noise.",
     ),
+    "samples.png": (
+        "Plots of generated samples, one panel or one row a setting, all on the same axes.",
+        "Samples at each setting, on the same axes; equal indices start from the same prior noise.",
+    ),
     "nfe-histogram.png": (
         "Histograms of the NFE of samples, one strip an adaptive setting.",
         "NFE of the samples, for the adaptive settings.",

@@ -11,13 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ggf_cli.comparison.report.figure import (
-    GREY,
     MANY,
-    WIDTH,
     done_cells,
-    figure_style,
     log_axis,
-    new_figure,
     series_numbers,
     style_of,
     to_png,
@@ -30,6 +26,7 @@ from ggf_cli.comparison.report.rows import (
     recommended,
     samples_of,
 )
+from ggf_cli.runs.figures import GREY, WIDTH, figure_style, new_figure
 
 _RING: dict[str, Any] = {
     "marker": "o",

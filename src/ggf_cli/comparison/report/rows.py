@@ -219,3 +219,12 @@ def _costs(cell: Cell) -> dict[str, str]:
     if cell["lost"]:
         found["lost"] = f"{cell['lost']:,}"
     return found
+
+
+def caption_of(comparison: Comparison, cell: Cell) -> str:
+    """The caption of a cell in a figure: NFE, and the first metric."""
+    parts = [f"NFE {cell['nfe']['mean']:,.0f}"] if cell["nfe"] else [cell["status"]]
+    for metric in comparison["metrics"][:1]:
+        if quality := cell["quality"].get(metric["name"]):
+            parts.append(f"{metric['title']} {plus_minus(quality, metric['digits'])}")
+    return " · ".join(parts)

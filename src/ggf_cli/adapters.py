@@ -223,7 +223,7 @@ def weights_sha256(module: nn.Module) -> str:
 def try_out(
     make_score: Callable[[Network], Network],
     network: Network,
-    *,
+    *conditions: Tensor,
     name: str,
     sde: SDE,
     shape: tuple[int, ...],
@@ -235,6 +235,7 @@ def try_out(
     Args:
         make_score: Makes the score from the network.
         network: The network.
+        conditions: The conditions of the two rows, if it is conditional.
         name: The name of the model, for messages.
         sde: The SDE.
         shape: The shape of a sample.
@@ -250,20 +251,21 @@ def try_out(
     t = torch.tensor([sde.T, sde.t_eps], dtype=finest_times(place), device=place)
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(place, dtype)
 
-    def checked(x: Tensor, label: Tensor) -> Tensor:
-        return _check(_call(network, x, label, name), x, t, name)
+    def checked(x: Tensor, label: Tensor, *given: Tensor) -> Tensor:
+        return _check(_call(network, name, x, label, *given), x, t, name)
 
-    make_score(checked)(expand_as_batch(sde.sigma(t), noise) * noise, t)
+    make_score(checked)(expand_as_batch(sde.sigma(t), noise) * noise, t, *conditions)
 
 
-def _call(network: Network, x: Tensor, label: Tensor, name: str) -> Any:
+def _call(network: Network, name: str, x: Tensor, label: Tensor, *conditions: Tensor) -> Any:
     try:
-        return network(x, label)
+        return network(x, label, *conditions)
     except Exception as error:
         if isinstance(error, GGFError) or out_of_memory(error):
             raise
+        given = "".join(f", conditions {_described(entries)}" for entries in conditions)
         raise UsageError(
-            f"the network of {name} failed on x {_described(x)} and t {_described(label)}:"
+            f"the network of {name} failed on x {_described(x)}, t {_described(label)}{given}:"
             f" {first_line(error)}",
             hint="`shape`, `dtype`, `time_dtype`, `device`, `labels` and `conditional` decide what"
             f" it is called with{_weights(network)}",

@@ -47,6 +47,10 @@ class PerSample:
             )
         return found
 
+    def first(self, rows: int, device: torch.device | str) -> Tensor:
+        """The entries of the first samples, repeated if there are fewer than `rows`."""
+        return self(torch.arange(rows, device=device) % (self.count or rows))
+
     def check(self, indices: Iterable[int]) -> None:
         """Check that sample indices have an entry.
 

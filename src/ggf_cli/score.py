@@ -34,7 +34,7 @@ from ggf_cli.guidance import Guidance
 from ggf_cli.per_sample import PerSample, PerSampleLike, as_per_sample
 from ggf_cli.runtime.devices import time_dtype as finest_times
 from ggf_cli.scalars import as_shape, shown
-from ggf_cli.sde import SDE
+from ggf_cli.sde import SDE, check_sde
 
 # score(x, t), or score(x, t, conditions) of a conditional model.
 ScoreFunction = Callable[..., Tensor]
@@ -106,6 +106,7 @@ class ScoreModel:
     guidance: Guidance | None = None
 
     def __post_init__(self) -> None:
+        check_sde(self.sde)
         self._set(shape=as_shape(self.shape))
         check_dtype("dtype", self.dtype)
         if self.time_dtype is not None:
@@ -261,10 +262,11 @@ class ScoreModel:
         self, make_score: Callable[[Network], Network], network: Network, dtype: torch.dtype
     ) -> None:
         # Without conditions, a conditional network cannot be called.
-        if self.conditional:
+        if self.conditional and self.conditions is None:
             return
         about: dict[str, Any] = {"name": self.name, "sde": self.sde, "shape": self.shape}
-        try_out(make_score, network, **about, device=self.device, dtype=dtype)
+        given = () if self.conditions is None else (self.conditions.first(2, self.device),)
+        try_out(make_score, network, *given, **about, device=self.device, dtype=dtype)
 
     def _set(self, **values: Any) -> None:
         """Set fields while the model is made."""
@@ -296,6 +298,7 @@ class ScoreModel:
         if conditions is not None:
             self._require_conditional()
             model = replace(model, conditions=as_per_sample(conditions, "conditions"))
+            model._try_out(lambda score: score, model.score, model.dtype)
         if guidance_interval is not None and guidance is None:
             raise UsageError("`guidance_interval` needs `guidance`")
         if guidance is not None:

@@ -41,6 +41,16 @@ def expand_as_batch(v: Tensor, x: Tensor) -> Tensor:
     return v.to(x.dtype).reshape(-1, *(1,) * (x.dim() - 1))
 
 
+def check_sde(value: object) -> None:
+    """Check that a value is an SDE.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not isinstance(value, SDE):
+        raise UsageError(f"sde is {shown(value)}, it must be an SDE", hint="like ggf_cli.VPSDE()")
+
+
 def _as_range(data_range: Any) -> tuple[float, float]:
     """Check a data range: two numbers (low, high), low < high."""
     name = "data_range"

@@ -203,3 +203,10 @@ def test_names_of_code(name, expected):
     else:
         place, attribute, is_file = expected
         assert found == UserCode(text=name, place=place, attribute=attribute, is_file=is_file)
+
+
+def test_a_file_without_an_object_is_refused_with_the_form(code):
+    done = ggf("sample", "--model", "own_net.py")
+    assert done.exit_code == 3
+    assert "own_net.py:model" in done.stderr
+    assert not (code / "imported").exists()

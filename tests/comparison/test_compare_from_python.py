@@ -8,7 +8,7 @@ import pytest
 
 import ggf_cli
 from command import ggf, read_comparison
-from ggf_cli.errors import OptionError, OutputError
+from ggf_cli.errors import OptionError, OutputError, UsageError
 
 SETTINGS = {"eps_rel": (0.5,), "nfe": (10,), "n": 12, "batch_size": 4, "metrics": ["swd"]}
 OPTIONS = "--eps-rel 0.5 --nfe 10 --n 12 --batch-size 4 --metric swd --device cpu --precision fp32"
@@ -90,3 +90,18 @@ def test_each_run_of_a_comparison_is_shown_and_checked(tmp_path, mixture):
     states = json.loads(done.stdout)["files"]
     assert states["cells/em-nfe=10/0/samples.npz"] == "altered"
     assert states["cells/adaptive-eps_rel=0.5/0/run.json"] == "missing"
+
+
+def test_one_value_stands_for_a_list(tmp_path, mixture):
+    several = ggf_cli.compare(mixture, ["em", "heun"], out=tmp_path / "a", **SETTINGS)
+    one = {**SETTINGS, "eps_rel": 0.5, "nfe": 10, "metrics": "swd"}
+    assert ggf_cli.compare(mixture, ["em", "heun"], out=tmp_path / "b", **one).document["cells"]
+    same = ggf_cli.compare(mixture, ["em", "heun"], out=tmp_path / "a", **one)
+    assert numbers(same.document) == numbers(several.document)
+    with pytest.raises(UsageError, match="em-nfe=10 alone cannot be compared"):
+        ggf_cli.compare(mixture, "em", out=tmp_path / "c", **one)
+
+
+def test_a_reference_is_a_path(tmp_path, mixture):
+    with pytest.raises(OptionError, match=r"reference is .*, it must be the path of"):
+        ggf_cli.compare(mixture, ["em", "heun"], out=tmp_path, reference=[[1.0]], **SETTINGS)

@@ -155,9 +155,9 @@ def test_conditions_are_checked():
     for value in (3, "0-9", torch.tensor(1), torch.zeros(0), [1.5]):
         with pytest.raises(UsageError):
             as_per_sample(value, "conditions")
-    short = model.with_conditions(lambda index: torch.zeros(1, dtype=torch.int64))
-    with pytest.raises(UsageError, match=r"the conditions of 4 samples are tensor\(\[0\]\)"):
-        ggf_cli.sample(short, 3, eps_rel=0.5)
+    short = lambda index: torch.zeros(min(2, len(index)), dtype=torch.int64)  # noqa: E731
+    with pytest.raises(UsageError, match=r"the conditions of 4 samples are tensor\(\[0, 0\]\)"):
+        ggf_cli.sample(model, 3, conditions=short, eps_rel=0.5)
 
 
 def test_labels_repeat_over_the_sample_indices():
@@ -204,3 +204,20 @@ def test_label_on_the_command_line(tmp_path, monkeypatch):
         assert ggf(*words, "--label", text, "--out", "d").exit_code == 2
     again = ggf("show", "a", "--repeat", "--allow-code", "--out", "e")
     assert "2 of the 2 files are identical to the run's" in again.stderr
+
+
+def test_a_conditional_network_is_tried_out_with_its_conditions():
+    def two_classes(x, t, label):
+        return torch.zeros(2)[label][:, None] - x
+
+    settings = {"sde": VP, "shape": (5,), "conditional": True, "name": "mine"}
+    model = ggf_cli.ScoreModel.from_denoiser(two_classes, **settings)
+    message = r"network of mine failed on x .*, conditions torch\.int64 of shape \(2,\).*: .*index"
+    with pytest.raises(UsageError, match=message):
+        model.with_conditions([1, 2])
+    with pytest.raises(UsageError, match="failed on x"):
+        model.with_conditions(torch.tensor([0.5]))
+    assert model.with_conditions([1]).conditions.count == 1
+    wrong = ggf_cli.ScoreModel.from_noise(lambda x, t, label: x[:, :1], **settings)
+    with pytest.raises(UsageError, match=r"returned torch.float32 of shape \(2, 1\)"):
+        wrong.with_conditions([0, 1])

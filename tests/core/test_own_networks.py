@@ -240,7 +240,7 @@ def test_t_has_float32_at_least_for_a_score_in_half_precision():
         (
             lambda x, t: x @ torch.ones(5, 5),
             UsageError,
-            r"failed on x torch.float32 of shape \(2, 3, 4\) on cpu and t torch.float32 of shape",
+            r"failed on x torch.float32 of shape \(2, 3, 4\) on cpu, t torch.float32 of shape",
         ),
     ],
 )
@@ -404,3 +404,11 @@ def test_the_hash_of_weights_depends_on_names_types_and_values():
     module.register_buffer("number", torch.tensor(1.0))
     found.add(weights_sha256(module))
     assert len(found) == 4
+
+
+@pytest.mark.parametrize("sde", ["vp", None, VPSDE])
+def test_an_sde_that_is_none_is_refused(sde):
+    with pytest.raises(UsageError, match=r"sde is .*, it must be an SDE"):
+        ScoreModel(score=lambda x, t: -x, sde=sde, shape=(2,))
+    with pytest.raises(UsageError, match=r"sde is .*, it must be an SDE"):
+        ScoreModel.from_noise(lambda x, t: x, sde=sde, shape=(2,))

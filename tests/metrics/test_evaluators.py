@@ -16,7 +16,9 @@ from ggf_cli.metrics.registry import METRICS, SPACES, default_metrics, metrics_f
 
 def model(shape, distribution=None):
     about = {"data_range": (-1.0, 1.0), "device": "cpu"}
-    return SimpleNamespace(name="mine", shape=shape, distribution=distribution, **about)
+    return SimpleNamespace(
+        name="mine", shape=shape, distribution=distribution, conditional=False, **about
+    )
 
 
 @pytest.fixture

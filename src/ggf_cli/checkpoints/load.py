@@ -140,6 +140,11 @@ def _read(path: Path, config: str | None) -> Checkpoint:
             return native.read(path)
         case ".pth":
             return score_sde.read(path, config=config)
+        case ".py":
+            raise CheckpointError(
+                f"{path} is Python code, and no object in it is named",
+                hint=f"name a ScoreModel, or a function that returns one: {path}:model",
+            )
         case ".pkl" | ".pickle":
             raise CheckpointError(
                 f"{path} is a pickle, which can run any code when it is read; ggf does not read"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ggf_cli.comparison.lineup import DEFAULT, EPS_REL, MATCH, parse_contender
 from ggf_cli.comparison.observer import ComparisonObserver
@@ -14,11 +14,14 @@ from ggf_cli.comparison.request import BUDGET_S, CompareRequest, plan_comparison
 from ggf_cli.comparison.runner import Comparison
 from ggf_cli.errors import OptionError
 from ggf_cli.metrics.evaluator import Evaluator, make_evaluators
-from ggf_cli.metrics.registry import default_metrics
+from ggf_cli.metrics.registry import default_metrics, holds_samples
 from ggf_cli.per_sample import PerSampleLike
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.interrupt import interruptible
+from ggf_cli.scalars import shown
 from ggf_cli.score import ScoreModel
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +44,18 @@ class ComparisonResult:
 
 def compare(
     model: ScoreModel,
-    solvers: Sequence[str] = (),
+    solvers: str | Sequence[str] = (),
     *,
     out: str | Path,
-    eps_rel: Sequence[float] = EPS_REL,
-    nfe: Sequence[int] | str = MATCH,
+    eps_rel: float | Sequence[float] = EPS_REL,
+    nfe: int | Sequence[int] | str = MATCH,
     preset: str | None = None,
     n: int | None = None,
     budget_s: float = BUDGET_S,
     repeats: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
-    metrics: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     reference: str | Path | None = None,
     conditions: PerSampleLike | None = None,
     guidance: float | None = None,
@@ -96,18 +99,25 @@ def compare(
     model = model.with_conditions(
         conditions, guidance=guidance, guidance_interval=guidance_interval
     )
-    contenders = tuple(map(parse_contender, solvers or (() if preset else DEFAULT)))
+    if reference is not None and not isinstance(reference, str | Path):
+        raise OptionError(
+            f"reference is {shown(reference)}, it must be the path of a folder or a file",
+            option="reference",
+            hint="np.savez('data.npz', x=data) writes samples to a file",
+        )
+    named: tuple[str, ...] = _listed(solvers) or (() if preset else tuple(DEFAULT))
+    contenders = tuple(map(parse_contender, named))
     request = CompareRequest(
         contenders=contenders,
         model=model.name,
-        eps_rel=tuple(eps_rel),
-        nfe=nfe if isinstance(nfe, str) else tuple(nfe),
+        eps_rel=_listed(eps_rel),
+        nfe=nfe if isinstance(nfe, str) else _listed(nfe),
         preset=preset,
         n=n,
         budget_s=budget_s,
         repeats=repeats,
         seed=seed,
-        metrics=tuple(metrics),
+        metrics=_listed(metrics),
         reference=None if reference is None else Path(reference),
     )
     evaluators = evaluators_of(request, model)
@@ -121,6 +131,13 @@ def compare(
     return result
 
 
+def _listed(value: T | Iterable[T]) -> tuple[T, ...]:
+    """One value, or several, as a tuple; a text is one value."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return tuple(value)
+    return (value,)
+
+
 def evaluators_of(request: CompareRequest, model: ScoreModel) -> list[Evaluator]:
     """The evaluators of the requested metrics, else of those of the model.
 
@@ -129,13 +146,20 @@ def evaluators_of(request: CompareRequest, model: ScoreModel) -> list[Evaluator]
     """
     names = request.metrics or default_metrics(model, request.reference)
     if not names:
+        found = f": {request.reference} has no array x" if _without_samples(request) else ""
         raise OptionError(
-            f"there is nothing to compare samples of {model.name} with",
+            f"there is nothing to compare samples of {model.name} with{found}",
             option="reference",
             hint="give as reference a .npz file with samples x, or a folder of real images (which"
             " needs ggf-cli[fid])",
         )
     return make_evaluators(names, model, reference=request.reference, device=model.device)
+
+
+def _without_samples(request: CompareRequest) -> bool:
+    """Whether the reference is a file without samples."""
+    reference = request.reference
+    return reference is not None and reference.is_file() and not holds_samples(reference)
 
 
 def draw_and_report(

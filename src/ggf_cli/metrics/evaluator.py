@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import UsageError
-from ggf_cli.metrics.registry import METRICS, SPACES, ReferenceForm, metrics_for, space_of
+from ggf_cli.metrics.registry import (
+    METRICS,
+    SPACES,
+    ReferenceForm,
+    holds_samples,
+    metrics_for,
+    space_of,
+)
 from ggf_cli.registry import Entry, lookup
 from ggf_cli.scalars import as_int
 
@@ -223,5 +230,6 @@ def _requirement(name: str, reference: Path | None) -> str:
     """Name what is missing for a metric, for the message."""
     metric = METRICS[name]
     if reference is not None and reference.is_file() and metric.space in (None, "inception"):
-        return f"images, and {reference} has their statistics only"
+        content = "samples, not images" if holds_samples(reference) else "their statistics only"
+        return f"images, and {reference} has {content}"
     return SPACES[metric.space].summary if metric.space else "real or exact samples"

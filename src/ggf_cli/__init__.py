@@ -22,6 +22,8 @@ _PUBLIC = {
     "SampleResult": "ggf_cli.sampling",
     "FinishedSample": "ggf_cli.engine",
     "Outcome": "ggf_cli.engine",
+    "Step": "ggf_cli.results",
+    "Trajectory": "ggf_cli.results",
     "ScoreModel": "ggf_cli.score",
     "SDE": "ggf_cli.sde",
     "VESDE": "ggf_cli.sde",
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from ggf_cli.errors import AssumptionWarning as AssumptionWarning
     from ggf_cli.errors import EvalModeWarning as EvalModeWarning
     from ggf_cli.errors import GGFError as GGFError
+    from ggf_cli.results import Step as Step
+    from ggf_cli.results import Trajectory as Trajectory
     from ggf_cli.runs.execute import RunResult as RunResult
     from ggf_cli.runs.observer import RunObserver as RunObserver
     from ggf_cli.runs.run import run as run
@@ -85,7 +89,9 @@ __all__ = [
     "RunResult",
     "SampleResult",
     "ScoreModel",
+    "Step",
     "SubVPSDE",
+    "Trajectory",
     "__version__",
     "certify",
     "compare",

@@ -45,8 +45,8 @@ def plan_cell_run(
     *,
     keep_x: bool,
     model_argument: str,
-    config: str | None,
-    label: str | None,
+    config: str | None = None,
+    label: str | None = None,
 ) -> RunPlan:
     """Plan the run of a repeat: .npz files with step times, no grid.
 

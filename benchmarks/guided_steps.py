@@ -249,13 +249,13 @@ def errors(model: ScoreModel, labels: int, path: Path, pilot: Path) -> dict[str,
     return found
 
 
-def typical(error: np.ndarray) -> float:
-    """The logarithm of the geometric mean, which a few samples in another mode do not decide."""
-    return float(np.log(error).mean())
+def geometric_mean(error: np.ndarray) -> float:
+    """The geometric mean, which a few samples in another mode do not decide."""
+    return float(np.exp(np.log(error).mean()))
 
 
-def log_rms(error: np.ndarray) -> float:
-    return float(np.log(np.square(error).mean()) / 2)
+def rms(error: np.ndarray) -> float:
+    return float(np.sqrt(np.square(error).mean()))
 
 
 def log_ratio(one: Points, other: Points, rows: np.ndarray, statistic: Statistic) -> float:
@@ -267,7 +267,7 @@ def log_ratio(one: Points, other: Points, rows: np.ndarray, statistic: Statistic
             nfe = float(np.log(calls[rows].mean()))
             # Large tolerances may give the same schedule.
             found = [point for point in found if point[0] < nfe]
-            found.append((nfe, statistic(error[rows])))
+            found.append((nfe, math.log(statistic(error[rows]))))
         nfes, logs = zip(*found, strict=True)
         return np.array(nfes), np.array(logs)
 
@@ -307,12 +307,12 @@ def main() -> None:
             )
             for kind, points in found.items():
                 row = [
-                    f"{c.mean():.1f}: {np.exp(typical(e)):.1e}, {np.exp(log_rms(e)):.1e}"
-                    for c, e in points
+                    f"{calls.mean():.1f}: {geometric_mean(error):.1e}, {rms(error):.1e}"
+                    for calls, error in points
                 ]
                 print(f"  {kind:6}", " | ".join(row))
             draws = [rng.integers(0, n, n) for _ in range(RESAMPLES)]
-            for kind, statistic in product(("model", "label"), (typical, log_rms)):
+            for kind, statistic in product(("model", "label"), (geometric_mean, rms)):
                 ratio = partial(log_ratio, found[kind], found["own"], statistic=statistic)
                 low, high = np.exp(np.quantile([ratio(rows) for rows in draws], [0.025, 0.975]))
                 print(

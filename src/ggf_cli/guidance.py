@@ -40,7 +40,7 @@ class Guidance:
     interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", as_float(self.scale, "guidance", above=0))
+        object.__setattr__(self, "scale", as_float(self.scale, "`guidance`", above=0))
         if self.interval is not None:
             object.__setattr__(self, "interval", _as_interval(self.interval))
 
@@ -58,7 +58,7 @@ class Guidance:
 
 
 def _as_interval(interval: Any) -> tuple[float, float]:
-    name = "guidance_interval"
+    name = "`guidance_interval`"
     try:
         low, high = (as_float(end, name) for end in items(interval, name))
     except (UsageError, ValueError):

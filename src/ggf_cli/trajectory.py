@@ -44,7 +44,7 @@ class TrajectoryRecorder:
     """
 
     def __init__(self, engine: Engine, levels: int, indices: Collection[int] | None = None) -> None:
-        count = as_int(levels, "trajectory", low=2, high=MOST)
+        count = as_int(levels, "`trajectory`", low=2, high=MOST)
         sde = engine.model.sde
         times = times_between(sde, sde.T, sde.t_eps, count - 1, "logsnr")
         self._times: list[float] = times.tolist()

@@ -155,7 +155,7 @@ def test_conditions_are_checked():
     for value in (3, "0-9", torch.tensor(1), torch.zeros(0), [1.5]):
         with pytest.raises(UsageError):
             as_per_sample(value, "conditions")
-    short = lambda index: torch.zeros(min(2, len(index)), dtype=torch.int64)  # noqa: E731
+    short = lambda index: torch.zeros(min(2, len(index)), dtype=torch.int64)
     with pytest.raises(UsageError, match=r"the conditions of 4 samples are tensor\(\[0, 0\]\)"):
         ggf_cli.sample(model, 3, conditions=short, eps_rel=0.5)
 

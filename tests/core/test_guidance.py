@@ -203,11 +203,11 @@ def test_a_resumed_run_keeps_its_guidance(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"guidance": 0}, "guidance is 0"),
-        ({"guidance": float("nan")}, "guidance is nan"),
-        ({"guidance": "2"}, "guidance is '2'"),
-        ({"guidance": 2, "guidance_interval": (3, 1)}, r"guidance_interval is \(3, 1\)"),
-        ({"guidance": 2, "guidance_interval": 1.0}, "guidance_interval is 1.0"),
+        ({"guidance": 0}, "`guidance` is 0"),
+        ({"guidance": float("nan")}, "`guidance` is nan"),
+        ({"guidance": "2"}, "`guidance` is '2'"),
+        ({"guidance": 2, "guidance_interval": (3, 1)}, r"`guidance_interval` is \(3, 1\)"),
+        ({"guidance": 2, "guidance_interval": 1.0}, "`guidance_interval` is 1.0"),
         ({"guidance_interval": (0, 1)}, "`guidance_interval` needs `guidance`"),
     ],
 )

@@ -226,7 +226,7 @@ def test_a_stopped_sample_has_no_states_at_the_levels_that_it_did_not_reach():
 
 @pytest.mark.parametrize("levels", [0, 1, 2.0, "8", True])
 def test_a_trajectory_has_two_levels_at_least(levels):
-    with pytest.raises(UsageError, match="trajectory is"):
+    with pytest.raises(UsageError, match="`trajectory` is"):
         draw(gaussian_model(VP), trajectory=levels)
 
 

@@ -121,7 +121,7 @@ def test_trajectories_need_images_and_room(model, tmp_path):
         ggf_cli.run(plain, 2, out=tmp_path / "a", format="npz", trajectory=4)
     with pytest.raises(UsageError, match="too many for an animation"):
         ggf_cli.run(model, 2, out=tmp_path / "a", trajectory=10_000, grid=(9, 9))
-    with pytest.raises(UsageError, match="trajectory is 1"):
+    with pytest.raises(UsageError, match="`trajectory` is 1"):
         ggf_cli.run(model, 2, out=tmp_path / "a", trajectory=1)
     assert not (tmp_path / "a").exists()
 

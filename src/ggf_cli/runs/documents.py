@@ -77,7 +77,7 @@ class GuidanceSettings(Struct, kw_only=True):
 
     scale: Annotated[Amount, about("1 would have no effect")]
     interval: Annotated[
-        list[Amount] | UnsetType,
+        Annotated[list[Amount], Meta(min_length=2, max_length=2)] | UnsetType,
         about("smallest and largest noise level sigma / alpha with guidance; absent: all"),
     ] = UNSET
 

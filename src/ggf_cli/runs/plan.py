@@ -138,7 +138,7 @@ def _check_format(model: ScoreModel, format: Format, grid: tuple[int, int] | Non
 
 def _check_trajectory(model: ScoreModel, levels: int, grid: tuple[int, int]) -> None:
     """Refuse a trajectory that could not be drawn."""
-    as_int(levels, "trajectory", low=2, high=MOST)
+    as_int(levels, "`trajectory`", low=2, high=MOST)
     if picture_of(model.shape, model.data_range is not None) != "grid":
         raise UsageError(
             f"the samples of {model.name} are not images, so their trajectories are not drawn",

@@ -1,18 +1,24 @@
 """Parametrizations of checkpoints: the score from the output of a network of a known kind.
 
-A parametrization is called with the network and the SDE and returns score(x, t).
+A parametrization is called with the network, the SDE and its own arguments, and returns the score:
+x (B, *), t (B,) -> (B, *). The score of a conditional network takes the conditions of the rows as a
+third argument, which the network gets as its third.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, VPSDE, expand_as_batch
+
+# What a discrete model predicts: the noise, v = alpha eps - sigma x0, or the data.
+Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 
 def vp_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
@@ -21,8 +27,8 @@ def vp_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     Reference: Song et al. 2021, arXiv:2011.13456, the `continuous` models of their code.
     """
 
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        return -network(x, 999.0 * t) / expand_as_batch(sde.sigma(t), x)
+    def score(x: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
+        return -network(x, 999.0 * t, *conditions) / expand_as_batch(sde.sigma(t), x)
 
     return score
 
@@ -30,8 +36,8 @@ def vp_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
 def ve_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     """network(x, sigma(t)): NCSN++, which divides by sigma itself and so returns the score (VE)."""
 
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        return network(x, sde.sigma(t))
+    def score(x: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
+        return network(x, sde.sigma(t), *conditions)
 
     return score
 
@@ -47,8 +53,8 @@ def ve_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     `continuous`.
     """
 
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        return network(x, 999.0 * (1.0 - t)) / expand_as_batch(sde.sigma(t), x)
+    def score(x: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
+        return network(x, 999.0 * (1.0 - t), *conditions) / expand_as_batch(sde.sigma(t), x)
 
     return score
 
@@ -70,11 +76,73 @@ def vp_discrete(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     # It decreases with k.
     half_log_snr = (log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))) / 2
 
-    def score(x: Tensor, t: Tensor) -> Tensor:
+    def score(x: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
         label = _interpolate(sde.half_log_snr(t), half_log_snr.to(t))
-        return -network(x, label) / expand_as_batch(sde.sigma(t), x)
+        return -network(x, label, *conditions) / expand_as_batch(sde.sigma(t), x)
 
     return score
+
+
+def vp_table(
+    network: Callable[..., Tensor],
+    sde: SDE,
+    *,
+    betas: Sequence[float],
+    prediction: Prediction = "epsilon",
+    label_scale: float = 1.0,
+) -> ScoreFunction:
+    """The score of a discrete model with any betas, by what the network predicts (VP).
+
+        epsilon        -o / sigma
+        v_prediction   -(alpha o + sigma x) / sigma
+        sample         (alpha o - x) / sigma^2
+
+    The network o was trained at the labels label_scale k, k = 0..K - 1, with the noise levels
+    sigma_k = sqrt(1 - prod_{i <= k} (1 - beta_i)). The label of t is the k with the same
+    log(alpha / sigma), interpolated between whole numbers: so the SDE may be any with
+    alpha^2 + sigma^2 = 1 within the range of the levels. Levels after a beta of 1, which have no
+    data left, are not used.
+
+    Args:
+        network: The network.
+        sde: The SDE.
+        betas: The betas of the training, K >= 2 numbers in (0, 1], by rising noise.
+        prediction: What the network predicts.
+        label_scale: The factor of the labels.
+
+    Reference: Salimans and Ho 2022, arXiv:2202.00512 (v); Lu et al. 2022, arXiv:2206.00927.
+    """
+    levels = log_snr_table(betas)
+
+    def score(x: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
+        label = label_scale * _interpolate(sde.half_log_snr(t), levels.to(t))
+        output = network(x, label, *conditions)
+        alpha, sigma = expand_as_batch(sde.alpha(t), x), expand_as_batch(sde.sigma(t), x)
+        if prediction == "epsilon":
+            return -output / sigma
+        if prediction == "v_prediction":
+            return -(alpha * output + sigma * x) / sigma
+        return (alpha * output - x) / sigma.square()
+
+    return score
+
+
+def log_snr_table(betas: Sequence[float]) -> Tensor:
+    """log(alpha / sigma) of each noise level of a discrete model, (K,) float64, falling.
+
+    Levels after a beta of 1, where alpha is 0, are left out.
+
+    Raises:
+        ValueError: There are fewer than two levels, or a beta is not in (0, 1].
+    """
+    table = torch.as_tensor(betas, dtype=torch.float64)
+    if table.dim() != 1 or not ((table > 0) & (table <= 1)).all():
+        raise ValueError("the betas must be numbers in (0, 1]")
+    log_alpha_bar = torch.cumsum(torch.log1p(-table), 0)
+    log_alpha_bar = log_alpha_bar[log_alpha_bar.isfinite()]
+    if len(log_alpha_bar) < 2:
+        raise ValueError("there must be two betas below 1 at least")
+    return (log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))) / 2
 
 
 def _interpolate(value: Tensor, falling: Tensor) -> Tensor:
@@ -96,23 +164,26 @@ def exact(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
 
 @dataclass(frozen=True)
 class Parametrization:
-    """A conversion of network output to the score: parametrization(network, sde) is the score.
+    """A conversion of network output to the score: parametrization(network, sde, config).
 
     Attributes:
-        wrap: Makes the score function.
+        wrap: Makes the score function from network, SDE and the arguments in the configuration.
         sdes: The names of the SDEs that it supports.
     """
 
-    wrap: Callable[[Callable[..., Tensor], SDE], ScoreFunction]
+    wrap: Callable[..., ScoreFunction]
     sdes: tuple[str, ...]
 
-    def __call__(self, network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
-        return self.wrap(network, sde)
+    def __call__(
+        self, network: Callable[..., Tensor], sde: SDE, config: Mapping[str, Any] | None = None
+    ) -> ScoreFunction:
+        return self.wrap(network, sde, **(config or {}))
 
 
 PARAMETRIZATIONS: dict[str, Parametrization] = {
     "vp-continuous": Parametrization(vp_continuous, ("vp", "subvp")),
     "vp-discrete": Parametrization(vp_discrete, ("vp",)),
+    "vp-table": Parametrization(vp_table, ("vp",)),
     "ve-continuous": Parametrization(ve_continuous, ("ve",)),
     "ve-discrete": Parametrization(ve_discrete, ("ve",)),
     "exact": Parametrization(exact, ("ve", "vp", "subvp")),

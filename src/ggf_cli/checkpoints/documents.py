@@ -131,3 +131,5 @@ class NativeMetadata(Struct, kw_only=True):
     shape: list[int]
     provenance: Provenance
     snr: Annotated[float, Meta(ge=0, le=1e3)] = 0.0
+    parametrization_config: dict[str, Any] = {}
+    classes: Annotated[int, Meta(ge=0, le=2**20)] = 0

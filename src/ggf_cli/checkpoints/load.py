@@ -192,13 +192,14 @@ def build(
     # Unlike `Path.is_dir`, this never raises.
     is_folder = os.path.isdir(path)  # noqa: PTH112
     return ScoreModel(
-        score=parametrization(network, checkpoint.sde),
+        score=parametrization(network, checkpoint.sde, checkpoint.parametrization_config),
         sde=checkpoint.sde,
         shape=checkpoint.shape,
         name=name,
         device=device,
         dtype=dtype,
         time_dtype=time_dtype(device),
+        conditional=checkpoint.classes > 0,
         distribution=network if checkpoint.parametrization == "exact" else None,
         recommended={"snr": checkpoint.snr} if checkpoint.snr else {},
         provenance={
@@ -257,7 +258,10 @@ def _try_out(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
     """
     with _working(checkpoint, path), torch.device("meta"), torch.no_grad():
         x, t = torch.empty(2, *checkpoint.shape), torch.empty(2, dtype=torch.float64)
-        score = PARAMETRIZATIONS[checkpoint.parametrization](network, checkpoint.sde)(x, t)
+        labels = (torch.empty(2, dtype=torch.int64),) if checkpoint.classes else ()
+        make_score = PARAMETRIZATIONS[checkpoint.parametrization]
+        config = checkpoint.parametrization_config
+        score = make_score(network, checkpoint.sde, config)(x, t, *labels)
     if score.shape != x.shape:
         raise CheckpointError(
             f"{path} configures a '{checkpoint.network}' whose output for samples of shape"

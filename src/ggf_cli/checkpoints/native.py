@@ -6,6 +6,8 @@ under the key "ggf":
     schema           "ggf-checkpoint/1"
     network          {name: a key of NETWORKS, config: the arguments of its constructor}
     parametrization  a key of PARAMETRIZATIONS: how to compute the score from the network's output
+    parametrization_config   its further arguments; may be absent
+    classes          number of class labels of a conditional network; may be absent
     sde              as `SDE.to_dict`
     shape            the shape of one sample
     snr              recommended signal-to-noise ratio of the Langevin corrector; may be absent
@@ -51,6 +53,8 @@ class Checkpoint:
     provenance: dict[str, Any] = field(default_factory=dict)
     snr: float = 0.0
     assumptions: tuple[str, ...] = ()
+    parametrization_config: dict[str, Any] = field(default_factory=dict)
+    classes: int = 0
 
     def __post_init__(self) -> None:
         if type(self.snr) not in (int, float) or not 0 <= self.snr <= 1e3:
@@ -72,6 +76,10 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
     }
     if checkpoint.snr:
         document["snr"] = checkpoint.snr
+    if checkpoint.parametrization_config:
+        document["parametrization_config"] = checkpoint.parametrization_config
+    if checkpoint.classes:
+        document["classes"] = checkpoint.classes
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
     return save(tensors, metadata={"ggf": json.dumps(document)})
 
@@ -116,6 +124,8 @@ def read(path: Path) -> Checkpoint:
             shape=tuple(document["shape"]),
             tensors=tensors,
             snr=document.get("snr", 0.0),
+            parametrization_config=document.get("parametrization_config", {}),
+            classes=document.get("classes", 0),
             provenance=provenance,
             assumptions=tuple(provenance.pop("assumptions", [])),
         )

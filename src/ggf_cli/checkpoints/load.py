@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ggf_cli.checkpoints import diffusers, native, score_sde
+from ggf_cli.checkpoints import diffusers, edm, native, score_sde
 from ggf_cli.checkpoints.documents import HUB
 from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.locate import obtain
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.checkpoints.native import Checkpoint
+from ggf_cli.checkpoints.tensors import read_tensors
 from ggf_cli.checkpoints.user_code import UserCode, load_user_model
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
@@ -146,15 +147,14 @@ def _read(path: Path, config: str | None) -> Checkpoint:
                 hint=f"name a ScoreModel, or a function that returns one: {path}:model",
             )
         case ".pkl" | ".pickle":
-            raise CheckpointError(
-                f"{path} is a pickle, which can run any code when it is read; ggf does not read"
-                " pickles",
-                hint="if you trust the file, export its weights as safetensors",
-            )
+            return edm.read(path)
+        case ".pt":
+            if checkpoint := edm.read_state_dict(read_tensors(path), path):
+                return checkpoint
     raise CheckpointError(
         f"{path} is not a checkpoint that ggf can read",
-        hint="ggf reads native .safetensors files, .pth files of score_sde_pytorch and diffusers"
-        " folders",
+        hint="ggf reads native .safetensors files, .pth files of score_sde_pytorch, .pkl and .pt"
+        " files of EDM, and diffusers folders",
     )
 
 

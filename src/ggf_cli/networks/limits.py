@@ -10,6 +10,7 @@ from ggf_cli.errors import CheckpointError
 MAX_LEVELS = 16
 MAX_BLOCKS = 32
 MAX_WIDTH = 2**20
+MAX_CLASSES = 2**20
 
 
 def check_size(channels: tuple[Any, ...], blocks: Any, patch: Any) -> None:
@@ -36,3 +37,15 @@ def check_size(channels: tuple[Any, ...], blocks: Any, patch: Any) -> None:
             raise CheckpointError(
                 f"a network with {what} {value!r:.40} is not supported, it must lie in 1..{most:,}"
             )
+
+
+def check_classes(classes: Any) -> None:
+    """Check the number of class labels of a network; 0 is a network without them.
+
+    Raises:
+        CheckpointError: Not a whole number, or too large.
+    """
+    if type(classes) is not int or not 0 <= classes <= MAX_CLASSES:
+        raise CheckpointError(
+            f"a network with {classes!r:.40} classes is not supported, only 0 to {MAX_CLASSES:,}"
+        )

@@ -32,6 +32,8 @@ from safetensors import safe_open
 # For `python tests/checkpoints/test_fuzz.py`; pytest adds the folder by itself.
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 from command import ggf
+from edm_files import Thing, pickled
+from edm_files import content as content_of_edm
 from fuzzing import NUMBER, TEXT, VALUE, as_json, edited_bytes, edited_json, kept_promise
 from ggf_cli.checkpoints import native, score_sde, tensors
 from ggf_cli.checkpoints.load import load_model
@@ -284,6 +286,12 @@ def read_song(content, folder):
     path = folder / "weights.pth"
     torch.save(content, path)
     score_sde.read(path)
+
+
+def read_edm(content, folder):
+    path = folder / "net.pkl"
+    path.write_bytes(content)
+    load_model(path)
 
 
 def read_diffusers(files, folder):
@@ -580,6 +588,7 @@ def kinds():
         "torch-pickle": Kind(pickles(), read_torch, 60),
         "torch-legacy": Kind(edited_bytes(torch_file(legacy=True)), read_torch),
         "torch-content": Kind(st.one_of(_CONTENT, _SONG), read_song),
+        "edm": Kind(edm_files(), read_edm, 80),
         "diffusers": Kind(
             st.tuples(
                 st.one_of(
@@ -637,6 +646,19 @@ def pickles():
         (name,) = [name for name in file.namelist() if name.endswith("data.pkl")]
         pickle = file.read(name)
     return edited_bytes(pickle).map(lambda p: with_pickle(torch_file(), lambda _: p))
+
+
+@cache
+def edm_file(name):
+    return pickled(content_of_edm(name))
+
+
+def edm_files():
+    """Edits of two files of EDM, most of them outside the numbers of the tensors."""
+    seeds = [edm_file(name) for name in ("cifar10-uncond-vp", "baseline-ve")]
+    # Without tensors: an object, a table, a text.
+    small = pickled({"ema": Thing("EDMPrecond", sigma_min=0, x=[(1, 2.5), {"a": None}])})
+    return st.one_of(*(edited_bytes(seed) for seed in (*seeds, small)))
 
 
 def registries():
@@ -705,6 +727,7 @@ NAMES = [
     "torch-pickle",
     "torch-legacy",
     "torch-content",
+    "edm",
     "diffusers",
     "diffusers-scheduler",
     "png",
@@ -764,6 +787,7 @@ def test_unchanged_files_are_read(tmp_path):
     for compressed in (False, True):
         read_reference(statistics_file(compressed), tmp_path)
     read_images(image_file("JPEG"), tmp_path)
+    read_edm(edm_file("cifar10-uncond-vp"), tmp_path)
     with safe_open(Path(shutil.copy(tmp_path / "model.safetensors", tmp_path / "m")), "pt") as file:
         assert "ggf" in file.metadata()
 

@@ -52,8 +52,8 @@ def load_model(
 
     Args:
         name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors`
-            file, a `.pth` file of score_sde_pytorch, a folder in diffusers layout, or code of your
-            own, "FILE.py:OBJECT" or "package.module:OBJECT", which is imported and run.
+            file, a `.pth` file of score_sde_pytorch, a `.pkl` file of EDM or a `.pt` file with its
+            weights, a folder in diffusers layout, or code of your own, "FILE.py:OBJECT" or "package.module:OBJECT", which is imported and run.
         device: "auto", which is the first of cuda, mps and cpu that this machine has; "cpu",
             "cuda", "cuda:1", "mps" or a torch device.
         dtype: The type of weights and samples.
@@ -113,7 +113,8 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
     """Read a checkpoint of any supported format.
 
     Args:
-        path: A folder in diffusers layout, a native file, or a `.pth` file of score_sde_pytorch.
+        path: A folder in diffusers layout, a native file, a `.pth` file of score_sde_pytorch, or a
+            `.pkl` or `.pt` file of EDM.
         config: For a `.pth` file: the settings that it does not state; see `score_sde.read`.
 
     Raises:

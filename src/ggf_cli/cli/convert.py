@@ -16,12 +16,15 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder in diffusers layout, a .pth file of score_sde_pytorch, or a native file."
+            help="A folder in diffusers layout, a .pth file of score_sde_pytorch, a .pkl file of"
+            " EDM, a .pt file with its weights, or a native file."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="The native file to write, OUT.safetensors.")],
     config: options.Config = None,
-    license: Annotated[str, typer.Option("--license", help="Licence of the weights.")] = "unknown",
+    license: Annotated[
+        str | None, typer.Option("--license", help="Licence of the weights.")
+    ] = None,
     origin: Annotated[
         str | None, typer.Option("--origin", help="Origin of the weights, to be stored in OUT.")
     ] = None,
@@ -51,7 +54,9 @@ def convert(
     from ggf_cli.runs.layout import write_atomically
 
     checkpoint = read_checkpoint(source, config=config)
-    provenance = {**checkpoint.provenance, "license": license}
+    provenance = {"license": "unknown", **checkpoint.provenance}
+    if license:
+        provenance["license"] = license
     if origin:
         provenance["source"] = origin
     checkpoint = replace(checkpoint, provenance=provenance)

@@ -105,7 +105,6 @@ def is_there(repo: str, file: str, *, revision: str | None = None) -> bool:
         from huggingface_hub import HfApi, constants
 
         _check_address(constants.ENDPOINT)
-        check_connection(constants.ENDPOINT)
         _check_requests()
         hub = HfApi(endpoint=constants.ENDPOINT)
         return hub.file_exists(repo, file, revision=revision or MAIN)

@@ -42,7 +42,7 @@ def inspect(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what a checkpoint is: network, SDE, licence, assumptions; evaluate its score.
+    """Show what a checkpoint is, states and lacks; evaluate its score.
 
     ggf inspect ./my-ddpm
 

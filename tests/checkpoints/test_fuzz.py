@@ -525,7 +525,7 @@ _COMMANDS = (
 )
 _OTHERS = st.one_of(
     st.tuples(
-        st.sampled_from(["show", "convert", "list-solvers", "download"]),
+        st.sampled_from(["show", "convert", "inspect", "list-solvers", "download"]),
         st.lists(_WORDS, max_size=3),
     ),
     st.tuples(

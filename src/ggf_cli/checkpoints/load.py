@@ -208,6 +208,11 @@ def build(
             "sha256": None if is_folder else file_sha256(path),
             "parameters": sum(p.numel() for p in network.parameters()),
             "assumptions": list(checkpoint.assumptions),
+            "network": checkpoint.network,
+            "network_config": checkpoint.network_config,
+            "parametrization": checkpoint.parametrization,
+            "parametrization_config": checkpoint.parametrization_config,
+            "classes": checkpoint.classes,
         },
     )
 

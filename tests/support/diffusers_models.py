@@ -34,7 +34,8 @@ def random_network(**config):
     generator = torch.Generator().manual_seed(0)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        if name == "time_proj.weight":
+        # Frequencies; a table of learned embeddings has two dimensions.
+        if name == "time_proj.weight" and parameter.dim() == 1:
             parameter.copy_(4 * noise)
         elif parameter.dim() > 1:
             parameter.copy_(noise * (2 / parameter[0].numel()) ** 0.5)

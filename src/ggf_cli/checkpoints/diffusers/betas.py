@@ -68,7 +68,7 @@ def given_betas(config: Config) -> list[float]:
             f" or None{length}",
             hint="set num_train_timesteps to the number of noise levels of the training",
         )
-    if not all(_is_beta(beta) for beta in betas):
+    if not all(is_beta(beta) for beta in betas):
         raise CheckpointError(f"{config.file}: trained_betas has a number outside of (0, 1)")
     return [float(beta) for beta in betas]
 
@@ -82,7 +82,7 @@ def _betas(config: Config) -> tuple[str, Tensor]:
     if schedule in _ALPHA_BARS:
         return "beta_schedule and num_train_timesteps", _by_alpha_bar(count, _ALPHA_BARS[schedule])
     start, end = config["beta_start"], config["beta_end"]
-    if not (_is_beta(start) and _is_beta(end)):
+    if not (is_beta(start) and is_beta(end)):
         raise CheckpointError(
             f"{config.file}: beta_start and beta_end are {start!r:.60} and {end!r:.60}, they must"
             " lie in (0, 1)"
@@ -97,7 +97,8 @@ def _betas(config: Config) -> tuple[str, Tensor]:
     return "beta_start and beta_end", betas
 
 
-def _is_beta(value: object) -> bool:
+def is_beta(value: object) -> bool:
+    """Whether a value of a configuration is a number in (0, 1)."""
     return type(value) in (int, float) and 0 < value < 1  # type: ignore[operator]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch.nn.functional as F
 
-from ggf_cli.checkpoints.diffusers.betas import given_betas, trained_levels
+from ggf_cli.checkpoints.diffusers.betas import given_betas, is_beta, trained_levels
 from ggf_cli.checkpoints.diffusers.configs import Config
 from ggf_cli.errors import CheckpointError
 from ggf_cli.parametrizations import log_snr_table
@@ -240,4 +240,4 @@ def _linear_ends(config: Config) -> tuple[float, float] | None:
         first, last = config["beta_start"], config["beta_end"]
     else:
         return None
-    return (first, last) if 0 < first <= last < 1 else None
+    return (first, last) if is_beta(first) and is_beta(last) and first <= last else None

@@ -571,15 +571,11 @@ def test_the_sde_of_any_schedule_ends_where_its_levels_end(schedule, prediction,
     assert found.zero_levels == len(scheduler.betas) - len(alpha_bar)
     levels = torch.log(alpha_bar / (1 - alpha_bar)) / 2
     ends = torch.tensor([found.sde.t_eps, found.sde.T], dtype=torch.float64)
-    torch.testing.assert_close(
-        found.sde.half_log_snr(ends), levels[[0, -1]], rtol=1e-9, atol=1e-9
-    )
+    torch.testing.assert_close(found.sde.half_log_snr(ends), levels[[0, -1]], rtol=1e-9, atol=1e-9)
     seen = []
     score = PARAMETRIZATIONS["vp-table"](lambda x, k: seen.append(k) or x, found.sde, found.config)
     score(torch.zeros(len(levels), 1), found.sde.time_at(levels))
-    torch.testing.assert_close(
-        seen[0], torch.arange(len(levels)).double(), rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(seen[0], torch.arange(len(levels)).double(), rtol=0, atol=1e-6)
 
 
 def test_absent_keys_of_a_scheduler_have_the_defaults_of_diffusers(tmp_path):

@@ -201,6 +201,7 @@ def build(
         dtype=dtype,
         time_dtype=time_dtype(device),
         conditional=checkpoint.classes > 0,
+        classes=checkpoint.classes,
         distribution=network if checkpoint.parametrization == "exact" else None,
         recommended={"snr": checkpoint.snr} if checkpoint.snr else {},
         provenance={

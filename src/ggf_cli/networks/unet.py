@@ -200,11 +200,12 @@ class UNet(nn.Module):
     def _time(self, label: Tensor, classes: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The activated embedding of time and class, (B, time channels)."""
         c = self._config
+        if (classes is None) != (c.classes == 0):
+            wanted = f"needs class labels, 0..{c.classes - 1}" if c.classes else "takes no labels"
+            raise ValueError(f"the network {wanted}")
         embedding = self._learned(label, dtype) if c.time_levels else self._sinusoids(label, dtype)
         time = self.time_out(F.silu(self.time_in(embedding)))
-        if c.classes:
-            if classes is None:
-                raise ValueError(f"the network needs class labels, 0..{c.classes - 1}")
+        if classes is not None:
             if c.class_embedding == "table":
                 time = time + self.class_table(classes)
             else:

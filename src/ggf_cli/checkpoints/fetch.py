@@ -12,7 +12,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -96,19 +96,6 @@ def fetch_if_there(
         if known_absent(repo, file, revision):
             return None
         raise
-
-
-def is_there(repo: str, file: str, *, revision: str | None = None) -> bool:
-    """Whether a repository has a file, without downloading it; False if the hub does not answer."""
-    # Only the hint of an error depends on the answer.
-    with suppress(Exception):
-        from huggingface_hub import HfApi, constants
-
-        _check_address(constants.ENDPOINT)
-        _check_requests()
-        hub = HfApi(endpoint=constants.ENDPOINT)
-        return hub.file_exists(repo, file, revision=revision or MAIN)
-    return False
 
 
 def reach(*, timeout_s: float) -> None:

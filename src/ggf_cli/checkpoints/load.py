@@ -17,6 +17,7 @@ from torch import nn
 from ggf_cli.checkpoints import diffusers, native, score_sde
 from ggf_cli.checkpoints.documents import HUB
 from ggf_cli.checkpoints.hashes import file_sha256
+from ggf_cli.checkpoints.locate import NETWORKS as PIPELINE_NETWORKS
 from ggf_cli.checkpoints.locate import obtain
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.checkpoints.native import Checkpoint
@@ -94,8 +95,8 @@ def _load(
     path = obtain(found, quiet=quiet, inspect=diffusers.read_config)
     sde = sde_from_dict(found.sde) if found.sde else None
     if found.kind == HUB:
-        pipeline = path.parent.name == "unet"
-        checkpoint = diffusers.read(path.parent.parent if pipeline else path.parent, sde=sde)
+        root = path.parents[path.parent.name in PIPELINE_NETWORKS]
+        checkpoint = diffusers.read(root, sde=sde, weights=path)
     else:
         checkpoint = read_checkpoint(path)
         if sde and checkpoint.parametrization == "exact":
@@ -200,6 +201,7 @@ def build(
         dtype=dtype,
         time_dtype=time_dtype(device),
         conditional=checkpoint.classes > 0,
+        classes=checkpoint.classes,
         distribution=network if checkpoint.parametrization == "exact" else None,
         recommended={"snr": checkpoint.snr} if checkpoint.snr else {},
         provenance={

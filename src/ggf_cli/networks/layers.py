@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +70,14 @@ def song_groups(channels: int) -> int:
     return min(channels // 4, 32)
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "mish": F.mish,
+    "gelu": F.gelu,
+    "relu": F.relu,
+}
+
+
 class ResBlock(nn.Module):
     """shortcut(x) + conv(silu(norm(conv(silu(norm(x))) + time))).
 
@@ -82,6 +91,7 @@ class ResBlock(nn.Module):
         resample: Halves or doubles the resolution inside the block, in both branches (BigGAN); then
             the shortcut is a 1x1 convolution.
         scale: Factor on the sum.
+        activation: A key of ACTIVATIONS, in place of silu.
     """
 
     def __init__(
@@ -95,6 +105,7 @@ class ResBlock(nn.Module):
         groups_in: int | None = None,
         resample: nn.Module | None = None,
         scale: float = 1.0,
+        activation: str = "silu",
     ) -> None:
         super().__init__()
         self.norm_1 = group_norm(inputs, groups_in or groups, eps)
@@ -106,12 +117,13 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1)
         self.resample = resample or nn.Identity()
         self.scale = scale
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, inputs, H, W), activated time embedding (B, time) -> (B, outputs, H', W')."""
-        h = self.conv_1(self.resample(F.silu(self.norm_1(x))))
+        h = self.conv_1(self.resample(self.activation(self.norm_1(x))))
         h = h + self.time(time)[:, :, None, None]
-        h = self.conv_2(F.silu(self.norm_2(h)))
+        h = self.conv_2(self.activation(self.norm_2(h)))
         return add(self.shortcut(self.resample(x)), h, self.scale)
 
 

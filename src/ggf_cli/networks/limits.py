@@ -36,3 +36,15 @@ def check_size(channels: tuple[Any, ...], blocks: Any, patch: Any) -> None:
             raise CheckpointError(
                 f"a network with {what} {value!r:.40} is not supported, it must lie in 1..{most:,}"
             )
+
+
+def check_count(what: str, value: Any) -> None:
+    """Check the number of rows of a table, such as one of class embeddings; 0 is no table.
+
+    Raises:
+        CheckpointError: Not a whole number, or too large.
+    """
+    if type(value) is not int or not 0 <= value <= MAX_WIDTH:
+        raise CheckpointError(
+            f"a network with {value!r:.40} {what} is not supported, it must lie in 0..{MAX_WIDTH:,}"
+        )

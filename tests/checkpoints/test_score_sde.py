@@ -15,11 +15,11 @@ import torch
 from ggf_cli.checkpoints import score_sde
 from ggf_cli.checkpoints.load import build
 from ggf_cli.checkpoints.score_sde import training
-from ggf_cli.checkpoints.score_sde.config import as_config
 from ggf_cli.checkpoints.score_sde.published import NoiseLevels
 from ggf_cli.checkpoints.score_sde.recognise import recognise
 from ggf_cli.checkpoints.score_sde.structure import Structure
 from ggf_cli.checkpoints.score_sde.training import settle
+from ggf_cli.checkpoints.settings import as_config
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.networks.ncsnpp import NCSNpp, NCSNppConfig
 from ggf_cli.networks.unet import UNet

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.checkpoints.score_sde.config import as_config, parse_config
+from ggf_cli.checkpoints.score_sde.config import SETTINGS
 from ggf_cli.checkpoints.score_sde.published import (
     PARAMETRIZATIONS,
     NoiseLevels,
@@ -29,6 +29,7 @@ from ggf_cli.checkpoints.score_sde.published import (
     published_size,
 )
 from ggf_cli.checkpoints.score_sde.structure import Structure
+from ggf_cli.checkpoints.settings import as_config, parse_settings
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.registry import lookup
 from ggf_cli.sde import SDE, sde_from_dict
@@ -104,7 +105,7 @@ def settle(structure: Structure, levels: NoiseLevels | None, config: str | None)
             `config`.
         UsageError: `config` is malformed, or names no model.
     """
-    name, given = parse_config(config)
+    name, given = parse_settings(config, SETTINGS)
     if name is not None:
         given = _registered(name, structure, levels) | given
     stated = {} if structure.fir is None else {"fir": structure.fir}

@@ -121,9 +121,7 @@ def test_without_an_average_the_last_weights_are_used_and_this_is_said(tmp_path)
     checkpoint = read_checkpoint(path, config=full_config("default"))
     assert "no moving average" in checkpoint.assumptions[0]
     averaged = read_checkpoint(write("default", path), config=full_config("default"))
-    assert torch.allclose(
-        checkpoint.tensors["conv_in.bias"], averaged.tensors["conv_in.bias"] + 1
-    )
+    assert torch.allclose(checkpoint.tensors["conv_in.bias"], averaged.tensors["conv_in.bias"] + 1)
 
 
 def with_group_norms(content):
@@ -140,9 +138,12 @@ def test_group_norms_of_version_1_are_read_and_their_groups_assumed(tmp_path):
     path = write("default", tmp_path / "a.pt", with_group_norms)
     checkpoint = read_checkpoint(path, config=SIZE)
     assert "resnet_block_groups=8" in checkpoint.assumptions[0]
-    assert build(checkpoint, "a", path, device=CPU).score(
-        torch.randn(1, 3, 8, 8), torch.tensor([0.5]).double()
-    ).isfinite().all()
+    assert (
+        build(checkpoint, "a", path, device=CPU)
+        .score(torch.randn(1, 3, 8, 8), torch.tensor([0.5]).double())
+        .isfinite()
+        .all()
+    )
     narrow = read_checkpoint(path, config=SIZE + ",resnet_block_groups=4")
     assert narrow.network_config["groups"] == 4
 

@@ -346,9 +346,7 @@ def test_a_configuration_given_in_full_is_read_correctly_or_refused(name):
             training = understand(c, as_config(settings_of(c)))
         except (CheckpointError, UsageError):
             few = kind_of(c).endswith("-discrete") and c.num_scales != 1000
-            assert (
-                unreadable(c) or not trainable(c) or few or c.nonlinearity != "swish"
-            ), c
+            assert unreadable(c) or not trainable(c) or few or c.nonlinearity != "swish", c
             refused += 1
             continue
         assert training.assumed == (), c

@@ -83,9 +83,7 @@ def main():
             "theta": unet.get("sinusoidal_pos_emb_theta", 10000),
             "objective": model.objective,
             "shapes": {n: list(shape) for n, shape in shapes.items()},
-            "buffers": {
-                n: buffers[n].tolist() for n in ("betas", "alphas_cumprod", "loss_weight")
-            },
+            "buffers": {n: buffers[n].tolist() for n in ("betas", "alphas_cumprod", "loss_weight")},
             "largest": score.abs().flatten(1).amax(1).tolist(),
             "every_4th_pixel": score[:, :, ::EVERY, ::EVERY].flatten(1).tolist(),
         }

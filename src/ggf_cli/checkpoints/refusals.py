@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ggf_cli.errors import CheckpointError
+from ggf_cli.files import open_file
 
 READABLE = (
     "ggf reads native .safetensors files, diffusers folders, .pth files of score_sde_pytorch and"
@@ -23,7 +24,7 @@ _LATENT = (
     " whose network generates the data. From Python, give the network as a ScoreModel of latents,"
     " and decode the samples yourself"
 )
-_NO_SCORE = (
+NO_SCORE = (
     "a consistency model maps noise to data in one step and has no score; sample the diffusion"
     " model that it was distilled from"
 )
@@ -41,7 +42,6 @@ _TENSORS = (
     ("double_blocks.", "a latent flow-matching model (Flux)", _LATENT),
     ("joint_blocks.", "a latent flow-matching model (Stable Diffusion 3)", _LATENT),
     ("x_embedder.proj.", "a transformer of latents (DiT, SiT)", _LATENT),
-    ("label_emb_drop.", "a latent diffusion model", _LATENT),
 )
 # Keys of the table that `torch.save` wrote -> the same.
 _KEYS = (
@@ -70,7 +70,9 @@ def refusal(path: Path, content: Mapping[str, Any]) -> CheckpointError:
     # The files of consistency_models are recognised by their names only.
     stem = path.stem.lower()
     if stem.startswith(("cd_", "ct_")) or "consistency" in stem:
-        return CheckpointError(f"{path} is a consistency model, to judge by its name", hint=_NO_SCORE)
+        return CheckpointError(
+            f"{path} is a consistency model, to judge by its name", hint=NO_SCORE
+        )
     for keys, what, hint in _KEYS:
         if keys <= content.keys():
             return CheckpointError(f"{path} is {what}, which ggf does not sample", hint=hint)
@@ -116,8 +118,9 @@ def _names(content: Mapping[Any, Any]) -> Iterator[str]:
 def _starts_as_msgpack(path: Path) -> bool:
     """Whether the first byte is that of a table in msgpack. JSON and text have others."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             first = file.read(1)
+    # Also `NotAFile`.
     except OSError:
         return False
     return bool(first) and first[0] in _MSGPACK

@@ -100,7 +100,9 @@ class LucidrainsUNet(nn.Module):
         last = len(c.heads) - 1
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, (fine, coarse) in enumerate(zip(c.channels, c.channels[1:], strict=False)):
-            resample = nn.Conv2d(fine, coarse, 3, padding=1) if level == last else Halve(fine, coarse)
+            resample = (
+                nn.Conv2d(fine, coarse, 3, padding=1) if level == last else Halve(fine, coarse)
+            )
             attended = attention(fine, level, c.full_attention[level])
             self.down.append(Level(block(fine, fine), block(fine, fine), attended, resample))
         for level in range(last, -1, -1):

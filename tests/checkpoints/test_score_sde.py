@@ -564,8 +564,7 @@ def test_a_published_name_gives_all_settings_and_other_files_are_refused(name):
     for kind, c in PUBLISHED.items():
         try:
             training = understand(c, name)
-        except CheckpointError as error:
-            assert "the file is not" in error.message
+        except CheckpointError:
             continue
         assert training.assumed == ()
         accepted.append((kind, training.settings["sde"]))

@@ -1,4 +1,4 @@
-"""Recorded scores of denoising-diffusion-pytorch, and `.pt` files with the weights of the record."""
+"""Recorded scores of denoising-diffusion-pytorch, and `.pt` files with their weights."""
 
 import json
 import sys

@@ -100,17 +100,17 @@ class LucidrainsUNet(nn.Module):
         last = len(c.heads) - 1
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, (fine, coarse) in enumerate(zip(c.channels, c.channels[1:], strict=False)):
-            resample = (
+            resample: nn.Module = (
                 nn.Conv2d(fine, coarse, 3, padding=1) if level == last else Halve(fine, coarse)
             )
             attended = attention(fine, level, c.full_attention[level])
-            self.down.append(Level(block(fine, fine), block(fine, fine), attended, resample))
+            self.down.append(DownLevel(block(fine, fine), block(fine, fine), attended, resample))
         for level in range(last, -1, -1):
             fine, coarse = c.channels[level : level + 2]
             resample = nn.Conv2d(coarse, fine, 3, padding=1) if level == 0 else Double(coarse, fine)
             blocks = [block(coarse + fine, coarse) for _ in range(2)]
             attended = attention(coarse, level, c.full_attention[level])
-            self.up.append(Level(*blocks, attended, resample))
+            self.up.append(UpLevel(blocks[0], blocks[1], attended, resample))
 
         middle = c.channels[-1]
         self.mid_in = block(middle, middle)
@@ -134,18 +134,13 @@ class LucidrainsUNet(nn.Module):
         if c.self_condition:
             x = torch.cat([torch.zeros_like(x), x], dim=1)
         first = h = self.conv_in(x)
-        skips = []
+        skips: list[Tensor] = []
         for level in self.down:
-            h = level.block_1(h, time)
-            skips.append(h)
-            h = level.attention(level.block_2(h, time))
-            skips.append(h)
-            h = level.resample(h)
+            h, outputs = level(h, time)
+            skips += outputs
         h = self.mid_out(self.mid_attention(self.mid_in(h, time)), time)
         for level in self.up:
-            h = level.block_1(torch.cat([h, skips.pop()], dim=1), time)
-            h = level.attention(level.block_2(torch.cat([h, skips.pop()], dim=1), time))
-            h = level.resample(h)
+            h = level(h, time, skips)
         output: Tensor = self.conv_out(self.block_out(torch.cat([h, first], dim=1), time))
         return output.contiguous()
 
@@ -299,3 +294,24 @@ class Level(nn.Module):
         self.block_2 = block_2
         self.attention = attention
         self.resample = resample
+
+
+class DownLevel(Level):
+    """Blocks and attention, then halve."""
+
+    def forward(self, h: Tensor, time: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the input of the next level and the skip connections."""
+        first = self.block_1(h, time)
+        second = self.attention(self.block_2(first, time))
+        return self.resample(second), [first, second]
+
+
+class UpLevel(Level):
+    """Blocks, each of which also takes the last skip connection, and attention; then double."""
+
+    def forward(self, h: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
+        """Remove two skip connections from the end of the list."""
+        h = self.block_1(torch.cat([h, skips.pop()], dim=1), time)
+        h = self.attention(self.block_2(torch.cat([h, skips.pop()], dim=1), time))
+        output: Tensor = self.resample(h)
+        return output

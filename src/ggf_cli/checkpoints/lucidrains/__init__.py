@@ -48,7 +48,7 @@ _DAMAGE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, 
 
 
 def recognises(content: Mapping[str, Any]) -> bool:
-    """Whether a file of `torch.save` was written by the `Trainer` of denoising-diffusion-pytorch."""
+    """Whether `Trainer` of denoising-diffusion-pytorch wrote a file, by its content."""
     model = content.get("model")
     return (
         {"step", "ema"} <= content.keys()

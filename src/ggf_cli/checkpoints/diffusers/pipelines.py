@@ -63,7 +63,10 @@ def _check_index(index: dict[str, Any], file: Path) -> None:
     _check_parts(parts & set(LATENT), file)
     pipeline = index.get("_class_name")
     if pipeline == "ConsistencyModelPipeline":
-        raise CheckpointError(f"{file} is a consistency model, which has no score", hint=NO_SCORE)
+        raise CheckpointError(
+            f"{file}: _class_name is {pipeline!r}, a consistency model, which has no score",
+            hint=NO_SCORE,
+        )
     if not isinstance(pipeline, str | None) or pipeline not in _PIPELINES:
         raise CheckpointError(
             f"{file}: _class_name is {pipeline!r:.60}, which is not a supported pipeline: it may"

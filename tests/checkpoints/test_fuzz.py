@@ -286,6 +286,13 @@ def read_song(content, folder):
     score_sde.read(path)
 
 
+def read_trainer(value, folder):
+    content, config = value
+    path = folder / "weights.pt"
+    torch.save(content, path)
+    load_model(path, config=config)
+
+
 def read_diffusers(files, folder):
     for name, content in zip(("config.json", "scheduler_config.json"), files, strict=True):
         (folder / name).write_bytes(content)
@@ -580,6 +587,7 @@ def kinds():
         "torch-pickle": Kind(pickles(), read_torch, 60),
         "torch-legacy": Kind(edited_bytes(torch_file(legacy=True)), read_torch),
         "torch-content": Kind(st.one_of(_CONTENT, _SONG), read_song),
+        "lucidrains": Kind(trainer_files(), read_trainer, 60),
         "diffusers": Kind(
             st.tuples(
                 st.one_of(
@@ -637,6 +645,35 @@ def pickles():
         (name,) = [name for name in file.namelist() if name.endswith("data.pkl")]
         pickle = file.read(name)
     return edited_bytes(pickle).map(lambda p: with_pickle(torch_file(), lambda _: p))
+
+
+@st.composite
+def trainer_files(draw):
+    """A file of denoising-diffusion-pytorch with a few tensors changed, and a `--config`."""
+    from lucidrains_files import content_of
+
+    content = content_of(draw(st.sampled_from(["default", "data"])))
+    values = st.one_of(
+        st.just(torch.zeros(0)),
+        st.just(torch.full((40,), torch.nan)),
+        st.just(torch.zeros(2, 2, 2, 2)),
+        st.just(torch.ones(1, 9, 1, 1).long()),
+        VALUE,
+    )
+    for _ in range(draw(st.integers(0, 3))):
+        state = content[draw(st.sampled_from(["model", "ema"]))]
+        name = draw(st.sampled_from([*state, "ema_model.model.downs.7.3.weight", "x"]))
+        if draw(st.booleans()):
+            state.pop(name, None)
+        else:
+            state[name] = draw(values)
+    configs = [
+        None,
+        "image_size=8",
+        "image_size=8,sinusoidal_pos_emb_theta=nan",
+        "image_size=99999",
+    ]
+    return content, draw(st.sampled_from(configs))
 
 
 def registries():
@@ -705,6 +742,7 @@ NAMES = [
     "torch-pickle",
     "torch-legacy",
     "torch-content",
+    "lucidrains",
     "diffusers",
     "diffusers-scheduler",
     "png",

@@ -13,11 +13,17 @@ from ggf_cli.errors import CheckpointError
 
 
 def timestep_embedding(
-    t: Tensor, channels: int, *, cosine_first: bool, freq_shift: float, dtype: torch.dtype
+    t: Tensor,
+    channels: int,
+    *,
+    cosine_first: bool,
+    freq_shift: float,
+    dtype: torch.dtype,
+    theta: float = 10000,
 ) -> Tensor:
     """Sines and cosines of the time label at geometric frequencies, (B,) -> (B, channels).
 
-    frequency_i = 10000^(-i / (channels / 2 - freq_shift)), i = 0 .. channels / 2 - 1. Computed in
+    frequency_i = theta^(-i / (channels / 2 - freq_shift)), i = 0 .. channels / 2 - 1. Computed in
     the dtype of t (float64), so that a label near 999 keeps its fraction. If the number of channels
     is odd, the last is 0.
 
@@ -25,7 +31,7 @@ def timestep_embedding(
     """
     half = channels // 2
     i = torch.arange(half, dtype=t.dtype, device=t.device)
-    angle = t[:, None] * torch.exp(-math.log(10000) * i / (half - freq_shift))
+    angle = t[:, None] * torch.exp(-math.log(theta) * i / (half - freq_shift))
     sin, cos = torch.sin(angle), torch.cos(angle)
     embedding = torch.cat([cos, sin] if cosine_first else [sin, cos], dim=1).to(dtype)
     return F.pad(embedding, (0, 1)) if channels % 2 else embedding

@@ -20,6 +20,7 @@ from ggf_cli.checkpoints.locate import (
     no_scheduler,
     no_weights,
 )
+from ggf_cli.checkpoints.refusals import NO_SCORE
 from ggf_cli.errors import CheckpointError
 
 # Pipelines that generate pixels from noise with only a network and a scheduler. None: the file does
@@ -86,6 +87,11 @@ def _check_index(index: dict[str, Any], file: Path) -> None:
     }
     _check_parts(parts & set(LATENT), file)
     pipeline = index.get("_class_name")
+    if pipeline == "ConsistencyModelPipeline":
+        raise CheckpointError(
+            f"{file}: _class_name is {pipeline!r}, a consistency model, which has no score",
+            hint=NO_SCORE,
+        )
     if not isinstance(pipeline, str | None) or pipeline not in _PIPELINES:
         raise CheckpointError(
             f"{file}: _class_name is {pipeline!r:.60}, which is not a supported pipeline: it may"

@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ggf_cli.checkpoints import diffusers, native, score_sde
+from ggf_cli.checkpoints import adm, diffusers, native, score_sde
 from ggf_cli.checkpoints.documents import HUB
 from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.locate import obtain
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.checkpoints.native import Checkpoint
+from ggf_cli.checkpoints.tensors import read_pickle
 from ggf_cli.checkpoints.user_code import UserCode, load_user_model
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
@@ -32,6 +33,8 @@ from ggf_cli.sde import sde_from_dict
 # The network computes in one of these. Tensors of other types, when converted, could grow to more
 # than twice their size.
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# The formats that do not state all settings of the training.
+WITH_CONFIG = (".pth", ".pt")
 # The most numbers in one sample: 3 x 4096 x 4096 and more.
 MAX_NUMBERS = 2**26
 
@@ -51,14 +54,16 @@ def load_model(
 
     Args:
         name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors`
-            file, a `.pth` file of score_sde_pytorch, a folder in diffusers layout, or code of your
-            own, "FILE.py:OBJECT" or "package.module:OBJECT", which is imported and run.
+            file, a `.pth` file of score_sde_pytorch, a `.pt` file of OpenAI's diffusion code, a
+            folder in diffusers layout, or code of your own, "FILE.py:OBJECT" or
+            "package.module:OBJECT", which is imported and run.
         device: "auto", which is the first of cuda, mps and cpu that this machine has; "cpu",
             "cuda", "cuda:1", "mps" or a torch device.
         dtype: The type of weights and samples.
         quiet: No progress bar while downloading.
-        config: For a `.pth` file: the settings that it does not state, like "cifar10-subvp" or
-            "sde=vp,image_size=64"; see `ggf_cli.checkpoints.score_sde.read`.
+        config: For a `.pth` or `.pt` file: the settings that it does not state, like
+            "cifar10-subvp" or "sde=vp,image_size=64"; see `ggf_cli.checkpoints.score_sde.read` and
+            `ggf_cli.checkpoints.adm.read`.
 
     Raises:
         UsageError: No such model, device or config.
@@ -82,7 +87,7 @@ def _load(
     found = find_model(name)
     if isinstance(found, UserCode):
         if config is not None:
-            raise UsageError(f"`config` is only for .pth files, {found.text} is code")
+            raise UsageError(f"`config` is only for .pth files and .pt files, {found.text} is code")
         return load_user_model(found, device)
     if isinstance(found, Path):
         checkpoint = read_checkpoint(found, config=config)
@@ -90,7 +95,9 @@ def _load(
         model = build(checkpoint, title, found, device=target, dtype=dtype)
         return replace(model, provenance={**(model.provenance or {}), "config": config})
     if config is not None:
-        raise UsageError(f"`config` is only for .pth files, '{name}' is a registered model")
+        raise UsageError(
+            f"`config` is only for .pth files and .pt files, '{name}' is a registered model"
+        )
     path = obtain(found, quiet=quiet, inspect=diffusers.read_config)
     sde = sde_from_dict(found.sde) if found.sde else None
     if found.kind == HUB:
@@ -112,15 +119,19 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
     """Read a checkpoint of any supported format.
 
     Args:
-        path: A folder in diffusers layout, a native file, or a `.pth` file of score_sde_pytorch.
-        config: For a `.pth` file: the settings that it does not state; see `score_sde.read`.
+        path: A folder in diffusers layout, a native file, a `.pth` file of score_sde_pytorch, or a
+            `.pt` file of OpenAI's diffusion code.
+        config: For a `.pth` or `.pt` file: the settings that it does not state; see
+            `score_sde.read` and `adm.read`.
 
     Raises:
         UsageError: `config` is malformed, or given for another format.
         CheckpointError: The checkpoint is corrupt or not supported.
     """
-    if config is not None and path.suffix != ".pth":
-        raise UsageError(f"`config` is only for .pth files, {path} states its own settings")
+    if config is not None and path.suffix not in WITH_CONFIG:
+        raise UsageError(
+            f"`config` is only for .pth files and .pt files, {path} states its own settings"
+        )
     try:
         return _read(path, config)
     except OSError as error:
@@ -140,6 +151,8 @@ def _read(path: Path, config: str | None) -> Checkpoint:
             return native.read(path)
         case ".pth":
             return score_sde.read(path, config=config)
+        case ".pt":
+            return _read_pt(path, config)
         case ".py":
             raise CheckpointError(
                 f"{path} is Python code, and no object in it is named",
@@ -153,8 +166,20 @@ def _read(path: Path, config: str | None) -> Checkpoint:
             )
     raise CheckpointError(
         f"{path} is not a checkpoint that ggf can read",
-        hint="ggf reads native .safetensors files, .pth files of score_sde_pytorch and diffusers"
-        " folders",
+        hint="ggf reads native .safetensors files, .pth files of score_sde_pytorch, .pt files of"
+        " guided-diffusion and diffusers folders",
+    )
+
+
+def _read_pt(path: Path, config: str | None) -> Checkpoint:
+    """Read a `.pt` file; its keys give the format."""
+    content = read_pickle(path)
+    if adm.recognises(content):
+        return adm.read(path, content, config=config)
+    keys = ", ".join(sorted(repr(key)[:40] for key in content)[:3])
+    raise CheckpointError(
+        f"{path} is not a .pt file that ggf can read: it has {keys or 'nothing'}",
+        hint="ggf reads those of guided-diffusion, improved-diffusion and consistency_models",
     )
 
 

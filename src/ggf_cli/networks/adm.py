@@ -39,6 +39,8 @@ class ADMConfig:
         attention_down: Whether each down level has attention, finest first.
         attention_up: Whether each up level has attention, coarsest first.
         attention_mid: Whether the middle has attention.
+        attention_mid_groups: Groups of the normalisation in the middle attention; None is `groups`,
+            0 is no normalisation.
         heads: Number of attention heads; None if `head_channels` decides.
         head_channels: Width of one attention head; None if `heads` decides; one head if both are
             None.
@@ -63,6 +65,7 @@ class ADMConfig:
     attention_down: tuple[bool, ...]
     attention_up: tuple[bool, ...]
     attention_mid: bool = True
+    attention_mid_groups: int | None = None
     heads: int | None = None
     head_channels: int | None = None
     blocks: int = 2
@@ -133,10 +136,14 @@ class ADM(nn.Module):
                 resample=resample,
             )
 
-        def attention(width: int, wanted: bool) -> nn.Module:
+        def attention(width: int, wanted: bool, groups: int | None = None) -> nn.Module:
             if not wanted:
                 return nn.Identity()
-            return SelfAttention(width, width // c.heads_at(width), c.groups, c.norm_eps)
+            head = width // c.heads_at(width)
+            layer = SelfAttention(width, head, groups or c.groups, c.norm_eps)
+            if groups == 0:
+                layer.add_module("norm", nn.Identity())
+            return layer
 
         def halve(width: int) -> nn.Module:
             if c.resample == "conv":
@@ -165,7 +172,7 @@ class ADM(nn.Module):
 
         width = c.channels[-1]
         self.mid_in = block(width, width)
-        self.mid_attention = attention(width, c.attention_mid)
+        self.mid_attention = attention(width, c.attention_mid, c.attention_mid_groups)
         self.mid_out = block(width, width)
 
         self.up = nn.ModuleList()

@@ -135,7 +135,7 @@ def log_snr_table(betas: Sequence[float]) -> Tensor:
     Raises:
         ValueError: There are fewer than two levels, or a beta is not in (0, 1].
     """
-    # Also while a model is tried out on the meta device.
+    # On the CPU also where a network is tried out on the meta device.
     table = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
     if table.dim() != 1 or not ((table > 0) & (table <= 1)).all():
         raise ValueError("the betas must be numbers in (0, 1]")

@@ -286,6 +286,13 @@ def read_song(content, folder):
     score_sde.read(path)
 
 
+def read_adm(value, folder):
+    content, config = value
+    path = folder / "weights.pt"
+    torch.save(content, path)
+    load_model(path, config=config)
+
+
 def read_diffusers(files, folder):
     for name, content in zip(("config.json", "scheduler_config.json"), files, strict=True):
         (folder / name).write_bytes(content)
@@ -456,6 +463,25 @@ _SONG = st.fixed_dictionaries(
     }
 )
 
+
+def tables_of_openai():
+    """A table of tensors of OpenAI's code with a few changes, and a `config`."""
+    from adm_files import RECORDED, adm_config, weights
+
+    good = weights(RECORDED["plain"]["shapes"])
+    names = st.sampled_from([*sorted(good), "label_emb.weight", "output_blocks.9999.1.conv.weight"])
+    tensor = st.one_of(_TENSOR, st.sampled_from([torch.zeros(0), *good.values()]), st.none())
+    changes = st.dictionaries(names, tensor, max_size=3)
+    removed = st.sets(names, max_size=2)
+    config = st.sampled_from(
+        [adm_config("plain"), None, "lsun_cat", "image_size=8,num_heads=3,noise_schedule=cosine"]
+    )
+    table = st.builds(
+        lambda c, r: {n: t for n, t in (good | c).items() if n not in r}, changes, removed
+    )
+    return st.tuples(table, config)
+
+
 _OPTIONS = [
     "--n",
     "--indices",
@@ -580,6 +606,7 @@ def kinds():
         "torch-pickle": Kind(pickles(), read_torch, 60),
         "torch-legacy": Kind(edited_bytes(torch_file(legacy=True)), read_torch),
         "torch-content": Kind(st.one_of(_CONTENT, _SONG), read_song),
+        "adm": Kind(tables_of_openai(), read_adm),
         "diffusers": Kind(
             st.tuples(
                 st.one_of(
@@ -705,6 +732,7 @@ NAMES = [
     "torch-pickle",
     "torch-legacy",
     "torch-content",
+    "adm",
     "diffusers",
     "diffusers-scheduler",
     "png",

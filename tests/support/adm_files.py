@@ -8,7 +8,7 @@ import torch
 from paths import DATA, ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from ggf_cli.checkpoints.score_sde.config import as_config
+from ggf_cli.checkpoints.settings import as_config
 from song import weights
 
 RECORDED = json.loads((DATA / "adm_outputs.json").read_text())

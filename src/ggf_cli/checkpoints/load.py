@@ -33,8 +33,8 @@ from ggf_cli.sde import sde_from_dict
 # The network computes in one of these. Tensors of other types, when converted, could grow to more
 # than twice their size.
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# The formats that do not state all settings of the training.
-WITH_CONFIG = (".pth", ".pt")
+# The suffixes of files that do not state all of their settings, so that `config` gives them.
+CONFIGURED = (".pth", ".pt")
 # The most numbers in one sample: 3 x 4096 x 4096 and more.
 MAX_NUMBERS = 2**26
 
@@ -87,7 +87,7 @@ def _load(
     found = find_model(name)
     if isinstance(found, UserCode):
         if config is not None:
-            raise UsageError(f"`config` is only for .pth files and .pt files, {found.text} is code")
+            raise UsageError(f"`config` is only for .pth and .pt files, {found.text} is code")
         return load_user_model(found, device)
     if isinstance(found, Path):
         checkpoint = read_checkpoint(found, config=config)
@@ -95,9 +95,7 @@ def _load(
         model = build(checkpoint, title, found, device=target, dtype=dtype)
         return replace(model, provenance={**(model.provenance or {}), "config": config})
     if config is not None:
-        raise UsageError(
-            f"`config` is only for .pth files and .pt files, '{name}' is a registered model"
-        )
+        raise UsageError(f"`config` is only for .pth and .pt files, '{name}' is a registered model")
     path = obtain(found, quiet=quiet, inspect=diffusers.read_config)
     sde = sde_from_dict(found.sde) if found.sde else None
     if found.kind == HUB:
@@ -128,10 +126,8 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
         UsageError: `config` is malformed, or given for another format.
         CheckpointError: The checkpoint is corrupt or not supported.
     """
-    if config is not None and path.suffix not in WITH_CONFIG:
-        raise UsageError(
-            f"`config` is only for .pth files and .pt files, {path} states its own settings"
-        )
+    if config is not None and path.suffix not in CONFIGURED:
+        raise UsageError(f"`config` is only for .pth and .pt files, {path} states its own settings")
     try:
         return _read(path, config)
     except OSError as error:
@@ -172,7 +168,7 @@ def _read(path: Path, config: str | None) -> Checkpoint:
 
 
 def _read_pt(path: Path, config: str | None) -> Checkpoint:
-    """Read a `.pt` file; its keys give the format."""
+    """Read a `.pt` file; its content decides the format."""
     content = read_pickle(path)
     if adm.recognises(content):
         return adm.read(path, content, config=config)

@@ -15,9 +15,7 @@ from ggf_cli.errors import CheckpointError, UsageError
 def convert(
     source: Annotated[
         Path,
-        typer.Argument(
-            help="A folder in diffusers layout, a .pth file of score_sde_pytorch, or a native file."
-        ),
+        typer.Argument(help="A folder in diffusers layout, a .pth or .pt file, or a native file."),
     ],
     out: Annotated[Path, typer.Argument(help="The native file to write, OUT.safetensors.")],
     config: options.Config = None,
@@ -33,7 +31,7 @@ def convert(
 
     ggf convert checkpoint_26.pth subvp.safetensors --config cifar10-subvp
 
-    Assumptions about a .pth file are stored in OUT, and printed whenever OUT is used.
+    Assumptions about a .pth or .pt file are stored in OUT, and printed whenever OUT is used.
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} must end in .safetensors")

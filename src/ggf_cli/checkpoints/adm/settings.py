@@ -17,7 +17,7 @@ from typing import Any
 from ggf_cli.checkpoints.adm.published import PUBLISHED, REFUSED
 from ggf_cli.checkpoints.adm.schedules import MAX_LEVELS, MIN_LEVELS
 from ggf_cli.checkpoints.adm.structure import Structure
-from ggf_cli.checkpoints.score_sde.config import as_config, choice, flag, parse_config, pixels
+from ggf_cli.checkpoints.settings import as_config, choice, flag, parse_settings, pixels
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.registry import lookup
 
@@ -98,7 +98,7 @@ def settle(structure: Structure, stem: str, config: str | None) -> Training:
             be assumed.
         UsageError: `config` is malformed, or names no published file.
     """
-    name, given = parse_config(config, SETTINGS)
+    name, given = parse_settings(config, SETTINGS)
     if name is not None:
         name = name.removesuffix(".pt")
         refuse(name)

@@ -15,7 +15,7 @@ from ggf_cli.errors import UsageError
 from ggf_cli.registry import did_you_mean
 
 
-def choice(*allowed: str) -> Callable[[str], str]:
+def _choice(*allowed: str) -> Callable[[str], str]:
     """A parser that accepts these words, in any case."""
 
     def read(text: str) -> str:
@@ -26,13 +26,11 @@ def choice(*allowed: str) -> Callable[[str], str]:
     return read
 
 
-def flag(text: str) -> bool:
-    """Parse true or false."""
-    return choice("true", "false")(text) == "true"
+def _flag(text: str) -> bool:
+    return _choice("true", "false")(text) == "true"
 
 
-def pixels(text: str) -> int:
-    """Parse a number of pixels."""
+def _pixels(text: str) -> int:
     if not (text.isdecimal() and len(text) < 6 and int(text)):
         raise ValueError("a whole number of pixels")
     return int(text)
@@ -47,29 +45,23 @@ def _number(text: str) -> float:
 
 
 SETTINGS: dict[str, Callable[[str], Any]] = {
-    "sde": choice(*PARAMETRIZATIONS),
-    "image_size": pixels,
-    "fir": flag,
-    "fir_kernel": choice("1-3-3-1"),
-    "skip_rescale": flag,
-    "scale_by_sigma": flag,
-    "centered": flag,
-    "nonlinearity": choice("swish"),
+    "sde": _choice(*PARAMETRIZATIONS),
+    "image_size": _pixels,
+    "fir": _flag,
+    "fir_kernel": _choice("1-3-3-1"),
+    "skip_rescale": _flag,
+    "scale_by_sigma": _flag,
+    "centered": _flag,
+    "nonlinearity": _choice("swish"),
     "beta_min": _number,
     "beta_max": _number,
 }
 
 
-def parse_config(
-    config: str | None, allowed: Mapping[str, Callable[[str], Any]] = SETTINGS
-) -> tuple[str | None, dict[str, Any]]:
+def parse_config(config: str | None) -> tuple[str | None, dict[str, Any]]:
     """Split `--config` into a model name and settings.
 
     "cifar10-vp,beta_max=10" -> "cifar10-vp", {"beta_max": 10.0}
-
-    Args:
-        config: The text; None is no setting.
-        allowed: The parser of each setting, which raises a `ValueError` that says what it accepts.
 
     Raises:
         UsageError: An unknown setting, a value that is not valid, or two names.
@@ -79,12 +71,12 @@ def parse_config(
         key, equals, value = (text.strip() for text in part.partition("="))
         if not equals and name is None:
             name = key
-        elif key not in allowed:
-            hint = did_you_mean(key, allowed, f"settings: {', '.join(allowed)}")
+        elif key not in SETTINGS:
+            hint = did_you_mean(key, SETTINGS, f"settings: {', '.join(SETTINGS)}")
             raise UsageError(f"`config` has an unknown setting {key!r}", hint=hint)
         else:
             try:
-                settings[key] = allowed[key](value)
+                settings[key] = SETTINGS[key](value)
             except ValueError as error:
                 raise UsageError(f"`config`: {key} is {value!r}, it must be {error}") from error
     return name, settings

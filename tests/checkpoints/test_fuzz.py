@@ -286,7 +286,7 @@ def read_song(content, folder):
     score_sde.read(path)
 
 
-def read_trainer(value, folder):
+def read_pt(value, folder):
     content, config = value
     path = folder / "weights.pt"
     torch.save(content, path)
@@ -463,6 +463,25 @@ _SONG = st.fixed_dictionaries(
     }
 )
 
+
+def tables_of_openai():
+    """A table of tensors of OpenAI's code with a few changes, and a `config`."""
+    from adm_files import RECORDED, adm_config, weights
+
+    good = weights(RECORDED["plain"]["shapes"])
+    names = st.sampled_from([*sorted(good), "label_emb.weight", "output_blocks.9999.1.conv.weight"])
+    tensor = st.one_of(_TENSOR, st.sampled_from([torch.zeros(0), *good.values()]), st.none())
+    changes = st.dictionaries(names, tensor, max_size=3)
+    removed = st.sets(names, max_size=2)
+    config = st.sampled_from(
+        [adm_config("plain"), None, "lsun_cat", "image_size=8,num_heads=3,noise_schedule=cosine"]
+    )
+    table = st.builds(
+        lambda c, r: {n: t for n, t in (good | c).items() if n not in r}, changes, removed
+    )
+    return st.tuples(table, config)
+
+
 _OPTIONS = [
     "--n",
     "--indices",
@@ -587,7 +606,8 @@ def kinds():
         "torch-pickle": Kind(pickles(), read_torch, 60),
         "torch-legacy": Kind(edited_bytes(torch_file(legacy=True)), read_torch),
         "torch-content": Kind(st.one_of(_CONTENT, _SONG), read_song),
-        "lucidrains": Kind(trainer_files(), read_trainer, 60),
+        "lucidrains": Kind(trainer_files(), read_pt, 60),
+        "adm": Kind(tables_of_openai(), read_pt),
         "diffusers": Kind(
             st.tuples(
                 st.one_of(
@@ -743,6 +763,7 @@ NAMES = [
     "torch-legacy",
     "torch-content",
     "lucidrains",
+    "adm",
     "diffusers",
     "diffusers-scheduler",
     "png",

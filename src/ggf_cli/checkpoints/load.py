@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ggf_cli.checkpoints import diffusers, lucidrains, native, score_sde
+from ggf_cli.checkpoints import adm, diffusers, lucidrains, native, score_sde
 from ggf_cli.checkpoints.documents import HUB
 from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.locate import NETWORKS as PIPELINE_NETWORKS
@@ -56,9 +56,9 @@ def load_model(
 
     Args:
         name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors`
-            file, a `.pth` file of score_sde_pytorch, a `.pt` file of denoising-diffusion-pytorch, a
-            folder in diffusers layout, or code of your own, "FILE.py:OBJECT" or
-            "package.module:OBJECT", which is imported and run.
+            file, a `.pth` file of score_sde_pytorch, a `.pt` file of denoising-diffusion-pytorch or
+            of OpenAI's diffusion code, a folder in diffusers layout, or code of your own,
+            "FILE.py:OBJECT" or "package.module:OBJECT", which is imported and run.
         device: "auto", which is the first of cuda, mps and cpu that this machine has; "cpu",
             "cuda", "cuda:1", "mps" or a torch device.
         dtype: The type of weights and samples.
@@ -119,7 +119,7 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
 
     Args:
         path: A folder in diffusers layout, a native file, a `.pth` file of score_sde_pytorch, or a
-            `.pt` file of denoising-diffusion-pytorch.
+            `.pt` file of denoising-diffusion-pytorch or of OpenAI's diffusion code.
         config: For a `.pth` or `.pt` file: the settings that it does not state.
 
     Raises:
@@ -178,6 +178,8 @@ def _read_pt(path: Path, config: str | None) -> Checkpoint:
     content = read_pickle(path)
     if lucidrains.recognises(content):
         return lucidrains.read(path, content, config=config)
+    if adm.recognises(content):
+        return adm.read(path, content, config=config)
     raise refusal(path, content)
 
 

@@ -31,7 +31,7 @@ def convert(
 
     ggf convert checkpoint_26.pth subvp.safetensors --config cifar10-subvp
 
-    Assumptions about a .pth file are stored in OUT, and printed whenever OUT is used.
+    Assumptions about a .pth or .pt file are stored in OUT, and printed whenever OUT is used.
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} must end in .safetensors")

@@ -10,6 +10,7 @@ NETWORKS: dict[str, Entry] = {
     "lucidrains": Entry(
         "ggf_cli.networks.lucidrains:LucidrainsUNet", "the U-Net of denoising-diffusion-pytorch"
     ),
+    "adm": Entry("ggf_cli.networks.adm:ADM", "the U-Net of Dhariwal and Nichol 2021 (ADM)"),
     "gaussian-mixture": Entry(
         "ggf_cli.networks.mixture:GaussianMixture", "a mixture of Gaussians with its exact score"
     ),

@@ -7,6 +7,7 @@ third argument, which the network gets as its third.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from ggf_cli.sde import SDE, VPSDE, expand_as_batch
 
 # What a discrete model predicts: the noise, v = alpha eps - sigma x0, or the data.
 Prediction = Literal["epsilon", "v_prediction", "sample"]
+# How a network of EDM's code becomes a denoiser.
+Preconditioning = Literal["edm", "vp", "ve"]
 
 
 def vp_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
@@ -154,6 +157,64 @@ def _interpolate(value: Tensor, falling: Tensor) -> Tensor:
     return (k - 1).to(value.dtype) + fraction
 
 
+def edm(
+    network: Callable[..., Tensor],
+    sde: SDE,
+    *,
+    preconditioning: Preconditioning = "edm",
+    sigma_data: float = 0.5,
+    beta_d: float = 19.9,
+    beta_min: float = 0.1,
+    levels: int = 1000,
+) -> ScoreFunction:
+    """The score of a denoiser of EDM's code: D(y, s) = E[x0 | y], y = x0 + s eps.
+
+    With y = x / alpha and s = sigma / alpha, the score at x is (D(y, s) - y) / (alpha s^2), so the
+    model can be used with any SDE. By its preconditioning, with the network F:
+
+        edm   D = c_skip y + s sd F(y / r, ln(s) / 4) / r,  c_skip = sd^2 / r^2,  r^2 = s^2 + sd^2
+        vp    D = y - s F(y / sqrt(1 + s^2), (levels - 1) t),  ln(1 + s^2) = beta_d t^2 / 2 +
+              beta_min t
+        ve    D = y + s F(y, ln(s / 2))
+
+    D - y is computed without the difference, which float32 would round away at small s.
+
+    Args:
+        network: The network F.
+        sde: The SDE.
+        preconditioning: Which of them.
+        sigma_data: sd, the standard deviation of the data (edm).
+        beta_d: Difference of the largest and the smallest noise rate (vp).
+        beta_min: Smallest noise rate (vp).
+        levels: Number of labels (vp).
+
+    Reference: Karras et al. 2022, arXiv:2206.00364, table 1.
+    """
+    if preconditioning not in ("edm", "vp", "ve"):
+        raise ValueError(f"no preconditioning is called {preconditioning!r:.40}")
+    for name, value in (("sigma_data", sigma_data), ("beta_d", beta_d), ("beta_min", beta_min)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value!r:.40}, it must be a positive number")
+
+    def score(x: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        s = sigma / alpha
+        if preconditioning == "edm":
+            size = torch.sqrt(s.square() + sigma_data**2)
+            output = network(x * expand_as_batch(1 / (alpha * size), x), s.log() / 4, *conditions)
+            pull = x / expand_as_batch((alpha * size).square(), x)
+            return output * expand_as_batch(sigma_data / (sigma * size), x) - pull
+        if preconditioning == "ve":
+            output = network(x / expand_as_batch(alpha, x), torch.log(s / 2), *conditions)
+            return output / expand_as_batch(sigma, x)
+        log_variance = torch.log1p(s.square())
+        time = (torch.sqrt(beta_min**2 + 2 * beta_d * log_variance) - beta_min) / beta_d
+        scaled = x / expand_as_batch(alpha * torch.sqrt(1 + s.square()), x)
+        return -network(scaled, (levels - 1) * time, *conditions) / expand_as_batch(sigma, x)
+
+    return score
+
+
 def exact(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
     """network(x, alpha(t), sigma(t)): a distribution whose exact score is known."""
 
@@ -187,5 +248,6 @@ PARAMETRIZATIONS: dict[str, Parametrization] = {
     "vp-table": Parametrization(vp_table, ("vp",)),
     "ve-continuous": Parametrization(ve_continuous, ("ve",)),
     "ve-discrete": Parametrization(ve_discrete, ("ve",)),
+    "edm": Parametrization(edm, ("edm", "ve", "vp", "subvp", "cosine", "flow")),
     "exact": Parametrization(exact, ("ve", "vp", "subvp")),
 }

@@ -162,7 +162,7 @@ def test_other_files_are_refused(tmp_path):
 
 def test_pickles_are_refused_with_the_reason(tmp_path):
     (tmp_path / "model.pkl").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match="can run any code when it is read"):
+    with pytest.raises(CheckpointError, match="corrupt, or no pickle of EDM's code"):
         load_model(tmp_path / "model.pkl")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ggf_cli.checkpoints import adm, diffusers, lucidrains, native, score_sde
+from ggf_cli.checkpoints import adm, diffusers, edm, lucidrains, native, score_sde
 from ggf_cli.checkpoints.documents import HUB
 from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.locate import NETWORKS as PIPELINE_NETWORKS
@@ -155,11 +155,7 @@ def _read(path: Path, config: str | None) -> Checkpoint:
                 hint=f"name a ScoreModel, or a function that returns one: {path}:model",
             )
         case ".pkl" | ".pickle":
-            raise CheckpointError(
-                f"{path} is a pickle, which can run any code when it is read; ggf does not read"
-                " pickles",
-                hint="if you trust the file, export its weights as safetensors",
-            )
+            return edm.read(path)
     raise refusal_of_name(path)
 
 
@@ -180,6 +176,9 @@ def _read_pt(path: Path, config: str | None) -> Checkpoint:
         return lucidrains.read(path, content, config=config)
     if adm.recognises(content):
         return adm.read(path, content, config=config)
+    flat = all(isinstance(value, torch.Tensor) for value in content.values())
+    if flat and (checkpoint := edm.read_state_dict(content, path)):
+        return checkpoint
     raise refusal(path, content)
 
 

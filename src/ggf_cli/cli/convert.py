@@ -15,11 +15,15 @@ from ggf_cli.errors import CheckpointError, UsageError
 def convert(
     source: Annotated[
         Path,
-        typer.Argument(help="A folder in diffusers layout, a .pth or .pt file, or a native file."),
+        typer.Argument(
+            help="A folder in diffusers layout, a .pth, .pt or .pkl file, or a native file."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="The native file to write, OUT.safetensors.")],
     config: options.Config = None,
-    license: Annotated[str, typer.Option("--license", help="Licence of the weights.")] = "unknown",
+    license: Annotated[
+        str | None, typer.Option("--license", help="Licence of the weights.")
+    ] = None,
     origin: Annotated[
         str | None, typer.Option("--origin", help="Origin of the weights, to be stored in OUT.")
     ] = None,
@@ -49,7 +53,9 @@ def convert(
     from ggf_cli.runs.layout import write_atomically
 
     checkpoint = read_checkpoint(source, config=config)
-    provenance = {**checkpoint.provenance, "license": license}
+    provenance = {"license": "unknown", **checkpoint.provenance}
+    if license:
+        provenance["license"] = license
     if origin:
         provenance["source"] = origin
     checkpoint = replace(checkpoint, provenance=provenance)

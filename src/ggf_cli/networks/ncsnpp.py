@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggf_cli.errors import CheckpointError
+from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.networks.layers import (
     ResBlock,
     RowLinear,
@@ -33,7 +33,7 @@ from ggf_cli.networks.layers import (
     song_groups,
     timestep_embedding,
 )
-from ggf_cli.networks.limits import check_size
+from ggf_cli.networks.limits import check_count, check_size
 from ggf_cli.networks.pyramids import InputResidual, InputSkip, ToImage
 from ggf_cli.networks.resampling import ConvDown, ConvUp, FIRDown, FIRUp, MeanDown, NearestUp
 
@@ -64,6 +64,11 @@ class NCSNppConfig:
         scale_input: Divide the input by sqrt(1 + sigma^2), so that its scale is the same at every
             noise level (Karras et al. 2022, arXiv:2206.00364, c_in). Song's networks do not.
         patch: See `UNetConfig`.
+        base: Width of the first convolution and of the time embedding; None is that of the finest
+            level.
+        log_label: The fourier embedding takes the logarithm of the label; if not, the label itself.
+        classes: Number of class labels; 0 is a network without them. A label is embedded as a
+            one-hot vector times sqrt(classes), as in the networks of Karras et al. 2022.
     """
 
     image_channels: int
@@ -84,11 +89,17 @@ class NCSNppConfig:
     centered: bool = True
     scale_input: bool = False
     patch: int = 1
+    base: int | None = None
+    log_label: bool = True
+    classes: int = 0
 
     def __post_init__(self) -> None:
         for name in ("channels", "attention"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         check_size(self.channels, self.blocks, self.patch)
+        if self.base is not None:
+            check_size((self.base,), self.blocks, self.patch)
+        check_count("classes", self.classes)
         choices = {
             "embedding": ("fourier", "positional"),
             "resblock": ("biggan", "ddpm"),
@@ -115,18 +126,21 @@ class NCSNppConfig:
             raise CheckpointError(f"widths {self.channels} are not multiples of 32 groups")
         if (self.scale_by_sigma or self.scale_input) and self.embedding != "fourier":
             raise CheckpointError("NCSN++ that scales by sigma needs the fourier embedding")
+        if (self.scale_by_sigma or self.scale_input) and not self.log_label:
+            raise CheckpointError("NCSN++ that scales by sigma needs sigma as its label")
 
 
 class NCSNpp(nn.Module):
     """network(x, label): x (B, C, H, W), label (B,) -> (B, C, H, W).
 
-    H and W must be divisible by patch * 2^(levels - 1).
+    H and W must be divisible by patch * 2^(levels - 1). A network with classes is called as
+    network(x, label, classes), with classes (B,) int64 in 0..`classes` - 1.
     """
 
     def __init__(self, **config: Any) -> None:
         super().__init__()
         c = self._config = NCSNppConfig(**config)
-        width = c.channels[0]
+        width = c.base or c.channels[0]
         time = 4 * width
         halve, double = (FIRDown(), FIRUp()) if c.fir else (MeanDown(), NearestUp())
 
@@ -165,6 +179,8 @@ class NCSNpp(nn.Module):
             self.frequencies = nn.Parameter(torch.zeros(width), requires_grad=False)
         self.time_in = RowLinear(2 * width if fourier else width, time)
         self.time_out = RowLinear(time, time)
+        if c.classes:
+            self.class_in = RowLinear(c.classes, 2 * width if fourier else width)
         image = pyramid = c.image_channels * c.patch**2
         self.conv_in = nn.Conv2d(image, width, 3, padding=1)
 
@@ -217,9 +233,9 @@ class NCSNpp(nn.Module):
         """The arguments of the constructor, as JSON data."""
         return asdict(self._config)
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
         c = self._config
-        time = self._time(label, x.dtype)
+        time = self._time(label, x.dtype, classes)
         x = x if c.centered else 2 * x - 1
         if c.scale_input:
             x = x / torch.sqrt(1 + label * label).to(x.dtype)[:, None, None, None]
@@ -241,17 +257,26 @@ class NCSNpp(nn.Module):
             image = image / label.to(x.dtype)[:, None, None, None]
         return image.contiguous()
 
-    def _time(self, label: Tensor, dtype: torch.dtype) -> Tensor:
-        """The activated time embedding, (B, 4 channels[0])."""
-        if self._config.embedding == "fourier":
+    def _time(self, label: Tensor, dtype: torch.dtype, classes: Tensor | None) -> Tensor:
+        """The activated embedding of time and class, (B, 4 base)."""
+        c = self._config
+        if c.embedding == "fourier":
             # In the dtype of the network, as in training: the frequencies are high, so rounding
             # matters.
-            embedding = fourier_embedding(torch.log(label.to(dtype)), self.frequencies)
+            label = label.to(dtype)
+            embedding = fourier_embedding(
+                torch.log(label) if c.log_label else label, self.frequencies
+            )
         else:
-            width = self._config.channels[0]
+            width = c.base or c.channels[0]
             embedding = timestep_embedding(
                 label, width, cosine_first=False, freq_shift=1, dtype=dtype
             )
+        if (classes is not None) != bool(c.classes):
+            raise UsageError(f"a network of {c.classes} classes, and labels: {classes is not None}")
+        if classes is not None:
+            one_hot = F.one_hot(classes, c.classes).to(dtype)
+            embedding = embedding + self.class_in(one_hot * math.sqrt(c.classes))
         return F.silu(self.time_out(F.silu(self.time_in(embedding))))
 
 

@@ -31,6 +31,7 @@ from safetensors import safe_open
 
 # For `python tests/checkpoints/test_fuzz.py`; pytest adds the folder by itself.
 sys.path.append(str(Path(__file__).parents[1] / "support"))
+import edm_files
 from command import ggf
 from fuzzing import NUMBER, TEXT, VALUE, as_json, edited_bytes, edited_json, kept_promise
 from ggf_cli.checkpoints import native, score_sde, tensors
@@ -278,6 +279,12 @@ def read_torch(content, folder):
     path = folder / "weights.bin"
     path.write_bytes(content)
     tensors.read_tensors(path)
+
+
+def read_pkl(content, folder):
+    path = folder / "network.pkl"
+    path.write_bytes(content)
+    load_model(path)
 
 
 def read_song(content, folder):
@@ -608,6 +615,7 @@ def kinds():
         "torch-content": Kind(st.one_of(_CONTENT, _SONG), read_song),
         "lucidrains": Kind(trainer_files(), read_pt, 60),
         "adm": Kind(tables_of_openai(), read_pt),
+        "edm": Kind(edited_bytes(edm_files.pickled(edm_files.content("skip"))), read_pkl, 60),
         "diffusers": Kind(
             st.tuples(
                 st.one_of(
@@ -764,6 +772,7 @@ NAMES = [
     "torch-content",
     "lucidrains",
     "adm",
+    "edm",
     "diffusers",
     "diffusers-scheduler",
     "png",

@@ -613,7 +613,7 @@ def kinds():
         "torch-pickle": Kind(pickles(), read_torch, 60),
         "torch-legacy": Kind(edited_bytes(torch_file(legacy=True)), read_torch),
         "torch-content": Kind(st.one_of(_CONTENT, _SONG), read_song),
-        "lucidrains": Kind(trainer_files(), read_pt, 60),
+        "lucidrains": Kind(trainer_files(), read_pt, 20),
         "adm": Kind(tables_of_openai(), read_pt),
         "edm": Kind(edited_bytes(edm_files.pickled(edm_files.content("skip"))), read_pkl, 60),
         "diffusers": Kind(

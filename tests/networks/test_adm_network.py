@@ -12,7 +12,7 @@ from ggf_cli.checkpoints.load import load_model
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.adm import ADM, ADMConfig
 from ggf_cli.noise import Noise
-from ggf_cli.parametrizations import PARAMETRIZATIONS, Parametrization, log_snr_table
+from ggf_cli.parametrizations import log_snr_table
 from ggf_cli.sde import expand_as_batch
 
 TINY = {
@@ -22,18 +22,6 @@ TINY = {
     "attention_up": (True, False),
     "blocks": 1,
 }
-
-
-def edm(network, sde):
-    """(D - x) / s^2, D = c_skip x + c_out F(c_in x; log(s) / 4): Karras et al. 2022, table 1."""
-
-    def score(x, t, *conditions):
-        s = expand_as_batch(t, x)
-        size = torch.sqrt(s**2 + 0.25)
-        output = network(x / size, t.log() / 4, *conditions)
-        return (0.25 * x / size**2 + 0.5 * s / size * output - x) / s**2
-
-    return score
 
 
 def betas_of(settings):
@@ -55,10 +43,11 @@ def inputs_and_score(case, model):
     output[:, :, ::2, ::2] = torch.tensor(case["every_2nd_pixel"]).reshape(len(x), 3, 4, 4)
     if case["settings"]["noise_schedule"] == "edm":
         t = torch.exp(labels / 250)
-        s = expand_as_batch(t, x)
+        # In float64: at small s, denoised - x has few digits in float32.
+        s = expand_as_batch(t, x.double())
         x = x * torch.sqrt(s**2 + 0.25)
         denoised = 0.25 * x / (s**2 + 0.25) + 0.5 * s / torch.sqrt(s**2 + 0.25) * output
-        return x, t, (denoised - x) / s**2
+        return x.float(), t, (denoised - x) / s**2
     steps = case["settings"].get("diffusion_steps", 1000)
     scale = 1000 / steps if case["settings"].get("rescale_timesteps") else 1
     levels = log_snr_table(betas_of(case["settings"]).tolist())
@@ -70,10 +59,8 @@ def inputs_and_score(case, model):
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_file_gives_the_score_of_openais_code(name, tmp_path, monkeypatch):
+def test_a_file_gives_the_score_of_openais_code(name, tmp_path):
     """Relative error at most 1e-5 at the first, second, middle and last noise levels."""
-    if "edm" not in PARAMETRIZATIONS:
-        monkeypatch.setitem(PARAMETRIZATIONS, "edm", Parametrization(edm, ("edm",)))
     case = RECORDED[name]
     config = adm_config(name)
     with warnings.catch_warnings():

@@ -57,8 +57,8 @@ def load_model(
     Args:
         name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors`
             file, a `.pth` file of score_sde_pytorch, a `.pt` file of denoising-diffusion-pytorch or
-            of OpenAI's diffusion code, a folder in diffusers layout, or code of your own,
-            "FILE.py:OBJECT" or "package.module:OBJECT", which is imported and run.
+            of OpenAI's diffusion code, a `.pkl` file of EDM, a folder in diffusers layout, or code
+            of your own, "FILE.py:OBJECT" or "package.module:OBJECT", which is imported and run.
         device: "auto", which is the first of cuda, mps and cpu that this machine has; "cpu",
             "cuda", "cuda:1", "mps" or a torch device.
         dtype: The type of weights and samples.
@@ -119,7 +119,8 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
 
     Args:
         path: A folder in diffusers layout, a native file, a `.pth` file of score_sde_pytorch, or a
-            `.pt` file of denoising-diffusion-pytorch or of OpenAI's diffusion code.
+            `.pt` file of denoising-diffusion-pytorch or of OpenAI's diffusion code, or a `.pkl` or
+            `.pt` file of EDM.
         config: For a `.pth` or `.pt` file: the settings that it does not state.
 
     Raises:

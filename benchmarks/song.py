@@ -27,6 +27,9 @@ CONFIGS = {
     "cifar10-vp": "vp.cifar10_ddpmpp_continuous",
     "cifar10-vp-deep": "vp.cifar10_ddpmpp_deep_continuous",
     "cifar10-subvp": "subvp.cifar10_ddpmpp_continuous",
+    "ve/cifar10_ncsnpp": "ve.cifar10_ncsnpp",
+    "vp/cifar10_ddpm": "vp.ddpm.cifar10",
+    "vp/cifar10_ddpm_continuous": "vp.ddpm.cifar10_continuous",
 }
 
 
@@ -52,7 +55,9 @@ def build(
         factor = config.data.image_size // size
         config.data.image_size = size
         config.model.attn_resolutions = tuple(r // factor for r in config.model.attn_resolutions)
-    network = importlib.import_module("models.ncsnpp").NCSNpp(config).eval()
+    kind = {"ncsnpp": "NCSNpp", "ddpm": "DDPM"}[config.model.name]
+    module = importlib.import_module(f"models.{config.model.name}")
+    network: nn.Module = getattr(module, kind)(config).eval()
     network.load_state_dict(
         weights({n: t.shape for n, t in network.state_dict().items()}), strict=False
     )

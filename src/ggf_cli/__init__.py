@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "load_model": "ggf_cli.checkpoints.load",
+    "inspect_model": "ggf_cli.checkpoints.inspection",
+    "Inspection": "ggf_cli.checkpoints.inspection",
     "certify": "ggf_cli.certification.certify",
     "Certificate": "ggf_cli.certification.documents",
     "compare": "ggf_cli.comparison.compare",
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from ggf_cli import solvers as solvers
     from ggf_cli.certification.certify import certify as certify
     from ggf_cli.certification.documents import Certificate as Certificate
+    from ggf_cli.checkpoints.inspection import Inspection as Inspection
+    from ggf_cli.checkpoints.inspection import inspect_model as inspect_model
     from ggf_cli.checkpoints.load import load_model as load_model
     from ggf_cli.comparison.compare import ComparisonResult as ComparisonResult
     from ggf_cli.comparison.compare import compare as compare
@@ -84,6 +88,7 @@ __all__ = [
     "FlowMatching",
     "GGFError",
     "GaussianDiffusion",
+    "Inspection",
     "Outcome",
     "RunObserver",
     "RunResult",
@@ -95,6 +100,7 @@ __all__ = [
     "__version__",
     "certify",
     "compare",
+    "inspect_model",
     "load_model",
     "run",
     "sample",

@@ -138,7 +138,8 @@ def log_snr_table(betas: Sequence[float]) -> Tensor:
     Raises:
         ValueError: There are fewer than two levels, or a beta is not in (0, 1].
     """
-    table = torch.as_tensor(betas, dtype=torch.float64)
+    # On the CPU, also while a network is tried out on the meta device.
+    table = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
     if table.dim() != 1 or not ((table > 0) & (table <= 1)).all():
         raise ValueError("the betas must be numbers in (0, 1]")
     log_alpha_bar = torch.cumsum(torch.log1p(-table), 0)

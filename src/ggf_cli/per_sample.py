@@ -26,12 +26,28 @@ class PerSample:
         function: Sample indices (B,) int64 -> entries (B, ...), on the device of the indices.
         description: A text for logs, which differs between different entries where possible.
         count: The number of samples that have an entry, indices 0 .. count - 1; None: all.
+        labels: The smallest and the largest entry, if the entries are known whole numbers.
     """
 
     name: str
     function: Callable[[Tensor], Tensor]
     description: str
     count: int | None = None
+    labels: tuple[int, int] | None = None
+
+    def checked(self, classes: int, model: str) -> PerSample:
+        """The entries, if known labels are among those of a model with so many classes; 0: any.
+
+        Raises:
+            UsageError: A label is out of range.
+        """
+        if classes and self.labels and not 0 <= self.labels[0] <= self.labels[1] < classes:
+            wrong = self.labels[0] if self.labels[0] < 0 else self.labels[1]
+            raise UsageError(
+                f"{wrong} is not a class label of {model}, which has {classes} classes",
+                hint=f"labels lie in 0..{classes - 1}",
+            )
+        return self
 
     def __call__(self, index: Tensor) -> Tensor:
         """The entries (B, ...) of the sample indices (B,) int64.
@@ -91,6 +107,7 @@ def as_per_sample(value: PerSampleLike, name: str) -> PerSample:
             function=_entries_of(entries),
             description=f"{shape} {entries.dtype} sha256 {digest[:16]}".replace("torch.", ""),
             count=len(entries),
+            labels=_range_of(entries),
         )
     if callable(value):
         function = getattr(value, "__qualname__", type(value).__name__)
@@ -107,7 +124,15 @@ def repeated_labels(labels: Sequence[int], text: str) -> PerSample:
         name="conditions",
         function=lambda index: entry_of(index % len(labels)),
         description=f"labels {text}",
+        labels=(min(labels), max(labels)) if labels else None,
     )
+
+
+def _range_of(entries: Tensor) -> tuple[int, int] | None:
+    """The smallest and the largest entry of one whole number for each sample; else None."""
+    if entries.dim() != 1 or entries.dtype.is_floating_point or entries.dtype.is_complex:
+        return None
+    return int(entries.min()), int(entries.max())
 
 
 def _entries_of(entries: Tensor) -> Callable[[Tensor], Tensor]:

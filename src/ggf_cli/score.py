@@ -73,13 +73,11 @@ class ScoreModel:
         provenance: JSON data for the run log: source, sha256, parameters, licence.
         distribution: The data distribution if it is known exactly, with `sample` and `moments` like
             those of `networks.mixture.GaussianMixture`.
-        recommended: Solver options that suit the model, {"snr": 0.075}. A solver uses those that it
-            has and whose value is None.
-        precision: Precision of the network's arithmetic, for the run log:
-            `ggf_cli.runtime.precision`.
-        compiled: The network is compiled for a few batch sizes and the engine uses only these:
-            `ggf_cli.runtime.compilation`.
+        recommended: Options that suit the model, {"snr": 0.075}, for solvers where they are None.
+        precision: Precision of the arithmetic, for the run log: `ggf_cli.runtime.precision`.
+        compiled: The network is compiled for the batch sizes of `ggf_cli.runtime.compilation`.
         conditional: Whether `score` takes a third argument, the conditions of the rows, (B, ...).
+        classes: Number of class labels 0, 1, 2 ... of a conditional model; 0: not checked.
         null_condition: The condition that the network was trained to take for none: a number, or a
             tensor of the shape of one condition. Guidance needs it.
         conditions: The conditions of the samples of a conditional model, see `with_conditions`.
@@ -101,6 +99,7 @@ class ScoreModel:
     precision: str = "fp32"
     compiled: bool = False
     conditional: bool = False
+    classes: int = 0
     null_condition: float | Tensor | None = None
     conditions: PerSample | None = None
     guidance: Guidance | None = None
@@ -291,13 +290,14 @@ class ScoreModel:
                 None: all.
 
         Raises:
-            UsageError: The model is not conditional, it has no null condition and guidance needs
-                one, or a value is not valid.
+            UsageError: The model is not conditional, or has no null condition for guidance, or a
+                value is not valid.
         """
         model = self
         if conditions is not None:
             self._require_conditional()
-            model = replace(model, conditions=as_per_sample(conditions, "conditions"))
+            entries = as_per_sample(conditions, "conditions")
+            model = replace(model, conditions=entries.checked(self.classes, self.name))
             model._try_out(lambda score: score, model.score, model.dtype)
         if guidance_interval is not None and guidance is None:
             raise UsageError("`guidance_interval` needs `guidance`")

@@ -55,7 +55,7 @@ def test_a_converted_file_repeats_its_assumptions(tmp_path):
 
 def test_config_is_for_pth_files_only(tmp_path):
     for name in ("mixture", tmp_path):
-        with pytest.raises(UsageError, match=r"`config` is only for \.pth files"):
+        with pytest.raises(UsageError, match=r"`config` is only for \.pth and \.pt files"):
             load_model(name, config="cifar10-vp")
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
 from diffusers_cases import SMALL_DDPM, SMALL_NCSNPP
@@ -13,7 +14,8 @@ from diffusers_models import save as save_pipeline
 from ggf_cli.checkpoints import diffusers as reader
 from ggf_cli.checkpoints import native
 from ggf_cli.checkpoints.load import build, load_model
-from ggf_cli.errors import CheckpointError
+from ggf_cli.errors import CheckpointError, UsageError
+from ggf_cli.per_sample import repeated_labels
 from ggf_cli.solvers.predictor_corrector import PredictorCorrector
 from hub_server import Hub
 
@@ -68,6 +70,8 @@ def local_hub(cache, monkeypatch):
 
     with Hub() as hub:
         template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        # The hashes of first downloads.
+        monkeypatch.setenv("GGF_HOME", str(cache / "ggf"))
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
@@ -154,21 +158,99 @@ def test_a_model_that_does_not_generate_pixels_is_refused(place, weights, more, 
         place.load(pipeline(weights, **more))
 
 
+@pytest.mark.parametrize("name", ["other.txt", "diffusion_flax_model.msgpack"])
+def test_absent_weights_are_named(place, weights, name):
+    with pytest.raises(CheckpointError, match="has no weights"):
+        place.load(pipeline(weights, **{f"unet/{WEIGHTS}": None, f"unet/{name}": b"{}"}))
+
+
+def same_scores(a, b):
+    x, t = torch.randn(4, *a.shape), torch.linspace(0.1, 1, 4, dtype=torch.float64)
+    return torch.equal(a.score(x, t), b.score(x, t))
+
+
+def test_weights_in_several_files_are_read(place, weights, tmp_path):
+    tensors = load_tensors(weights)
+    names = sorted(tensors)
+    parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    index = {"weight_map": {name: part for part, mine in parts.items() for name in mine}}
+    more = {f"unet/{part}": save({n: tensors[n] for n in mine}) for part, mine in parts.items()}
+    files = {f"unet/{WEIGHTS}": None, f"unet/{WEIGHTS}.index.json": index, **more}
+    split = place.load(pipeline(weights, **files))
+    assert same_scores(split, Folder(tmp_path / "whole").load(pipeline(weights)))
+
+
 @pytest.mark.parametrize(
-    ("name", "named"),
+    ("index", "named"),
     [
-        (
-            "diffusion_pytorch_model.fp16.safetensors",
-            "it has diffusion_pytorch_model.fp16.safetensors",
-        ),
-        ("diffusion_pytorch_model.safetensors.index.json", "into several files"),
-        ("diffusion_pytorch_model.bin.index.json", "into several files"),
-        ("other.txt", "has no weights"),
+        ({}, "no weight_map"),
+        ([], "no weight_map"),
+        ({"weight_map": {"a": "../a.safetensors"}}, "not the name"),
+        ({"weight_map": {"a": "/etc/a.bin"}}, "not the name"),
+        ({"weight_map": {"a": 3}}, "not the name"),
+        ({"weight_map": {"a": "a.safetensors"}}, "a.safetensors"),
+        (b"{", "cannot read"),
     ],
 )
-def test_weights_in_another_format_are_named(place, weights, name, named):
+def test_a_wrong_index_of_weights_is_refused(weights, index, named, tmp_path):
+    files = {f"unet/{WEIGHTS}": None, f"unet/{WEIGHTS}.index.json": index}
     with pytest.raises(CheckpointError, match=named):
-        place.load(pipeline(weights, **{f"unet/{WEIGHTS}": None, f"unet/{name}": b"{}"}))
+        Folder(tmp_path).load(pipeline(weights, **files))
+
+
+@pytest.mark.filterwarnings("ignore::ggf_cli.errors.AssumptionWarning")
+def test_a_half_precision_variant_is_read_if_nothing_else_is_there(place, weights):
+    half = save({name: tensor.half() for name, tensor in load_tensors(weights).items()})
+    variant = {"unet/diffusion_pytorch_model.fp16.safetensors": half}
+    model = place.load(pipeline(weights, **{f"unet/{WEIGHTS}": None}, **variant))
+    (sentence,) = model.provenance["assumptions"]
+    assert "half precision" in sentence
+
+
+def test_the_whole_weights_are_preferred_to_a_variant(weights, tmp_path):
+    variant = {"unet/diffusion_pytorch_model.fp16.safetensors": b"never read"}
+    model = Folder(tmp_path).load(pipeline(weights, **variant))
+    assert model.provenance["assumptions"] == []
+
+
+@pytest.mark.filterwarnings("ignore::ggf_cli.errors.AssumptionWarning")
+def test_the_moving_average_of_a_training_is_preferred(place, weights):
+    more = {"unet_ema/config.json": {**CONFIG, "decay": 0.99}, f"unet_ema/{WEIGHTS}": weights}
+    model = place.load(pipeline(b"never read", **more, **{"model_index.json": None}))
+    (sentence,) = model.provenance["assumptions"]
+    assert "unet_ema" in sentence
+
+
+def test_a_model_without_a_scheduler_names_the_file_to_add(place, weights):
+    files = pipeline(weights, **{"scheduler/scheduler_config.json": None})
+    with pytest.raises(CheckpointError, match=r"no scheduler/scheduler_config\.json") as caught:
+        place.load(files)
+    assert "scheduler_config.json" in caught.value.hint
+
+
+def test_a_checkpoint_of_a_training_is_told_the_scheduler_of_its_pipeline(weights, tmp_path):
+    Folder(tmp_path).load(pipeline(weights))
+    inner = {name: content for name, content in pipeline(weights).items() if "unet/" in name}
+    (tmp_path / "checkpoint-5").mkdir()
+    with pytest.raises(CheckpointError) as caught:
+        Folder(tmp_path / "checkpoint-5").load(inner)
+    assert f"cp -r {tmp_path}/scheduler" in caught.value.hint
+    with pytest.raises(CheckpointError) as caught:
+        load_model(tmp_path / "unet")
+    assert f"give the folder of the pipeline, {tmp_path}" in caught.value.hint
+
+
+def test_class_labels_are_those_of_the_network(tmp_path):
+    network = random_network(**SMALL_DDPM, num_class_embeds=5)
+    scheduler = scheduler_of("DDPMScheduler", beta_schedule="squaredcos_cap_v2")
+    model = load_model(save_pipeline(tmp_path, network, scheduler))
+    assert model.conditional
+    for labels in ([0, 5], torch.tensor([-1]), repeated_labels([9], "9")):
+        with pytest.raises(UsageError, match="5 classes"):
+            model.with_conditions(labels)
+    x, t = torch.randn(2, 3, 8, 8), torch.full((2,), 0.5, dtype=torch.float64)
+    scores = [model.with_conditions([k, k]).evaluate(x, t) for k in (0, 4)]
+    assert not torch.equal(*scores)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +347,8 @@ def test_a_native_file_keeps_all_settings_of_the_folder(config, scheduler, tmp_p
             {"beta_start": 0.001, "beta_end": 0.004},
             ["x(T) still contains 29% of the data"],
         ),
+        ("DDPMScheduler", {"prediction_type": "v_prediction"}, []),
+        ("DDPMScheduler", {"rescale_betas_zero_snr": True}, ["the last 1 of 1000 noise levels"]),
         ("ScoreSdeVpScheduler", {}, ["label of time t is assumed to be 999 t"]),
         ("ScoreSdeVpScheduler", {"beta_max": 5}, ["999 t", "x(T) still contains 28% of the data"]),
     ],

@@ -102,6 +102,8 @@ SCHEDULERS = [
     ("DDPMScheduler", {}),
     ("DPMSolverMultistepScheduler", {"beta_start": 0.0002, "beta_end": 0.03}),
     ("DDPMScheduler", {"trained_betas": BETAS}),
+    ("DDIMScheduler", {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}),
+    ("DDPMScheduler", {"rescale_betas_zero_snr": True, "prediction_type": "sample"}),
     ("ScoreSdeVpScheduler", {"beta_min": 0.2, "beta_max": 15}),
     ("ScoreSdeVeScheduler", {"sigma_min": 0.02, "sigma_max": 90.0}),
 ]
@@ -277,7 +279,8 @@ KEYS = {
     "in_channels": ([], [2]),
     "out_channels": ([], [2]),
     "center_input_sample": ([True], []),
-    "time_embedding_type": ([], ["fourier", "learned"]),
+    # "learned" also needs num_train_timesteps: a typical configuration.
+    "time_embedding_type": ([], ["fourier"]),
     "time_embedding_dim": ([24], []),
     "freq_shift": ([1], []),
     "flip_sin_to_cos": ([False], []),
@@ -285,7 +288,7 @@ KEYS = {
         [(A, D), (D, D)],
         [("ResnetDownsampleBlock2D", D), ("KDownBlock2D", D), (SD, D)],
     ),
-    "mid_block_type": ([], [None]),
+    "mid_block_type": ([None], []),
     "up_block_types": (
         [(V, V), (U, U)],
         [("ResnetUpsampleBlock2D", U), ("KUpBlock2D", U), (SU, U)],
@@ -297,7 +300,7 @@ KEYS = {
     "downsample_type": ([], ["resnet"]),
     "upsample_type": ([], ["resnet"]),
     "dropout": ([0.5], []),
-    "act_fn": (["swish", "SiLU"], ["mish", "relu", "gelu"]),
+    "act_fn": (["swish", "SiLU", "mish", "relu", "gelu"], ["tanh"]),
     "attention_head_dim": ([None, 4, 5], [17, 0]),
     "norm_num_groups": ([2], []),
     "attn_norm_num_groups": ([2], []),
@@ -305,7 +308,7 @@ KEYS = {
     "resnet_time_scale_shift": ([], ["scale_shift"]),
     "add_attention": ([False], []),
     "class_embed_type": ([], ["timestep", "identity"]),
-    "num_class_embeds": ([], [5]),
+    "num_class_embeds": ([5], [-1]),
     "num_train_timesteps": ([500], []),
 }
 SONG_KEYS = {
@@ -380,13 +383,16 @@ def test_each_value_of_a_key_is_supported_or_refused(base, schedule, key, value,
 # Other values of each key of the schedulers: those that do not change the model, or change it in a
 # supported way, and those that are refused.
 MODEL_KEYS = {
-    "num_train_timesteps": ([], [500]),
-    "beta_start": ([0.0002], [0.5]),
-    "beta_end": ([0.03], [1.5]),
-    "beta_schedule": ([], ["scaled_linear", "squaredcos_cap_v2"]),
-    "trained_betas": ([BETAS], [BETAS[:-1], [b**1.01 for b in BETAS], BETAS[::-1]]),
-    "prediction_type": ([], ["sample", "v_prediction"]),
-    "rescale_betas_zero_snr": ([], [True]),
+    "num_train_timesteps": ([500, 4000, 20], [1, 10**6, 500.0]),
+    "beta_start": ([0.0002, 0.03], [1.5, -1, True, "linear"]),
+    "beta_end": ([0.03], [1.5, math.inf]),
+    "beta_schedule": (["scaled_linear", "squaredcos_cap_v2"], ["exponential"]),
+    "trained_betas": (
+        [BETAS, [b**1.01 for b in BETAS], BETAS[::-1]],
+        [BETAS[:-1], [1.0, *BETAS[1:]], ["0.1"] * 1000, 0.1, [1e-30, *BETAS[1:]]],
+    ),
+    "prediction_type": (["sample", "v_prediction"], ["flow_prediction"]),
+    "rescale_betas_zero_snr": ([True], ["yes"]),
     "use_flow_sigmas": ([], [True]),
     "timestep_type": ([], ["continuous"]),
     "interpolation_type": ([], ["log_linear"]),
@@ -433,13 +439,15 @@ SAMPLING_KEYS = {
 
 
 OWN_VALUES = {
+    # It has no "linspace".
+    ("DDIMInverseScheduler", "timestep_spacing"): "leading",
     ("RePaintScheduler", "trained_betas"): np.array(BETAS),
     ("SASolverScheduler", "algorithm_type"): "noise_prediction",
 }
 
 
 def reread(scheduler, folder, **changes):
-    """The SDE and parametrization of a scheduler that was saved, and then edited."""
+    """The schedule of a scheduler that was saved, and then edited."""
     quiet(scheduler.save_pretrained, folder)
     file = folder / "scheduler_config.json"
     edit(file, **changes)
@@ -454,12 +462,13 @@ def keys_of(kind):
 
 def assert_same_model(scheduler, folder):
     """Check that the label of each noise level is that of diffusers, within rounding."""
-    sde, parametrization = reread(scheduler, folder)
+    schedule = reread(scheduler, folder)
+    sde = schedule.sde
     quiet(scheduler.set_timesteps, 8)
-    # Second-order schedulers have half steps in between.
-    labels = scheduler.timesteps[2::2]
-    # This scheduler cannot add noise.
-    if type(scheduler).__name__ == "RePaintScheduler":
+    # Second-order schedulers have half steps in between. They go down, those of inversion up.
+    labels = scheduler.timesteps.sort(descending=True).values[2::2]
+    # These schedulers cannot add noise, or add that of other levels.
+    if not hasattr(scheduler, "add_noise") or type(scheduler).__name__ == "RePaintScheduler":
         alpha_bar = scheduler.alphas_cumprod[labels].double()
         alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     else:
@@ -474,7 +483,7 @@ def assert_same_model(scheduler, folder):
         seen.append(label)
         return x
 
-    score = PARAMETRIZATIONS[parametrization](network, sde)
+    score = PARAMETRIZATIONS[schedule.parametrization](network, sde, schedule.config)
     score(torch.ones(len(labels), 1), sde.time_at(torch.log(alpha / sigma)))
     torch.testing.assert_close(seen[0], labels.double(), atol=1, rtol=0)
 
@@ -508,7 +517,7 @@ def test_no_key_of_a_continuous_scheduler_is_left_out(kind, tmp_path):
     assert set(keys_of(kind)) <= set(read) | set(ignored)
     mine = {key: value for key, value in read.items() if key in keys_of(kind)}
     scheduler = scheduler_of(kind, **mine, num_train_timesteps=1000)
-    sde, _ = reread(scheduler, tmp_path)
+    sde = reread(scheduler, tmp_path).sde
     names = {"sampling_eps": "t_eps"}
     assert (
         sde.to_dict().items() >= {names.get(key, key): value for key, value in mine.items()}.items()
@@ -534,10 +543,45 @@ def test_unsupported_schedulers_are_refused(changes, named, tmp_path):
         read_scheduler(changes, tmp_path / "scheduler_config.json")
 
 
+SCHEDULES = [
+    {"beta_schedule": "linear", "num_train_timesteps": 500},
+    {"beta_schedule": "linear", "beta_start": 0.03},
+    {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    {"beta_schedule": "squaredcos_cap_v2"},
+    {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 4000},
+    {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 10},
+    {"beta_schedule": "sigmoid"},
+    {"beta_schedule": "laplace"},
+    {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
+    {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True},
+    {"trained_betas": [1e-4 + 1e-5 * k**1.5 for k in range(50)], "num_train_timesteps": 50},
+    {"trained_betas": [1e-5, 2e-5], "num_train_timesteps": 2},
+]
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=as_text)
+def test_the_sde_of_any_schedule_ends_where_its_levels_end(schedule, prediction, tmp_path):
+    """Every level has its own label, and no time lies beyond the trained levels."""
+    scheduler = scheduler_of("DDPMScheduler", **schedule, prediction_type=prediction)
+    found = reread(scheduler, tmp_path)
+    assert (found.parametrization, found.config["prediction"]) == ("vp-table", prediction)
+    alpha_bar = scheduler.alphas_cumprod.double()
+    alpha_bar = alpha_bar[alpha_bar > 0]
+    assert found.zero_levels == len(scheduler.betas) - len(alpha_bar)
+    levels = torch.log(alpha_bar / (1 - alpha_bar)) / 2
+    ends = torch.tensor([found.sde.t_eps, found.sde.T], dtype=torch.float64)
+    torch.testing.assert_close(found.sde.half_log_snr(ends), levels[[0, -1]], rtol=1e-9, atol=1e-9)
+    seen = []
+    score = PARAMETRIZATIONS["vp-table"](lambda x, k: seen.append(k) or x, found.sde, found.config)
+    score(torch.zeros(len(levels), 1), found.sde.time_at(levels))
+    torch.testing.assert_close(seen[0], torch.arange(len(levels)).double(), rtol=0, atol=1e-6)
+
+
 def test_absent_keys_of_a_scheduler_have_the_defaults_of_diffusers(tmp_path):
     file = tmp_path / "scheduler_config.json"
-    assert read_scheduler({"_class_name": "DDPMScheduler"}, file)[0] == VPSDE()
-    sde, _ = read_scheduler({"_class_name": "HeunDiscreteScheduler"}, file)
+    assert read_scheduler({"_class_name": "DDPMScheduler"}, file).sde == VPSDE()
+    sde = read_scheduler({"_class_name": "HeunDiscreteScheduler"}, file).sde
     assert (sde.beta_min, sde.beta_max) == (0.85, 12.0)
     for kind, defaults in DISCRETE.items():
         parameters = inspect.signature(scheduler_class(kind).__init__).parameters

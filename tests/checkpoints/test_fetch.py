@@ -4,12 +4,14 @@ Each download runs in its own process, because `huggingface_hub` reads its envir
 when it is imported.
 """
 
+import contextlib
 import hashlib
 import os
 import pty
 import random
 import re
 import shutil
+import socket
 import subprocess
 import termios
 import threading
@@ -216,6 +218,7 @@ def test_a_permanent_server_error_fails(hub, fetch, method, requests):
     answer = fetch.fails()
     assert answer.message == f"cannot download {FILE} of {REPO} from 127.0.0.1: HTTP 503"
     assert "run the same command again" in answer.hint
+    assert answer.stderr == ""
     assert sum(request.method == method for request in hub.requests) == requests
     # Nothing incomplete is left behind.
     assert fetch().message
@@ -226,6 +229,103 @@ def test_without_a_server_the_message_has_the_reason(hub, fetch):
     hub.stop()
     answer = fetch.fails()
     assert answer.message == f"cannot download {FILE} of {REPO} from 127.0.0.1: Connection refused"
+    assert "ggf list-models --here" in answer.hint
+
+
+# The pauses of the client would take 23 s. This ends the test at the first of them.
+NO_PAUSE = "time.sleep = None"
+
+
+@pytest.fixture
+def silent_port():
+    """A port that answers no request for a connection: its queue is full."""
+    with socket.socket() as server, contextlib.ExitStack() as stack:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+def test_without_a_server_there_is_one_attempt_and_no_line_on_stderr(hub, fetch):
+    hub.stop()
+    answer = fetch.fails(before=NO_PAUSE)
+    assert answer.stderr == ""
+    fetch.environment["HF_ENDPOINT"] = "https://no-such-host.invalid"
+    answer = fetch.fails(before=NO_PAUSE)
+    assert "from no-such-host.invalid: " in answer.message
+    assert answer.stderr == ""
+
+
+def test_a_server_that_accepts_no_connection_is_given_up(fetch, silent_port):
+    fetch.environment["HF_ENDPOINT"] = f"https://127.0.0.1:{silent_port}"
+    answer = fetch.fails(before=NO_PAUSE)
+    assert answer.message == (f"cannot download {FILE} of {REPO} from 127.0.0.1: no answer in 3 s")
+    fetch.environment["GGF_DOWNLOAD_PATIENCE"] = "40"
+    assert fetch.fails(before=NO_PAUSE).message.endswith(": no answer in 4 s")
+
+
+def test_a_name_server_that_does_not_answer_is_given_up(hub, fetch):
+    hang = "import socket; socket.getaddrinfo = lambda *_, **__: sleep(600); time.sleep = None"
+    answer = fetch.fails(before=hang)
+    assert answer.message.endswith(": no answer in 3 s")
+
+
+def test_one_address_of_several_is_enough(hub, silent_port, monkeypatch):
+    from ggf_cli.checkpoints import hub_connection
+    from ggf_cli.checkpoints.hub_errors import Unreachable
+
+    ports = [silent_port]
+    monkeypatch.setattr(
+        hub_connection.socket,
+        "getaddrinfo",
+        lambda *_, **__: [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports
+        ],
+    )
+    monkeypatch.setattr("ggf_cli.checkpoints.pace.CONNECT_S", 0.2)
+    with pytest.raises(Unreachable):
+        hub_connection.check_connection("http://localhost")
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        hub_connection.socket,
+        "getaddrinfo",
+        lambda *_, **__: [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+            for port in (silent_port, int(hub.url.rpartition(":")[2]))
+        ],
+    )
+    hub_connection.check_connection("http://localhost")
+
+
+def test_a_proxy_that_cannot_be_reached_is_named_without_its_password(hub, fetch):
+    hub.stop()
+    del fetch.environment["NO_PROXY"]
+    port = hub.url.rpartition(":")[2]
+    fetch.environment["HTTPS_PROXY"] = f"http://user:{TOKEN}@127.0.0.1:{port}"
+    fetch.environment["HF_ENDPOINT"] = "https://example.org"
+    answer = fetch.fails(before=NO_PAUSE)
+    assert answer.message.endswith(
+        f" from example.org: the proxy 127.0.0.1:{port}: Connection refused"
+    )
+    assert answer.stderr == ""
+
+
+def test_a_server_without_tls_is_not_tried_again(hub, fetch):
+    fetch.environment["HF_ENDPOINT"] = hub.url.replace("http:", "https:")
+    answer = fetch.fails(before=NO_PAUSE)
+    assert f"cannot download {FILE} of {REPO} from 127.0.0.1: " in answer.message
+    assert "SSL" in answer.message
+    assert answer.stderr == ""
+
+
+def test_without_a_server_the_cached_file_of_a_branch_is_used(hub, fetch):
+    path = fetch(file="config.json", verify=False).path
+    hub.stop()
+    answer = fetch(file="config.json", verify=False, before=NO_PAUSE)
+    assert (answer.path, answer.stderr) == (path, "")
 
 
 def test_a_server_that_is_not_a_hub_is_refused(hub, fetch):

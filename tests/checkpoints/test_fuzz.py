@@ -31,9 +31,8 @@ from safetensors import safe_open
 
 # For `python tests/checkpoints/test_fuzz.py`; pytest adds the folder by itself.
 sys.path.append(str(Path(__file__).parents[1] / "support"))
+import edm_files
 from command import ggf
-from edm_files import Thing, pickled
-from edm_files import content as content_of_edm
 from fuzzing import NUMBER, TEXT, VALUE, as_json, edited_bytes, edited_json, kept_promise
 from ggf_cli.checkpoints import native, score_sde, tensors
 from ggf_cli.checkpoints.load import load_model
@@ -282,16 +281,23 @@ def read_torch(content, folder):
     tensors.read_tensors(path)
 
 
+def read_pkl(content, folder):
+    path = folder / "network.pkl"
+    path.write_bytes(content)
+    load_model(path)
+
+
 def read_song(content, folder):
     path = folder / "weights.pth"
     torch.save(content, path)
     score_sde.read(path)
 
 
-def read_edm(content, folder):
-    path = folder / "net.pkl"
-    path.write_bytes(content)
-    load_model(path)
+def read_pt(value, folder):
+    content, config = value
+    path = folder / "weights.pt"
+    torch.save(content, path)
+    load_model(path, config=config)
 
 
 def read_diffusers(files, folder):
@@ -464,6 +470,25 @@ _SONG = st.fixed_dictionaries(
     }
 )
 
+
+def tables_of_openai():
+    """A table of tensors of OpenAI's code with a few changes, and a `config`."""
+    from adm_files import RECORDED, adm_config, weights
+
+    good = weights(RECORDED["plain"]["shapes"])
+    names = st.sampled_from([*sorted(good), "label_emb.weight", "output_blocks.9999.1.conv.weight"])
+    tensor = st.one_of(_TENSOR, st.sampled_from([torch.zeros(0), *good.values()]), st.none())
+    changes = st.dictionaries(names, tensor, max_size=3)
+    removed = st.sets(names, max_size=2)
+    config = st.sampled_from(
+        [adm_config("plain"), None, "lsun_cat", "image_size=8,num_heads=3,noise_schedule=cosine"]
+    )
+    table = st.builds(
+        lambda c, r: {n: t for n, t in (good | c).items() if n not in r}, changes, removed
+    )
+    return st.tuples(table, config)
+
+
 _OPTIONS = [
     "--n",
     "--indices",
@@ -533,7 +558,7 @@ _COMMANDS = (
 )
 _OTHERS = st.one_of(
     st.tuples(
-        st.sampled_from(["show", "convert", "list-solvers", "download"]),
+        st.sampled_from(["show", "convert", "inspect", "list-solvers", "download"]),
         st.lists(_WORDS, max_size=3),
     ),
     st.tuples(
@@ -588,7 +613,9 @@ def kinds():
         "torch-pickle": Kind(pickles(), read_torch, 60),
         "torch-legacy": Kind(edited_bytes(torch_file(legacy=True)), read_torch),
         "torch-content": Kind(st.one_of(_CONTENT, _SONG), read_song),
-        "edm": Kind(edm_files(), read_edm, 80),
+        "lucidrains": Kind(trainer_files(), read_pt, 20),
+        "adm": Kind(tables_of_openai(), read_pt),
+        "edm": Kind(edited_bytes(edm_files.pickled(edm_files.content("skip"))), read_pkl, 60),
         "diffusers": Kind(
             st.tuples(
                 st.one_of(
@@ -648,17 +675,33 @@ def pickles():
     return edited_bytes(pickle).map(lambda p: with_pickle(torch_file(), lambda _: p))
 
 
-@cache
-def edm_file(name):
-    return pickled(content_of_edm(name))
+@st.composite
+def trainer_files(draw):
+    """A file of denoising-diffusion-pytorch with a few tensors changed, and a `--config`."""
+    from lucidrains_files import content_of
 
-
-def edm_files():
-    """Edits of two files of EDM, most of them outside the numbers of the tensors."""
-    seeds = [edm_file(name) for name in ("cifar10-uncond-vp", "baseline-ve")]
-    # Without tensors: an object, a table, a text.
-    small = pickled({"ema": Thing("EDMPrecond", sigma_min=0, x=[(1, 2.5), {"a": None}])})
-    return st.one_of(*(edited_bytes(seed) for seed in (*seeds, small)))
+    content = content_of(draw(st.sampled_from(["default", "data"])))
+    values = st.one_of(
+        st.just(torch.zeros(0)),
+        st.just(torch.full((40,), torch.nan)),
+        st.just(torch.zeros(2, 2, 2, 2)),
+        st.just(torch.ones(1, 9, 1, 1).long()),
+        VALUE,
+    )
+    for _ in range(draw(st.integers(0, 3))):
+        state = content[draw(st.sampled_from(["model", "ema"]))]
+        name = draw(st.sampled_from([*state, "ema_model.model.downs.7.3.weight", "x"]))
+        if draw(st.booleans()):
+            state.pop(name, None)
+        else:
+            state[name] = draw(values)
+    configs = [
+        None,
+        "image_size=8",
+        "image_size=8,sinusoidal_pos_emb_theta=nan",
+        "image_size=99999",
+    ]
+    return content, draw(st.sampled_from(configs))
 
 
 def registries():
@@ -727,6 +770,8 @@ NAMES = [
     "torch-pickle",
     "torch-legacy",
     "torch-content",
+    "lucidrains",
+    "adm",
     "edm",
     "diffusers",
     "diffusers-scheduler",
@@ -787,7 +832,6 @@ def test_unchanged_files_are_read(tmp_path):
     for compressed in (False, True):
         read_reference(statistics_file(compressed), tmp_path)
     read_images(image_file("JPEG"), tmp_path)
-    read_edm(edm_file("cifar10-uncond-vp"), tmp_path)
     with safe_open(Path(shutil.copy(tmp_path / "model.safetensors", tmp_path / "m")), "pt") as file:
         assert "ggf" in file.metadata()
 

@@ -157,6 +157,10 @@ def test_any_repository_of_a_known_architecture_can_be_named(hub, program):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"]["shape"] == [1, 28, 28]
 
+    found = json.loads(program("inspect", "hf:someone/pipeline", "--json").stdout)
+    assert (found["source"], found["format"]) == ("hub:someone/pipeline", "diffusers")
+    assert (found["license"], found["score"]["finite"]) == (None, True)
+
 
 def test_an_unsupported_architecture_is_refused_before_its_weights_are_read(hub, program):
     config = {"_class_name": "UNet2DConditionModel", **FASHION}
@@ -172,6 +176,9 @@ def test_an_unsupported_architecture_is_refused_before_its_weights_are_read(hub,
     assert done.returncode == 3
     assert "_class_name is 'UNet2DConditionModel'" in done.stderr
     assert len(hub.transfers) == 2
+    done = program("inspect", "hf:someone/conditional", "--json")
+    assert done.returncode == 3
+    assert "_class_name is 'UNet2DConditionModel'" in json.loads(done.stdout)["error"]
 
 
 def test_download_prints_name_and_path(hub, program, ncsnpp, tmp_path):

@@ -15,17 +15,20 @@ import torch
 from ggf_cli.checkpoints import score_sde
 from ggf_cli.checkpoints.load import build
 from ggf_cli.checkpoints.score_sde import training
-from ggf_cli.checkpoints.score_sde.config import as_config
+from ggf_cli.checkpoints.score_sde.published import PUBLISHED as PUBLISHED_NAMES
 from ggf_cli.checkpoints.score_sde.published import NoiseLevels
 from ggf_cli.checkpoints.score_sde.recognise import recognise
 from ggf_cli.checkpoints.score_sde.structure import Structure
 from ggf_cli.checkpoints.score_sde.training import settle
+from ggf_cli.checkpoints.settings import as_config
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.networks.ncsnpp import NCSNpp, NCSNppConfig
 from ggf_cli.networks.unet import UNet
-from ggf_cli.parametrizations import PARAMETRIZATIONS
+from ggf_cli.noise import Noise
+from ggf_cli.parametrizations import PARAMETRIZATIONS, log_snr_table
 from ggf_cli.sde import VESDE, VPSDE, SubVPSDE
 from song_files import SongConfig, shapes, sigmas, write
+from song_recordings import DISCRETE, song_file
 
 VP = SongConfig()
 VE = SongConfig(
@@ -105,6 +108,8 @@ def settings_of(c):
     given = {"sde": kind_of(c), **{key: getattr(c, key) for key in keys}}
     if c.fir:
         given["fir_kernel"] = "1-3-3-1"
+    if c.resblock_type == "ddpm" and c.nf < 128:
+        given["model"] = c.name
     if c.sde != "vesde":
         given |= {"beta_min": c.beta_min, "beta_max": c.beta_max}
     return given
@@ -149,8 +154,10 @@ def differences(c, network, sde, parametrization, size):
         wrong.add("num_scales")
     if c.nonlinearity != "swish":
         wrong.add("nonlinearity")
-    if c.name == "ddpm" and c.nf < 128:
-        wrong.add("groups of the normalisations")
+    if c.resblock_type == "ddpm" and c.nf < 128:
+        # The class ddpm has no narrower networks.
+        of_ddpm = c.name == "ddpm" and c.nf % 32 == 0
+        wrong |= {"model"} if of_ddpm != (network.get("groups") == "ddpm") else set()
     return wrong
 
 
@@ -257,6 +264,7 @@ VARIATIONS = [
     {"image_size": 32, "attn_resolutions": (16, 8)},
     {"attn_resolutions": ()},
     {"nf": 16},
+    {"nf": 64},
     {"ch_mult": (1, 2, 2)},
     {"ch_mult": (1,)},
     {"num_res_blocks": 1},
@@ -298,8 +306,10 @@ def trainable(c):
     """Whether score_sde_pytorch can train a configuration.
 
     Fourier features require continuous labels; a positional embedding requires other labels than
-    the continuous VE ones.
+    the continuous VE ones. The class ddpm has 32 groups, and divides no sums.
     """
+    if c.name == "ddpm" and (c.nf % 32 or c.skip_rescale or c.resblock_type != "ddpm"):
+        return False
     if c.embedding_type == "fourier":
         return c.continuous
     return kind_of(c) != "ve" and c.scale_by_sigma == (kind_of(c) == "ve-discrete")
@@ -335,11 +345,8 @@ def test_a_configuration_given_in_full_is_read_correctly_or_refused(name):
         try:
             training = understand(c, as_config(settings_of(c)))
         except (CheckpointError, UsageError):
-            narrow = c.resblock_type == "ddpm" and not c.skip_rescale and c.nf < 128
             few = kind_of(c).endswith("-discrete") and c.num_scales != 1000
-            assert (
-                unreadable(c) or not trainable(c) or narrow or few or c.nonlinearity != "swish"
-            ), c
+            assert unreadable(c) or not trainable(c) or few or c.nonlinearity != "swish", c
             refused += 1
             continue
         assert training.assumed == (), c
@@ -524,3 +531,63 @@ def test_a_ddpm_is_the_u_net_of_ho(tmp_path):
     x, label = torch.randn(2, 3, 8, 8, generator=generator), torch.tensor([0.0, 730.0])
     with torch.no_grad():
         torch.testing.assert_close(song(x, label), ho(x, label))
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_discrete_models_and_the_class_ddpm_give_the_scores_of_songs_code(name, tmp_path):
+    """Relative error at most 1e-5 at whole labels, from the first level to the last."""
+    case, path = DISCRETE[name], tmp_path / "a.pth"
+    checkpoint = score_sde.read(song_file(name, path), config=name)
+    assert checkpoint.assumptions == ()
+    model = build(checkpoint, name, path, device=torch.device("cpu"))
+    labels, sde = torch.tensor(case["labels"], dtype=torch.float64), checkpoint.sde
+    index = torch.arange(len(labels))
+    x = Noise(seed=1, shape=model.shape)(index, 0 * index)
+    if sde.name == "ve":
+        # The network of Song divides by the noise level of its label.
+        t, factor = 1 - labels / 999, 1.0
+    elif checkpoint.parametrization == "vp-discrete":
+        betas = torch.linspace(0.1, 20, 1000, dtype=torch.float64) / 1000
+        t = sde.time_at(log_snr_table(betas.tolist())[labels.long()])
+        factor = -sde.sigma(t).float()[:, None]
+    else:
+        t = labels / 999
+        factor = -sde.sigma(t).float()[:, None]
+    found = model.score(x, t)[:, :, ::8, ::8].flatten(1) * factor
+    expected = torch.tensor(case["every_8th_pixel"])
+    assert float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max()) <= 1e-5
+
+
+@pytest.mark.parametrize("name", PUBLISHED_NAMES)
+def test_a_published_name_gives_all_settings_and_other_files_are_refused(name):
+    accepted = []
+    for kind, c in PUBLISHED.items():
+        try:
+            training = understand(c, name)
+        except CheckpointError:
+            continue
+        assert training.assumed == ()
+        accepted.append((kind, training.settings["sde"]))
+    deep, other = "deep" in name, {"bedroom", "ffhq", "celebahq"}
+    if not deep and not any(word in name for word in other):
+        assert accepted
+    assert all(sde == PUBLISHED_NAMES[name][2] for _, sde in accepted)
+
+
+def test_the_hint_names_the_published_models_that_a_file_may_be():
+    with pytest.raises(CheckpointError) as error:
+        understand(PUBLISHED["ddpm"], None)
+    names = "vp/cifar10_ddpm, or vp/cifar10_ddpm_continuous, or subvp/cifar10_ddpm_continuous"
+    assert error.value.hint.endswith(f"subvp, or {names}")
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "named"),
+    [
+        ("vp", "sde=vp,model=ddpm", "blocks are those of ncsnpp"),
+        ("ddpm", "sde=vp,model=ddpm,skip_rescale=true", "skip_rescale=true"),
+    ],
+)
+def test_the_class_of_the_network_is_checked(name, config, named):
+    with pytest.raises(CheckpointError, match=named):
+        understand(PUBLISHED[name], config)

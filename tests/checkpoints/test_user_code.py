@@ -109,7 +109,7 @@ def test_a_missing_file_is_refused_before_torch_is_imported(code):
 def test_config_is_not_for_code(code):
     done = ggf(*RUN, "--model", "own_net.py:model", "--config", "sde=vp")
     assert done.exit_code == 2
-    assert "--config is only for .pth files" in done.stderr
+    assert "--config is only for .pth and .pt files" in done.stderr
 
 
 def test_resume_refuses_changed_code(code):

@@ -467,7 +467,9 @@ def test_every_solver_option_has_a_flag_with_its_default_in_the_help():
                 assert re.search(shown, text), (name, option)
 
 
-def test_list_solvers():
+def test_list_solvers(monkeypatch):
+    # In a pipe, rows do not wrap.
+    monkeypatch.delenv("COLUMNS")
     table = ggf("list-solvers").stdout
     assert [line.split()[0] for line in table.splitlines()[1:]] == list(read_catalog())
     document = json.loads(ggf("list-solvers", "--json").stdout)

@@ -129,6 +129,8 @@ def test_no_file_has_more_than_350_lines():
         ["download", "--help"],
         ["show", "--help"],
         ["doctor", "--help"],
+        ["inspect", "--help"],
+        ["list-models", "--family", "exact", "--here"],
         ["certify", "--help"],
         ["list-solvers"],
         ["--show-completion"],

@@ -118,7 +118,7 @@ def test_labels_that_differ_by_less_than_1_give_different_scores(fashion):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"act_fn": "gelu"}, "act_fn"),
+        ({"act_fn": "tanh"}, "act_fn"),
         ({"time_embedding_type": "fourier"}, "time_embedding_type"),
         ({"down_block_types": ["ResnetDownsampleBlock2D"] * 3}, "ResnetDownsampleBlock2D"),
         ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift"),

@@ -13,7 +13,7 @@ from PIL import Image
 import ggf_cli
 from command import ggf, read_log
 from ggf_cli import VPSDE, ScoreModel
-from ggf_cli.errors import UsageError
+from ggf_cli.errors import OutputError, UsageError
 from ggf_cli.runs import plots
 from ggf_cli.runs.pictures import MAX_POINTS, picture_of, pictured
 from observers import Interrupt
@@ -255,3 +255,17 @@ def test_the_picture_does_not_depend_on_the_number_of_processes(tmp_path, source
     assert [p.wait() for p in programs] == [0, 0], [p.stderr for p in programs]
     whole = (tmp_path / "one/samples.png").read_bytes()
     assert (tmp_path / "two/samples.png").read_bytes() == whole
+
+
+def test_an_error_of_matplotlib_does_not_cost_the_log(tmp_path, monkeypatch):
+    def broken(figure, text):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(plots, "png_of", broken)
+    with pytest.raises(OutputError, match="cannot plot the samples: no font"):
+        ggf_cli.run(model_of((2,)), 3, out=tmp_path, format="npz", **SETTINGS)
+    assert read_log(tmp_path)["status"] == "failed"
+    monkeypatch.undo()
+    again = ggf_cli.run(model_of((2,)), 3, out=tmp_path, format="npz", resume=True, **SETTINGS)
+    assert again.log.status == "completed"
+    assert (tmp_path / "samples.png").exists()

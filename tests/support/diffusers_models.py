@@ -34,7 +34,8 @@ def random_network(**config):
     generator = torch.Generator().manual_seed(0)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        if name == "time_proj.weight":
+        # Frequencies; a table of learned embeddings has two dimensions.
+        if name == "time_proj.weight" and parameter.dim() == 1:
             parameter.copy_(4 * noise)
         elif parameter.dim() > 1:
             parameter.copy_(noise * (2 / parameter[0].numel()) ** 0.5)
@@ -84,9 +85,10 @@ def edit(file, **changes):
 def levels(scheduler):
     """(labels, alpha, sigma) of some noise levels of a scheduler, in float64."""
     if hasattr(scheduler, "betas"):
-        # The last label, 999, lies beyond the end of the SDE.
-        labels = torch.tensor([0, 1, 40, 500, 998])
-        alpha_bar = torch.cumprod(1 - scheduler.betas.double(), 0)[labels]
+        # The last label lies beyond the end of the SDE of "vp-discrete".
+        last = len(scheduler.betas) - 2
+        labels = torch.tensor([0, 1, last // 25, last // 2, last])
+        alpha_bar = alphas_cumprod(scheduler)[labels]
         return labels.double(), alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     t = torch.tensor([1e-3, 0.01, 0.1, 0.5, 1.0], dtype=torch.float64)
     c = scheduler.config
@@ -97,12 +99,48 @@ def levels(scheduler):
     return 999 * t, log_alpha.exp(), (1 - (2 * log_alpha).exp()).sqrt()
 
 
-def defined_score(network, scheduler, x, label, sigma):
-    """The score by the network of diffusers: its output is the noise, or for VE the score."""
-    output = network(x, label.float()).sample
-    if "sigma_max" in scheduler.config and not hasattr(scheduler, "betas"):
-        return output
-    return -output / sigma.float()[:, None, None, None]
+def alphas_cumprod(scheduler):
+    """The product of 1 - beta up to each level, in float64.
+
+    For a model with another table than DDPM's, the float32 numbers of diffusers, which it was
+    trained with. DDPM's are those of the SDE that it discretises; they differ by rounding.
+    """
+    c = scheduler.config
+    ddpm = c.get("prediction_type", "epsilon") == "epsilon" and not c.get("rescale_betas_zero_snr")
+    line = torch.linspace(scheduler.betas[0], scheduler.betas[-1], len(scheduler.betas))
+    if ddpm and len(line) == 1000 and torch.allclose(line, scheduler.betas, rtol=1e-6, atol=0):
+        return torch.cumprod(1 - scheduler.betas.double(), 0)
+    return scheduler.alphas_cumprod.double()
+
+
+def class_labels(network, rows):
+    """Class labels for the rows, as a list of arguments; empty if the network takes none."""
+    count = network.config.num_class_embeds
+    return [torch.arange(rows) % count] if count else []
+
+
+def defined_score(network, scheduler, x, label, alpha, sigma):
+    """The score by the network of diffusers: its output is what the scheduler predicts."""
+    output = network(x, whole(label, network), *class_labels(network, len(x))).sample
+    if not hasattr(scheduler, "betas"):
+        return output if "sigma_max" in scheduler.config else -output / expand(sigma)
+    alpha, sigma = expand(alpha), expand(sigma)
+    noise = {
+        "epsilon": lambda: output,
+        "v_prediction": lambda: alpha * output + sigma * x,
+        "sample": lambda: (x - alpha * output) / sigma,
+    }[scheduler.config.get("prediction_type", "epsilon")]()
+    return -noise / sigma
+
+
+def whole(label, network):
+    """The labels in the type that diffusers wants: a learned embedding takes whole numbers."""
+    learned = network.config.time_embedding_type == "learned"
+    return label.round().long() if learned else label.float()
+
+
+def expand(v):
+    return v.float()[:, None, None, None]
 
 
 def assert_same_score(folder, network, scheduler, *, load=load_model):
@@ -112,7 +150,8 @@ def assert_same_score(folder, network, scheduler, *, load=load_model):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(len(label), *model.shape, generator=generator)
     t = model.sde.time_at(torch.log(alpha / sigma))
-    expected, found = defined_score(network, scheduler, x, label, sigma), model.score(x, t)
+    expected = defined_score(network, scheduler, x, label, alpha, sigma)
+    found = model.score(x, t, *class_labels(network, len(x)))
     error = (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
     assert float(error.max()) <= TOLERANCE, [f"{float(e):.1e}" for e in error]
     return model

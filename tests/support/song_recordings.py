@@ -12,11 +12,13 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from song import weights
 
 RECORDED = json.loads((DATA / "song_outputs.json").read_text())
+# Networks trained at 1000 noise levels, and the class ddpm.
+DISCRETE = json.loads((DATA / "song_discrete_outputs.json").read_text())
 
 
 def song_file(name, path, *, change=lambda content: content):
     """Save a .pth file as score_sde_pytorch does; the moving average is that of the recording."""
-    case = RECORDED[name]
+    case = (RECORDED | DISCRETE)[name]
     average = weights(case["shapes"])
     trained = [t for n, t in average.items() if n != "all_modules.0.W"]
     model = {f"module.{n}": t if n == "all_modules.0.W" else t + 1 for n, t in average.items()}

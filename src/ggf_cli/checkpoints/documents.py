@@ -64,6 +64,8 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             used no corrector.
         quality: The measured quality of the samples; empty if it was not measured.
         measured_by: The command that measured the quality.
+        family: The group of the model in lists; empty: given by its place, see
+            `families.family_of`.
     """
 
     name: Text
@@ -93,6 +95,11 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     snr: Annotated[Amount, about("a number, not negative")] = 0.0
     quality: Text = ""
     measured_by: Text = ""
+    family: Annotated[
+        str,
+        Meta(pattern=r"^([a-z0-9][a-z0-9-]*)?\Z"),
+        about("small letters, digits and -, or empty"),
+    ] = ""
 
     @property
     def kind(self) -> str:

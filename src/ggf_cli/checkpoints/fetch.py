@@ -12,16 +12,18 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ggf_cli.checkpoints.hashes import check_hash, file_sha256
 from ggf_cli.checkpoints.hub_cache import MAIN, cached_file, is_commit, known_absent
+from ggf_cli.checkpoints.hub_connection import check_connection
 from ggf_cli.checkpoints.hub_errors import (
     MissingFile,
     OfflineMiss,
+    Unreachable,
     error_chain,
     http_status,
     hub_failure,
@@ -46,7 +48,8 @@ def fetch_file(
     """Download a file into the hub's cache, unless it is there, and return its path.
 
     A cached file that has the given sha256, or that belongs to a given commit, is not downloaded
-    again. For a branch, the newest version is downloaded.
+    again. For a branch, the newest version is downloaded; without a network, that of the cache is
+    taken. If no connection is possible, the error comes within a few seconds.
 
     Args:
         repo: "OWNER/NAME".
@@ -65,7 +68,7 @@ def fetch_file(
     if cached and is_commit(revision or MAIN):
         path = cached
     else:
-        path = _download(repo, file, revision or MAIN, quiet)
+        path = _download(repo, file, revision or MAIN, quiet, cached)
     if verify:
         check_hash(path, sha256, repo, file, revision or MAIN)
     return path
@@ -95,19 +98,6 @@ def fetch_if_there(
         raise
 
 
-def is_there(repo: str, file: str, *, revision: str | None = None) -> bool:
-    """Whether a repository has a file, without downloading it; False if the hub does not answer."""
-    # Only the hint of an error depends on the answer.
-    with suppress(Exception):
-        from huggingface_hub import HfApi, constants
-
-        _check_address(constants.ENDPOINT)
-        _check_requests()
-        hub = HfApi(endpoint=constants.ENDPOINT)
-        return hub.file_exists(repo, file, revision=revision or MAIN)
-    return False
-
-
 def reach(*, timeout_s: float) -> None:
     """Check that the hub answers; no token is sent.
 
@@ -120,6 +110,7 @@ def reach(*, timeout_s: float) -> None:
     _check_requests()
     host = urlsplit(constants.ENDPOINT).hostname or "HF_ENDPOINT"
     try:
+        check_connection(constants.ENDPOINT)
         with watched(get_session(), "anything", timeout_s):
             status = get_session().head(constants.ENDPOINT, timeout=timeout_s).status_code
     except CheckpointError:
@@ -132,15 +123,23 @@ def reach(*, timeout_s: float) -> None:
         raise CheckpointError(f"{host} answers HTTP {status}", hint="try again later")
 
 
-def _download(repo: str, file: str, revision: str, quiet: bool) -> Path:
+def _download(repo: str, file: str, revision: str, quiet: bool, cached: Path | None) -> Path:
     try:
         from huggingface_hub import constants, get_session, hf_hub_download
 
         _check_address(constants.ENDPOINT)
+        if not constants.HF_HUB_OFFLINE:
+            try:
+                check_connection(constants.ENDPOINT)
+            except Unreachable:
+                # As the library does, but it waits longer.
+                if cached:
+                    return cached
+                raise
         _check_requests()
         host = urlsplit(constants.ENDPOINT).hostname
         slow = watched(get_session(), f"{file} of {repo} from {host}", patience())
-        with _silence() if quiet else nullcontext(), slow, warnings.catch_warnings():
+        with _silence(bars=quiet), slow, warnings.catch_warnings():
             # The library only warns that the disk is too small, and then fills the disk.
             warnings.filterwarnings("error", message="Not enough free disk space")
             return Path(_retry(lambda: hf_hub_download(repo, file, revision=revision)))
@@ -207,8 +206,12 @@ def _is_worth_a_retry(error: Exception) -> bool:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Turn off the library's progress bars, log messages and warnings."""
+def _silence(*, bars: bool) -> Iterator[None]:
+    """Turn off the library's log messages, which repeat each failed attempt.
+
+    Args:
+        bars: Also turn off its progress bars and warnings.
+    """
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -216,14 +219,16 @@ def _silence() -> Iterator[None]:
     )
 
     log = logging.getLogger("huggingface_hub")
-    bars, level = not are_progress_bars_disabled(), log.level
+    hide, level = bars and not are_progress_bars_disabled(), log.level
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        disable_progress_bars()
+        if bars:
+            warnings.simplefilter("ignore")
+        if hide:
+            disable_progress_bars()
         log.setLevel(logging.CRITICAL)
         try:
             yield
         finally:
             log.setLevel(level)
-            if bars:
+            if hide:
                 enable_progress_bars()

@@ -20,6 +20,10 @@ class OfflineMiss(CheckpointError):
     """The file is not in the cache, and HF_HUB_OFFLINE forbids to download it."""
 
 
+class Unreachable(Exception):
+    """No connection to the server; the cause is the `OSError` with the reason."""
+
+
 def hub_failure(error: Exception, repo: str, file: str, revision: str) -> CheckpointError:
     """Translate an error of the library into a message and a hint for the user."""
     from huggingface_hub import constants, errors
@@ -63,6 +67,8 @@ def hub_failure(error: Exception, repo: str, file: str, revision: str) -> Checkp
     else:
         message = f"cannot download {what} from {host}: {reason_of(cause)}"
         hint = "check the network, then run the same command again"
+        if isinstance(cause, Unreachable):
+            hint += "; ggf list-models --here lists the models that need no network"
     return CheckpointError(message, hint=hint)
 
 

@@ -14,13 +14,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ggf_cli.checkpoints import diffusers, edm, native, score_sde
+from ggf_cli.checkpoints import adm, diffusers, edm, lucidrains, native, score_sde
 from ggf_cli.checkpoints.documents import HUB
 from ggf_cli.checkpoints.hashes import file_sha256
+from ggf_cli.checkpoints.locate import NETWORKS as PIPELINE_NETWORKS
 from ggf_cli.checkpoints.locate import obtain
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.checkpoints.native import Checkpoint
-from ggf_cli.checkpoints.tensors import read_tensors
+from ggf_cli.checkpoints.refusals import refusal, refusal_of_name
+from ggf_cli.checkpoints.tensors import read_pickle
 from ggf_cli.checkpoints.user_code import UserCode, load_user_model
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.networks import NETWORKS
@@ -33,6 +35,8 @@ from ggf_cli.sde import sde_from_dict
 # The network computes in one of these. Tensors of other types, when converted, could grow to more
 # than twice their size.
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# The suffixes of files that do not state all of their settings, so that `config` gives them.
+CONFIGURED = (".pth", ".pt")
 # The most numbers in one sample: 3 x 4096 x 4096 and more.
 MAX_NUMBERS = 2**26
 
@@ -52,14 +56,15 @@ def load_model(
 
     Args:
         name: A name in `checkpoints.toml`, "hf:OWNER/REPO[@REVISION]", a native `.safetensors`
-            file, a `.pth` file of score_sde_pytorch, a `.pkl` file of EDM or a `.pt` file with its
-            weights, a folder in diffusers layout, or code of your own, "FILE.py:OBJECT" or "package.module:OBJECT", which is imported and run.
+            file, a `.pth` file of score_sde_pytorch, a `.pt` file of denoising-diffusion-pytorch or
+            of OpenAI's diffusion code, a `.pkl` file of EDM, a folder in diffusers layout, or code
+            of your own, "FILE.py:OBJECT" or "package.module:OBJECT", which is imported and run.
         device: "auto", which is the first of cuda, mps and cpu that this machine has; "cpu",
             "cuda", "cuda:1", "mps" or a torch device.
         dtype: The type of weights and samples.
         quiet: No progress bar while downloading.
-        config: For a `.pth` file: the settings that it does not state, like "cifar10-subvp" or
-            "sde=vp,image_size=64"; see `ggf_cli.checkpoints.score_sde.read`.
+        config: For a `.pth` or `.pt` file: the settings that it does not state, like
+            "cifar10-subvp" or "sde=vp,image_size=64"; see `read` of the format.
 
     Raises:
         UsageError: No such model, device or config.
@@ -83,7 +88,7 @@ def _load(
     found = find_model(name)
     if isinstance(found, UserCode):
         if config is not None:
-            raise UsageError(f"`config` is only for .pth files, {found.text} is code")
+            raise UsageError(f"`config` is only for .pth and .pt files, {found.text} is code")
         return load_user_model(found, device)
     if isinstance(found, Path):
         checkpoint = read_checkpoint(found, config=config)
@@ -91,12 +96,12 @@ def _load(
         model = build(checkpoint, title, found, device=target, dtype=dtype)
         return replace(model, provenance={**(model.provenance or {}), "config": config})
     if config is not None:
-        raise UsageError(f"`config` is only for .pth files, '{name}' is a registered model")
+        raise UsageError(f"`config` is only for .pth and .pt files, '{name}' is a registered model")
     path = obtain(found, quiet=quiet, inspect=diffusers.read_config)
     sde = sde_from_dict(found.sde) if found.sde else None
     if found.kind == HUB:
-        pipeline = path.parent.name == "unet"
-        checkpoint = diffusers.read(path.parent.parent if pipeline else path.parent, sde=sde)
+        root = path.parents[path.parent.name in PIPELINE_NETWORKS]
+        checkpoint = diffusers.read(root, sde=sde, weights=path)
     else:
         checkpoint = read_checkpoint(path)
         if sde and checkpoint.parametrization == "exact":
@@ -114,15 +119,16 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
 
     Args:
         path: A folder in diffusers layout, a native file, a `.pth` file of score_sde_pytorch, or a
-            `.pkl` or `.pt` file of EDM.
-        config: For a `.pth` file: the settings that it does not state; see `score_sde.read`.
+            `.pt` file of denoising-diffusion-pytorch or of OpenAI's diffusion code, or a `.pkl` or
+            `.pt` file of EDM.
+        config: For a `.pth` or `.pt` file: the settings that it does not state.
 
     Raises:
         UsageError: `config` is malformed, or given for another format.
         CheckpointError: The checkpoint is corrupt or not supported.
     """
-    if config is not None and path.suffix != ".pth":
-        raise UsageError(f"`config` is only for .pth files, {path} states its own settings")
+    if config is not None and path.suffix not in CONFIGURED:
+        raise UsageError(f"`config` is only for .pth and .pt files, {path} states its own settings")
     try:
         return _read(path, config)
     except OSError as error:
@@ -141,7 +147,9 @@ def _read(path: Path, config: str | None) -> Checkpoint:
         case ".safetensors":
             return native.read(path)
         case ".pth":
-            return score_sde.read(path, config=config)
+            return _read_pth(path, config)
+        case ".pt":
+            return _read_pt(path, config)
         case ".py":
             raise CheckpointError(
                 f"{path} is Python code, and no object in it is named",
@@ -149,14 +157,30 @@ def _read(path: Path, config: str | None) -> Checkpoint:
             )
         case ".pkl" | ".pickle":
             return edm.read(path)
-        case ".pt":
-            if checkpoint := edm.read_state_dict(read_tensors(path), path):
-                return checkpoint
-    raise CheckpointError(
-        f"{path} is not a checkpoint that ggf can read",
-        hint="ggf reads native .safetensors files, .pth files of score_sde_pytorch, .pkl and .pt"
-        " files of EDM, and diffusers folders",
-    )
+    raise refusal_of_name(path)
+
+
+def _read_pth(path: Path, config: str | None) -> Checkpoint:
+    """Read a `.pth` file; its content decides the format."""
+    content = read_pickle(path)
+    if lucidrains.recognises(content):
+        return lucidrains.read(path, content, config=config)
+    if not {"model", "ema"} <= content.keys():
+        raise refusal(path, content)
+    return score_sde.read(path, config=config)
+
+
+def _read_pt(path: Path, config: str | None) -> Checkpoint:
+    """Read a `.pt` file; its content decides the format."""
+    content = read_pickle(path)
+    if lucidrains.recognises(content):
+        return lucidrains.read(path, content, config=config)
+    if adm.recognises(content):
+        return adm.read(path, content, config=config)
+    flat = all(isinstance(value, torch.Tensor) for value in content.values())
+    if flat and (checkpoint := edm.read_state_dict(content, path)):
+        return checkpoint
+    raise refusal(path, content)
 
 
 def build(
@@ -201,6 +225,7 @@ def build(
         dtype=dtype,
         time_dtype=time_dtype(device),
         conditional=checkpoint.classes > 0,
+        classes=checkpoint.classes,
         distribution=network if checkpoint.parametrization == "exact" else None,
         recommended={"snr": checkpoint.snr} if checkpoint.snr else {},
         provenance={
@@ -209,6 +234,11 @@ def build(
             "sha256": None if is_folder else file_sha256(path),
             "parameters": sum(p.numel() for p in network.parameters()),
             "assumptions": list(checkpoint.assumptions),
+            "network": checkpoint.network,
+            "network_config": checkpoint.network_config,
+            "parametrization": checkpoint.parametrization,
+            "parametrization_config": checkpoint.parametrization_config,
+            "classes": checkpoint.classes,
         },
     )
 

@@ -10,24 +10,33 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from ggf_cli.checkpoints.documents import DRIVE, HUB, ModelEntry
-from ggf_cli.checkpoints.fetch import fetch_file, fetch_if_there, is_there
+from ggf_cli.checkpoints.fetch import fetch_file, fetch_if_there
 from ggf_cli.checkpoints.hashes import data_folder, file_sha256
 from ggf_cli.checkpoints.hub_cache import cached_file
 from ggf_cli.checkpoints.hub_errors import MissingFile
 from ggf_cli.checkpoints.manifest import PACKAGE
+from ggf_cli.checkpoints.shards import parts_of
 from ggf_cli.errors import CheckpointError
 
-# Names of the weights file in a diffusers folder, in order of preference.
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-# Other names of weights files, which ggf recognises but does not read.
-_OTHER_WEIGHTS = (
+# Names of the weights file in a diffusers folder, in order of preference. An index names the files
+# of weights that are split; "fp16" is a variant that is rounded to half precision.
+WEIGHTS = (
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.bin",
     "diffusion_pytorch_model.safetensors.index.json",
     "diffusion_pytorch_model.bin.index.json",
     "diffusion_pytorch_model.fp16.safetensors",
     "diffusion_pytorch_model.fp16.bin",
+    "diffusion_pytorch_model.safetensors.index.fp16.json",
+    "diffusion_pytorch_model.bin.index.fp16.json",
 )
+# Names of the folder of the network in a pipeline, in order of preference. The training scripts of
+# diffusers save the moving average of the weights as "unet_ema".
+NETWORKS = ("unet_ema", "unet")
 # Lists the parts of a diffusers pipeline.
 INDEX = "model_index.json"
+# The configuration of the scheduler.
+SCHEDULER = "scheduler_config.json"
 # Names of the part of a pipeline that turns latents into images.
 LATENT = ("vae", "vqvae", "movq")
 
@@ -87,28 +96,32 @@ def _from_hub(entry: ModelEntry, quiet: bool, inspect: Callable[[Path], object] 
 
     # A registered model is a pixel model, and the registry states its file.
     if entry.file:
-        unet = PurePosixPath(entry.file).parent.name == "unet"
+        parent = PurePosixPath(entry.file).parent.name
+        folder = f"{parent}/" if parent in NETWORKS else ""
     else:
-        unet = fetch_optional("unet/config.json") is not None
-        if not fetch_optional(INDEX) and unet:
+        there = [name for name in NETWORKS if fetch_optional(f"{name}/config.json")]
+        folder = f"{there[0]}/" if there else ""
+        if not fetch_optional(INDEX) and there:
             # Then `inspect` finds the part in the folder.
             for part in LATENT:
                 fetch_optional(f"{part}/config.json")
-    folder, scheduler = ("unet/", "scheduler/") if unet else ("", "")
-    root = fetch(f"{folder}config.json").parents[unet]
-    fetch(f"{scheduler}scheduler_config.json")
+    root = fetch(f"{folder}config.json").parents[bool(folder)]
+    scheduler = f"{'scheduler/' if folder else ''}{SCHEDULER}"
+    try:
+        fetch(scheduler)
+    except MissingFile as error:
+        raise no_scheduler(entry.place, scheduler) from error
     if inspect is not None:
         inspect(root)
     if entry.file:
         return fetch(entry.file, weights=True)
     for name in WEIGHTS:
         with suppress(MissingFile):
-            return fetch(folder + name, weights=True)
-    revision = entry.revision or None
-    found = [
-        name for name in _OTHER_WEIGHTS if is_there(entry.place, folder + name, revision=revision)
-    ]
-    raise no_weights(f"{entry.place}/{folder}".rstrip("/"), found)
+            path = fetch(folder + name, weights=True)
+            for part in parts_of(path):
+                fetch(folder + part, weights=True)
+            return path
+    raise no_weights(f"{entry.place}/{folder}".rstrip("/"), ())
 
 
 def no_weights(place: str, found: Sequence[str]) -> CheckpointError:
@@ -118,20 +131,30 @@ def no_weights(place: str, found: Sequence[str]) -> CheckpointError:
         place: The folder.
         found: Names of the files in the folder.
     """
-    wanted = f"{place} has no weights, {' or '.join(WEIGHTS)}"
-    for name in found:
-        if name.endswith(".index.json"):
-            return CheckpointError(
-                f"{wanted}: {name} splits them into several files, which ggf does not read",
-                hint="save them in one file: save_pretrained(FOLDER, max_shard_size='100GB')",
-            )
+    message = f"{place} has no weights, {' or '.join(WEIGHTS[:2])}"
     for name in found:
         if name.endswith((".safetensors", ".bin")):
             return CheckpointError(
-                f"{wanted}; it has {name}",
+                f"{message}; it has {name}",
                 hint=f"to use these weights, copy the file to {WEIGHTS[name.endswith('.bin')]}",
             )
-    return CheckpointError(wanted)
+    return CheckpointError(message)
+
+
+def no_scheduler(place: str, file: str, hint: str = "") -> CheckpointError:
+    """The error for a model without the configuration of a scheduler.
+
+    Args:
+        place: The folder or repository.
+        file: The path in it where the configuration should be.
+        hint: What to do; by default, how to save the file.
+    """
+    return CheckpointError(
+        f"{place} has no {file}, so the noise levels of the model are not known",
+        hint=hint
+        or f"add {file} of the training: noise_scheduler.save_pretrained(FOLDER) in diffusers"
+        " writes it",
+    )
 
 
 def _converted(entry: ModelEntry) -> Path:

@@ -17,11 +17,14 @@ from threading import TIMEOUT_MAX, Timer
 from time import monotonic
 from typing import Any
 
+from ggf_cli.checkpoints.hub_errors import Unreachable
 from ggf_cli.errors import CheckpointError, UsageError
 
 # Environment variable: the seconds to wait.
 PATIENCE = "GGF_DOWNLOAD_PATIENCE"
 PATIENCE_S = 30.0
+# Seconds for a connection, with this patience.
+CONNECT_S = 3.0
 # Bytes per second.
 RATE = 1000.0
 
@@ -37,6 +40,11 @@ def patience() -> float:
         if (seconds := float(text)) > 0:
             return seconds
     raise UsageError(f"{PATIENCE} is {text!r}, it must be a number of seconds, or inf")
+
+
+def connect_s() -> float:
+    """The seconds to wait for a connection: 3, and more if the patience is longer than 30 s."""
+    return CONNECT_S * max(1.0, patience() / PATIENCE_S)
 
 
 class TooSlow(CheckpointError):
@@ -79,8 +87,9 @@ class _Pace:
     """The waiting time and the bytes of one download, over all its requests."""
 
     def __init__(self, what: str, patience_s: float) -> None:
-        self.slow = False
+        self.slow = self._answered = False
         self._what, self._patience_s = what, patience_s
+        self._connect_s = min(connect_s(), TIMEOUT_MAX)
         self._waited, self._bytes = 0.0, 0
         self._timer: Timer | None = None
         self._connections: list[Any] = []
@@ -100,10 +109,12 @@ class _Pace:
         # The client retries by itself after an error.
         if self.slow:
             raise self.error()
-        request.extensions = {**request.extensions, "trace": self._trace}
+        timeouts = {**request.extensions.get("timeout", {}), "connect": self._connect_s}
+        request.extensions = {**request.extensions, "timeout": timeouts, "trace": self._trace}
 
     def on_response(self, response: Any) -> None:
         """Count the content of an answer whose headers have arrived."""
+        self._answered = True
         client = sys.modules[type(response).__module__.partition(".")[0]]
         response.stream = _paced(response.stream, self, client.SyncByteStream)
 
@@ -125,6 +136,9 @@ class _Pace:
             self._timer.start()
         elif name in ("receive_response_headers.complete", "receive_response_headers.failed"):
             self.stop()
+        elif name == "start_tls.failed" and not self._answered:
+            # The client would try again for 23 s. A certificate does not get better with time.
+            raise Unreachable from info["exception"]
 
     def _give_up(self) -> None:
         """Close the connections, so that the client stops waiting for headers."""

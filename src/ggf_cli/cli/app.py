@@ -19,6 +19,7 @@ from ggf_cli.cli.compare import compare
 from ggf_cli.cli.convert import convert
 from ggf_cli.cli.doctor import doctor
 from ggf_cli.cli.download import download
+from ggf_cli.cli.inspect import inspect
 from ggf_cli.cli.list_models import list_models
 from ggf_cli.cli.list_solvers import list_solvers
 from ggf_cli.cli.sample import sample
@@ -65,6 +66,7 @@ app.command("compare")(compare)
 app.command("show")(show)
 app.command("list-models")(list_models)
 app.command("list-solvers")(list_solvers)
+app.command("inspect")(inspect)
 app.command("download")(download)
 app.command("convert")(convert)
 app.command("doctor")(doctor)

@@ -18,6 +18,9 @@ from ggf_cli.errors import GGFError, OptionError, OutputError
 from ggf_cli.solvers.catalog import flag
 from ggf_cli.text import plain
 
+# The width of tables in files and pipes.
+WIDE = 200
+
 
 def stderr() -> Console:
     """A console for progress, notes and errors."""
@@ -47,16 +50,29 @@ def result_json(document: Any) -> None:
     result(json.dumps(document, indent=2))
 
 
-def show(renderable: RenderableType) -> None:
-    """Print a table on stdout; 200 columns wide if stdout is not a terminal."""
+def width() -> int:
+    """The width of stdout in characters; of a file or pipe COLUMNS, or `WIDE` without it."""
     terminal = Console()
+    if terminal.is_terminal:
+        return terminal.width
+    columns = os.environ.get("COLUMNS", "")
+    return max(int(columns), 1) if re.fullmatch("[0-9]{1,4}", columns) else WIDE
+
+
+def show(renderable: RenderableType, *, columns: int | None = None) -> None:
+    """Print a table on stdout.
+
+    Args:
+        renderable: The table.
+        columns: Its width; by default that of the terminal, or `WIDE` if stdout is none.
+    """
+    terminal = Console()
+    if columns is None:
+        columns = terminal.width if terminal.is_terminal else WIDE
     buffer = io.StringIO()
-    Console(
-        file=buffer,
-        highlight=False,
-        force_terminal=terminal.is_terminal,
-        width=terminal.width if terminal.is_terminal else 200,
-    ).print(renderable)
+    Console(file=buffer, highlight=False, force_terminal=terminal.is_terminal, width=columns).print(
+        renderable
+    )
     result("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))
 
 

@@ -16,8 +16,7 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder in diffusers layout, a .pth file of score_sde_pytorch, a .pkl file of"
-            " EDM, a .pt file with its weights, or a native file."
+            help="A folder in diffusers layout, a .pth, .pt or .pkl file, or a native file."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="The native file to write, OUT.safetensors.")],
@@ -36,7 +35,7 @@ def convert(
 
     ggf convert checkpoint_26.pth subvp.safetensors --config cifar10-subvp
 
-    Assumptions about a .pth file are stored in OUT, and printed whenever OUT is used.
+    Assumptions about a .pth or .pt file are stored in OUT, and printed whenever OUT is used.
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} must end in .safetensors")

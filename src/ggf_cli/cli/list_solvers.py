@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.table import Table
 
-from ggf_cli.cli import console
+from ggf_cli.cli import console, tables
+from ggf_cli.cli.tables import Column
 from ggf_cli.registry import lookup
 from ggf_cli.solvers.catalog import OptionInfo, SolverInfo, flag, read_catalog
 
@@ -32,10 +32,10 @@ def list_solvers(
     if json:
         console.result_json([_document(name, about) for name, about in catalog.items()])
         return
-    console.show(_solvers(catalog))
+    tables.show(_solvers(catalog))
     if solver is not None:
         console.result("")
-        console.show(_options(catalog[solver].options))
+        tables.show(_options(catalog[solver].options))
 
 
 def _document(name: str, about: SolverInfo) -> dict[str, Any]:
@@ -44,35 +44,31 @@ def _document(name: str, about: SolverInfo) -> dict[str, Any]:
     return {"name": name, **msgspec.structs.asdict(about), "options": options}
 
 
-def _solvers(catalog: Mapping[str, SolverInfo]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("name", no_wrap=True)
-    for column in ("solves", "step size"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("evaluations a step")
-    table.add_column("NFE", justify="right", no_wrap=True)
-    table.add_column("what")
-    for name, about in catalog.items():
-        table.add_row(
-            name,
-            "SDE" if about.kind == "sde" else "ODE",
-            "adaptive" if about.adaptive else "fixed",
-            about.evaluations,
-            str(about.nfe or "–"),
-            about.summary,
-        )
-    return table
+def _solvers(catalog: Mapping[str, SolverInfo]) -> list[Column]:
+    solvers = catalog.values()
+    kinds = [about.kind.upper() for about in solvers]
+    steps = ["adaptive" if about.adaptive else "fixed" for about in solvers]
+    evaluations = [about.evaluations for about in solvers]
+    nfes = [str(about.nfe or "–") for about in solvers]
+    return [
+        Column(title="name", cells=list(catalog)),
+        Column(title="solves", cells=kinds, rank=2),
+        Column(title="step size", cells=steps, rank=1),
+        Column(title="evaluations a step", cells=evaluations, rank=4),
+        Column(title="NFE", cells=nfes, justify="right", rank=3),
+        Column(title="what", cells=[about.summary for about in solvers], wraps=34),
+    ]
 
 
-def _options(options: Mapping[str, OptionInfo]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("option", no_wrap=True)
-    table.add_column("default", no_wrap=True)
-    table.add_column("values", no_wrap=True)
-    table.add_column("what")
-    for name, option in options.items():
-        table.add_row(flag(name), _default(option.default), _values(option), option.help)
-    return table
+def _options(options: Mapping[str, OptionInfo]) -> list[Column]:
+    values = [_values(option) for option in options.values()]
+    defaults = [_default(option.default) for option in options.values()]
+    return [
+        Column(title="option", cells=[flag(name) for name in options]),
+        Column(title="default", cells=defaults),
+        Column(title="values", cells=values, rank=1),
+        Column(title="what", cells=[option.help for option in options.values()], wraps=20),
+    ]
 
 
 def _default(value: object) -> str:

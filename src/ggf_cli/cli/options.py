@@ -45,7 +45,7 @@ Config = Annotated[
     typer.Option(
         "--config",
         metavar="NAME|KEY=VALUE,...",
-        help="What a .pth file does not state: a name of `ggf list-models`, or settings.",
+        help="What a .pth or .pt file does not state: the name of a model, or settings.",
         show_default=False,
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,17 @@ from ggf_cli.errors import CheckpointError
 
 
 def timestep_embedding(
-    t: Tensor, channels: int, *, cosine_first: bool, freq_shift: float, dtype: torch.dtype
+    t: Tensor,
+    channels: int,
+    *,
+    cosine_first: bool,
+    freq_shift: float,
+    dtype: torch.dtype,
+    theta: float = 10000,
 ) -> Tensor:
     """Sines and cosines of the time label at geometric frequencies, (B,) -> (B, channels).
 
-    frequency_i = 10000^(-i / (channels / 2 - freq_shift)), i = 0 .. channels / 2 - 1. Computed in
+    frequency_i = theta^(-i / (channels / 2 - freq_shift)), i = 0 .. channels / 2 - 1. Computed in
     the dtype of t (float64), so that a label near 999 keeps its fraction. If the number of channels
     is odd, the last is 0.
 
@@ -24,7 +31,7 @@ def timestep_embedding(
     """
     half = channels // 2
     i = torch.arange(half, dtype=t.dtype, device=t.device)
-    angle = t[:, None] * torch.exp(-math.log(10000) * i / (half - freq_shift))
+    angle = t[:, None] * torch.exp(-math.log(theta) * i / (half - freq_shift))
     sin, cos = torch.sin(angle), torch.cos(angle)
     embedding = torch.cat([cos, sin] if cosine_first else [sin, cos], dim=1).to(dtype)
     return F.pad(embedding, (0, 1)) if channels % 2 else embedding
@@ -69,6 +76,14 @@ def song_groups(channels: int) -> int:
     return min(channels // 4, 32)
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "mish": F.mish,
+    "gelu": F.gelu,
+    "relu": F.relu,
+}
+
+
 class ResBlock(nn.Module):
     """shortcut(x) + conv(silu(norm(conv(silu(norm(x))) + time))).
 
@@ -82,6 +97,7 @@ class ResBlock(nn.Module):
         resample: Halves or doubles the resolution inside the block, in both branches (BigGAN); then
             the shortcut is a 1x1 convolution.
         scale: Factor on the sum.
+        activation: A key of ACTIVATIONS, in place of silu.
     """
 
     def __init__(
@@ -95,6 +111,7 @@ class ResBlock(nn.Module):
         groups_in: int | None = None,
         resample: nn.Module | None = None,
         scale: float = 1.0,
+        activation: str = "silu",
     ) -> None:
         super().__init__()
         self.norm_1 = group_norm(inputs, groups_in or groups, eps)
@@ -106,12 +123,13 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1)
         self.resample = resample or nn.Identity()
         self.scale = scale
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, inputs, H, W), activated time embedding (B, time) -> (B, outputs, H', W')."""
-        h = self.conv_1(self.resample(F.silu(self.norm_1(x))))
+        h = self.conv_1(self.resample(self.activation(self.norm_1(x))))
         h = h + self.time(time)[:, :, None, None]
-        h = self.conv_2(F.silu(self.norm_2(h)))
+        h = self.conv_2(self.activation(self.norm_2(h)))
         return add(self.shortcut(self.resample(x)), h, self.scale)
 
 

@@ -10,7 +10,6 @@ from ggf_cli.errors import CheckpointError
 MAX_LEVELS = 16
 MAX_BLOCKS = 32
 MAX_WIDTH = 2**20
-MAX_CLASSES = 2**20
 
 
 def check_size(channels: tuple[Any, ...], blocks: Any, patch: Any) -> None:
@@ -39,13 +38,13 @@ def check_size(channels: tuple[Any, ...], blocks: Any, patch: Any) -> None:
             )
 
 
-def check_classes(classes: Any) -> None:
-    """Check the number of class labels of a network; 0 is a network without them.
+def check_count(what: str, value: Any) -> None:
+    """Check the number of rows of a table, such as one of class embeddings; 0 is no table.
 
     Raises:
         CheckpointError: Not a whole number, or too large.
     """
-    if type(classes) is not int or not 0 <= classes <= MAX_CLASSES:
+    if type(value) is not int or not 0 <= value <= MAX_WIDTH:
         raise CheckpointError(
-            f"a network with {classes!r:.40} classes is not supported, only 0 to {MAX_CLASSES:,}"
+            f"a network with {value!r:.40} {what} is not supported, it must lie in 0..{MAX_WIDTH:,}"
         )

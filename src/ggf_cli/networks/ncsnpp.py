@@ -33,7 +33,7 @@ from ggf_cli.networks.layers import (
     song_groups,
     timestep_embedding,
 )
-from ggf_cli.networks.limits import check_classes, check_size
+from ggf_cli.networks.limits import check_count, check_size
 from ggf_cli.networks.pyramids import InputResidual, InputSkip, ToImage
 from ggf_cli.networks.resampling import ConvDown, ConvUp, FIRDown, FIRUp, MeanDown, NearestUp
 
@@ -57,7 +57,7 @@ class NCSNppConfig:
         skip_rescale: Divide every sum of two branches by sqrt(2).
         groups: Groups of the normalisations. "song": a quarter of the channels, at most 32.
             "diffusers": the same, except 32 in the attention of a level, and another number in the
-            blocks of a level with attention that take a skip connection.
+            blocks of a level with attention that take a skip connection. "ddpm": 32.
         norm_eps: Epsilon of the normalisations.
         scale_by_sigma: Divide the output by sigma.
         centered: The input lies in [-1, 1]; if not, it is mapped there from [0, 1].
@@ -83,7 +83,7 @@ class NCSNppConfig:
     progressive: Literal["none", "output_skip"] = "none"
     progressive_input: Literal["none", "input_skip", "residual"] = "none"
     skip_rescale: bool = True
-    groups: Literal["song", "diffusers"] = "song"
+    groups: Literal["song", "diffusers", "ddpm"] = "song"
     norm_eps: float = 1e-6
     scale_by_sigma: bool = False
     centered: bool = True
@@ -99,13 +99,13 @@ class NCSNppConfig:
         check_size(self.channels, self.blocks, self.patch)
         if self.base is not None:
             check_size((self.base,), self.blocks, self.patch)
-        check_classes(self.classes)
+        check_count("classes", self.classes)
         choices = {
             "embedding": ("fourier", "positional"),
             "resblock": ("biggan", "ddpm"),
             "progressive": ("none", "output_skip"),
             "progressive_input": ("none", "input_skip", "residual"),
-            "groups": ("song", "diffusers"),
+            "groups": ("song", "diffusers", "ddpm"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -122,6 +122,8 @@ class NCSNppConfig:
             raise CheckpointError("NCSN++ with residual progressive input needs fir")
         if self.fir and self.resblock == "ddpm":
             raise CheckpointError("NCSN++ with resblock 'ddpm' and fir is not supported")
+        if self.groups == "ddpm" and any(width % 32 for width in self.channels):
+            raise CheckpointError(f"widths {self.channels} are not multiples of 32 groups")
         if (self.scale_by_sigma or self.scale_input) and self.embedding != "fourier":
             raise CheckpointError("NCSN++ that scales by sigma needs the fourier embedding")
         if (self.scale_by_sigma or self.scale_input) and not self.log_label:
@@ -143,6 +145,8 @@ class NCSNpp(nn.Module):
         halve, double = (FIRDown(), FIRUp()) if c.fir else (MeanDown(), NearestUp())
 
         scale = math.sqrt(0.5) if c.skip_rescale else 1.0
+        # None: a quarter of the channels.
+        groups = 32 if c.groups == "ddpm" else None
 
         def block(
             inputs: int,
@@ -154,20 +158,20 @@ class NCSNpp(nn.Module):
                 inputs,
                 outputs,
                 time,
-                None,
+                groups,
                 c.norm_eps,
                 groups_in=groups_in,
                 resample=resample,
                 scale=scale,
             )
 
-        def attention(width: int, wanted: bool, groups: int | None = None) -> nn.Module:
+        def attention(width: int, wanted: bool, groups: int | None) -> nn.Module:
             if not wanted:
                 return nn.Identity()
             return SelfAttention(width, c.head_channels, groups, c.norm_eps, scale=scale)
 
         # Groups in the attention of a level.
-        level_groups = 32 if c.groups == "diffusers" else None
+        level_groups = 32 if c.groups == "diffusers" else groups
 
         fourier = c.embedding == "fourier"
         if fourier:
@@ -201,7 +205,7 @@ class NCSNpp(nn.Module):
             skips += [width] * (c.blocks + (level < last))
 
         self.mid_in = block(width, width)
-        self.mid_attention = attention(width, c.attention_mid)
+        self.mid_attention = attention(width, c.attention_mid, groups)
         self.mid_out = block(width, width)
 
         self.up = nn.ModuleList()
@@ -212,11 +216,11 @@ class NCSNpp(nn.Module):
                 h, skip = outputs if i else width, skips.pop()
                 odd = c.groups == "diffusers" and c.attention[level]
                 # Not (h + skip) // 4: the weights were trained with the rule of diffusers.
-                groups_in = min(h + skip // 4, 32) if odd else song_groups(h + skip)
+                groups_in = min(h + skip // 4, 32) if odd else groups or song_groups(h + skip)
                 blocks.append(block(h + skip, outputs, groups_in=groups_in))
             width = outputs
             drawn = c.progressive == "output_skip" or level == 0
-            to_image = ToImage(width, image, double, c.norm_eps) if drawn else None
+            to_image = ToImage(width, image, double, c.norm_eps, groups) if drawn else None
             resample = None
             if level > 0:
                 biggan = c.resblock == "biggan"

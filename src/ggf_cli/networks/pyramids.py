@@ -38,10 +38,12 @@ class InputResidual(nn.Module):
 class ToImage(nn.Module):
     """From features to an image: norm, silu, 3x3 convolution; added to the doubled image so far."""
 
-    def __init__(self, inputs: int, outputs: int, enlarge: nn.Module, eps: float) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, enlarge: nn.Module, eps: float, groups: int | None
+    ) -> None:
         super().__init__()
         self.enlarge = enlarge
-        self.norm = group_norm(inputs, None, eps)
+        self.norm = group_norm(inputs, groups, eps)
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
 
     def forward(self, h: Tensor, image: Tensor | None) -> Tensor:

@@ -5,13 +5,14 @@
     middle    residual block, attention, residual block
     up        per level: one residual block more, each with a skip connection; then double
 
-The output has the shape of the input: predicted noise for VP models.
+The output has the shape of the input: predicted noise, data or velocity for VP models. In a network
+with classes, the embedding of the class label is added to that of the time.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +20,13 @@ from torch import Tensor, nn
 
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.layers import (
+    ACTIVATIONS,
     ResBlock,
     RowLinear,
     SelfAttention,
     timestep_embedding,
 )
-from ggf_cli.networks.limits import check_size
+from ggf_cli.networks.limits import check_count, check_size
 from ggf_cli.networks.resampling import ConvDown, ConvUp
 
 
@@ -49,6 +51,13 @@ class UNetConfig:
         time_cosine_first: Cosines before sines in the time embedding.
         time_freq_shift: With 1 the lowest frequency is exactly 1 / 10000; with 0 it is higher.
         downsample_padding: See `ConvDown`.
+        activation: A key of `layers.ACTIVATIONS`, for the residual blocks.
+        middle: Whether there is a middle.
+        classes: Number of class labels; 0: the network takes none.
+        class_embedding: "table": one vector for each label; "label": sinusoids of the label and two
+            linear layers, as for the time.
+        time_levels: Number of learned time embeddings, of the labels 0, 1, 2 ...; between whole
+            labels they are interpolated linearly. 0: sinusoids.
         patch: Each square of patch x patch pixels becomes the channels of one pixel of the network
             (Shi et al. 2016, arXiv:1609.05158), so that no layer has the full resolution.
     """
@@ -69,6 +78,11 @@ class UNetConfig:
     time_cosine_first: bool = False
     time_freq_shift: float = 1.0
     downsample_padding: int = 1
+    activation: str = "silu"
+    middle: bool = True
+    classes: int = 0
+    class_embedding: Literal["table", "label"] = "table"
+    time_levels: int = 0
     patch: int = 1
 
     def __post_init__(self) -> None:
@@ -77,6 +91,17 @@ class UNetConfig:
         check_size(self.channels, self.blocks, self.patch)
         if not len(self.channels) == len(self.attention_down) == len(self.attention_up) > 0:
             raise CheckpointError("a U-Net needs one attention flag for each level, up and down")
+        for name, allowed in (
+            ("activation", tuple(ACTIVATIONS)),
+            ("class_embedding", ("table", "label")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise CheckpointError(
+                    f"a U-Net with {name} {getattr(self, name)!r:.40} is not supported,"
+                    f" only {', '.join(allowed)}"
+                )
+        check_count("classes", self.classes)
+        check_count("time levels", self.time_levels)
         if any(width <= 0 or width % self.groups for width in self.channels):
             raise CheckpointError(
                 f"U-Net widths {self.channels} are not multiples of {self.groups} groups"
@@ -85,6 +110,8 @@ class UNetConfig:
 
 class UNet(nn.Module):
     """network(x, label): x (B, C, H, W), label (B,) -> (B, C, H, W).
+
+    With classes, network(x, label, classes): classes (B,) int64.
 
     H and W must be divisible by patch * 2^(levels - 1).
     """
@@ -95,7 +122,9 @@ class UNet(nn.Module):
         time = c.time_channels or 4 * c.channels[0]
 
         def block(inputs: int, outputs: int, scale: float = 1.0) -> ResBlock:
-            return ResBlock(inputs, outputs, time, c.groups, c.norm_eps, scale=scale)
+            return ResBlock(
+                inputs, outputs, time, c.groups, c.norm_eps, scale=scale, activation=c.activation
+            )
 
         def attention(
             width: int, wanted: bool, groups: int | None = None, scale: float = 1.0
@@ -107,6 +136,13 @@ class UNet(nn.Module):
 
         self.time_in = RowLinear(c.channels[0], time)
         self.time_out = RowLinear(time, time)
+        if c.time_levels:
+            self.time_table = nn.Embedding(c.time_levels, c.channels[0])
+        if c.classes and c.class_embedding == "table":
+            self.class_table = nn.Embedding(c.classes, time)
+        elif c.classes:
+            self.class_in = RowLinear(c.channels[0], time)
+            self.class_out = RowLinear(time, time)
         image = c.image_channels * c.patch**2
         self.conv_in = nn.Conv2d(image, c.channels[0], 3, padding=1)
 
@@ -122,10 +158,11 @@ class UNet(nn.Module):
             skips += [width] * (c.blocks + (level != last))
 
         width = c.channels[-1]
-        scale = 1 / c.mid_scale
-        self.mid_in = block(width, width, scale)
-        self.mid_attention = attention(width, c.attention_mid, c.attention_mid_groups, scale)
-        self.mid_out = block(width, width, scale)
+        if c.middle:
+            scale = 1 / c.mid_scale
+            self.mid_in = block(width, width, scale)
+            self.mid_attention = attention(width, c.attention_mid, c.attention_mid_groups, scale)
+            self.mid_out = block(width, width, scale)
 
         self.up = nn.ModuleList()
         for level, outputs in enumerate(reversed(c.channels)):
@@ -145,25 +182,55 @@ class UNet(nn.Module):
         """The arguments of the constructor, as JSON data."""
         return asdict(self._config)
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
         c = self._config
-        embedding = timestep_embedding(
-            label,
-            c.channels[0],
-            cosine_first=c.time_cosine_first,
-            freq_shift=c.time_freq_shift,
-            dtype=x.dtype,
-        )
-        time = F.silu(self.time_out(F.silu(self.time_in(embedding))))
+        time = self._time(label, classes, x.dtype)
 
         x = x if c.centered else 2 * x - 1
         skips = [self.conv_in(F.pixel_unshuffle(x, c.patch))]
         for level in self.down:
             skips += level(skips[-1], time)
-        h = self.mid_out(self.mid_attention(self.mid_in(skips[-1], time)), time)
+        h = skips[-1]
+        if c.middle:
+            h = self.mid_out(self.mid_attention(self.mid_in(h, time)), time)
         for level in self.up:
             h = level(h, time, skips)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), c.patch).contiguous()
+
+    def _time(self, label: Tensor, classes: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """The activated embedding of time and class, (B, time channels)."""
+        c = self._config
+        if (classes is None) != (c.classes == 0):
+            wanted = f"needs class labels, 0..{c.classes - 1}" if c.classes else "takes no labels"
+            raise ValueError(f"the network {wanted}")
+        embedding = self._learned(label, dtype) if c.time_levels else self._sinusoids(label, dtype)
+        time = self.time_out(F.silu(self.time_in(embedding)))
+        if classes is not None:
+            if c.class_embedding == "table":
+                time = time + self.class_table(classes)
+            else:
+                embedding = self._sinusoids(classes.to(label.dtype), dtype)
+                time = time + self.class_out(F.silu(self.class_in(embedding)))
+        return ACTIVATIONS[c.activation](time)
+
+    def _sinusoids(self, label: Tensor, dtype: torch.dtype) -> Tensor:
+        """The sinusoidal embedding of a label, (B,) -> (B, channels[0])."""
+        c = self._config
+        return timestep_embedding(
+            label,
+            c.channels[0],
+            cosine_first=c.time_cosine_first,
+            freq_shift=c.time_freq_shift,
+            dtype=dtype,
+        )
+
+    def _learned(self, label: Tensor, dtype: torch.dtype) -> Tensor:
+        """The learned embedding of a label, interpolated between whole labels."""
+        label = label.clamp(0, self._config.time_levels - 1)
+        below = label.floor()
+        fraction = (label - below).to(dtype)[:, None]
+        before, after = (self.time_table(k.to(torch.int64)) for k in (below, label.ceil()))
+        return before + fraction * (after - before)
 
 
 class Level(nn.Module):

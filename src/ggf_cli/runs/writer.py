@@ -11,6 +11,7 @@ import torch
 from msgspec import UNSET, structs
 
 from ggf_cli.engine import FinishedSample, Outcome
+from ggf_cli.errors import OutputError, first_line
 from ggf_cli.files import sha256_of
 from ggf_cli.runs.documents import (
     FileLog,
@@ -272,11 +273,15 @@ class RunWriter:
         from ggf_cli.runs.plots import histogram, lines, scatter
 
         samples = {i: self._files.pixels(i) for i in self.pictured if i in done}
-        if self._picture == "lines":
-            places = [index if index in done else None for index in self.pictured]
-            return lines(samples, places, self._grid_size[1], text)
-        plot = scatter if self._picture == "scatter" else histogram
-        return plot(np.stack(list(samples.values())), text)
+        try:
+            if self._picture == "lines":
+                places = [index if index in done else None for index in self.pictured]
+                return lines(samples, places, self._grid_size[1], text)
+            plot = scatter if self._picture == "scatter" else histogram
+            return plot(np.stack(list(samples.values())), text)
+        # An error of matplotlib must not cost the run its log.
+        except Exception as error:
+            raise OutputError(f"cannot plot the samples: {first_line(error)}") from error
 
     def _image(self, index: int) -> torch.Tensor:
         """The image of a sample from its file, (C, H, W) float32 in [0, 1]."""

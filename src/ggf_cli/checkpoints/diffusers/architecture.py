@@ -8,12 +8,13 @@ support raises an error that names its key.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ggf_cli.checkpoints.diffusers.configs import Config
 from ggf_cli.errors import CheckpointError
-from ggf_cli.networks.layers import song_groups
+from ggf_cli.networks.layers import ACTIVATIONS, song_groups
 
 # Block type -> whether it has attention.
 _DDPM_BLOCKS = {
@@ -56,22 +57,45 @@ DEFAULTS: dict[str, Any] = {
     "add_attention": True,
     "class_embed_type": None,
     "num_class_embeds": None,
+    # Only used by the learned time embedding.
+    "num_train_timesteps": None,
 }
 _IGNORED = {
     # Only used in training.
     "dropout",
-    # Only used by the learned time embedding, which is not supported.
-    "num_train_timesteps",
     # Settings and state of diffusers' moving average.
     *("decay", "min_decay", "inv_gamma", "power", "use_ema_warmup"),
     *("optimization_step", "update_after_step"),
 }
 
 
-def read_architecture(
-    document: dict[str, Any], file: Path
-) -> tuple[str, dict[str, Any], tuple[int, int, int]]:
-    """The name of the native network, its configuration, and the shape of a sample.
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What config.json states of a model.
+
+    Attributes:
+        network: The name of the native network.
+        config: Its configuration.
+        shape: The shape of a sample, (C, H, W).
+        classes: Number of class labels; 0: the network takes none.
+    """
+
+    network: str
+    config: dict[str, Any]
+    shape: tuple[int, int, int]
+    classes: int = 0
+
+
+def check_class(document: dict[str, Any], file: Path) -> None:
+    """Refuse a network of another class than `UNet2DModel`."""
+    if (kind := document.get("_class_name")) != "UNet2DModel":
+        raise CheckpointError(
+            f"{file}: _class_name is {kind!r:.60}, only 'UNet2DModel' is supported"
+        )
+
+
+def read_architecture(document: dict[str, Any], file: Path) -> Architecture:
+    """The native network, its configuration, and the shape of a sample.
 
     Args:
         document: The content of config.json.
@@ -80,8 +104,7 @@ def read_architecture(
     Raises:
         CheckpointError: Not a `UNet2DModel`, or not supported; the message names the key.
     """
-    if (kind := document.get("_class_name")) != "UNet2DModel":
-        raise CheckpointError(f"{file}: _class_name is {kind!r}, only 'UNet2DModel' is supported")
+    check_class(document, file)
     config = Config(file, document, defaults=DEFAULTS, ignored=_IGNORED)
     version = str(document.get("_diffusers_version"))
     if version.startswith("0.0.") and "attention_head_dim" not in document:
@@ -89,15 +112,20 @@ def read_architecture(
             f"{file} is of 2022 and lacks attention_head_dim, whose default has changed since",
             hint="add attention_head_dim: null, which is one head, as in the published models",
         )
-    for key in ("resnet_time_scale_shift", "mid_block_type"):
-        config.require(key, DEFAULTS[key])
-    # A class-conditional network needs a label.
-    for key in ("class_embed_type", "num_class_embeds"):
-        config.require(key, None)
-    if str(config["act_fn"]).lower() not in ("silu", "swish"):
-        raise config.refused("act_fn", "'silu'")
-    if config["out_channels"] != config["in_channels"]:
-        raise config.refused("out_channels", f"the {config['in_channels']!r} of in_channels")
+    if config["resnet_time_scale_shift"] != DEFAULTS["resnet_time_scale_shift"]:
+        raise CheckpointError(
+            f"{config.refused('resnet_time_scale_shift', repr('default'))}: the network scales its"
+            " features by the time embedding, which this version of ggf does not do"
+        )
+    channels = config["in_channels"], config["out_channels"]
+    if channels[0] != channels[1]:
+        raise CheckpointError(
+            f"{file}: in_channels is {channels[0]!r:.60} and out_channels is {channels[1]!r:.60}:"
+            " the input has further channels, such as class labels or a second image, which the"
+            " file does not describe",
+            hint="from Python, a function that adds these channels makes a ScoreModel of the"
+            " network: see docs/guide/own-models.md",
+        )
     blocks = {
         key: [str(block).removeprefix("UNetRes") for block in config[key]]
         for key in ("down_block_types", "up_block_types")
@@ -107,9 +135,11 @@ def read_architecture(
     for key, types in blocks.items():
         for block in types:
             if block not in known:
-                beside = " beside Skip blocks" if ncsnpp else ""
+                why = " beside Skip blocks" if ncsnpp else ""
+                if block in ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"):
+                    why = ": it resamples inside a residual block"
                 raise CheckpointError(
-                    f"{file}: {key} has {block!r:.60}, which is not supported{beside}",
+                    f"{file}: {key} has {block!r:.60}, which is not supported{why}",
                     hint=f"supported: {', '.join(_DDPM_BLOCKS)}; or {', '.join(_NCSNPP_BLOCKS)}",
                 )
     down, up = ([known[block] for block in types] for types in blocks.values())
@@ -119,7 +149,8 @@ def read_architecture(
             f" {len(up)} and {len(config['block_out_channels'])} levels, must be equal"
         )
     name, read = ("ncsnpp", _ncsnpp) if ncsnpp else ("unet", _unet)
-    return name, read(config, down, up), _shape(config)
+    native, shape = read(config, down, up), _shape(config)
+    return Architecture(network=name, config=native, shape=shape, classes=native.get("classes", 0))
 
 
 def _shape(config: Config) -> tuple[int, int, int]:
@@ -137,9 +168,8 @@ def _shape(config: Config) -> tuple[int, int, int]:
 def _head_channels(config: Config, down: list[bool], up: list[bool]) -> int | None:
     """The channels of one attention head; None for one head of all channels."""
     widths = list(config["block_out_channels"])
-    levels = zip(
-        widths + widths[::-1] + widths[-1:], [*down, *up, config["add_attention"]], strict=True
-    )
+    middle = config["add_attention"] and config["mid_block_type"] is not None
+    levels = zip(widths + widths[::-1] + widths[-1:], [*down, *up, middle], strict=True)
     narrowest = min((width for width, attends in levels if attends), default=math.inf)
     heads = config.whole("attention_head_dim", optional=True)
     if heads and heads > narrowest:
@@ -152,9 +182,11 @@ def _head_channels(config: Config, down: list[bool], up: list[bool]) -> int | No
 
 def _unet(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
     """The configuration of a DDPM U-Net; `down` and `up` state which levels have attention."""
-    config.require("time_embedding_type", "positional")
+    config.require("time_embedding_type", "positional", "learned")
+    config.require("mid_block_type", "UNetMidBlock2D", None)
     for key in ("downsample_type", "upsample_type"):
         config.require(key, "conv")
+    learned = config["time_embedding_type"] == "learned"
     scale = config["mid_block_scale_factor"]
     if not isinstance(scale, int | float) or not math.isfinite(scale) or scale == 0:
         raise config.refused("mid_block_scale_factor", "a number other than 0")
@@ -175,13 +207,51 @@ def _unet(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
         "time_cosine_first": bool(config["flip_sin_to_cos"]),
         "time_freq_shift": config["freq_shift"],
         "downsample_padding": config["downsample_padding"],
+        "activation": _activation(config),
+        "middle": config["mid_block_type"] is not None,
+        **_class_embedding(config),
+        "time_levels": config.whole("num_train_timesteps") if learned else 0,
     }
+
+
+def _activation(config: Config) -> str:
+    """The key of `ACTIVATIONS` of act_fn, which diffusers reads without regard to case."""
+    name = str(config["act_fn"]).lower()
+    name = "silu" if name == "swish" else name
+    if name not in ACTIVATIONS:
+        raise config.refused("act_fn", f"{', '.join(map(repr, ACTIVATIONS))} or 'swish'")
+    return name
+
+
+def _class_embedding(config: Config) -> dict[str, Any]:
+    """The part of the configuration of a DDPM U-Net that states how it takes a class label."""
+    kind = config["class_embed_type"]
+    if kind is None:
+        return {"classes": config.whole("num_class_embeds", optional=True) or 0}
+    if kind != "timestep":
+        raise CheckpointError(
+            f"{config.refused('class_embed_type', 'None or ' + repr('timestep'))}: the network"
+            " takes a vector of the user's, not a class label"
+        )
+    config.require("time_embedding_type", "positional")
+    if config["num_class_embeds"] is None:
+        raise CheckpointError(
+            f"{config.file}: class_embed_type is 'timestep', so any number may be a class label,"
+            " and the number of classes is not stated",
+            hint="add num_class_embeds: N for the labels 0 .. N - 1 of the training; diffusers"
+            " ignores it beside class_embed_type",
+        )
+    return {"classes": config.whole("num_class_embeds"), "class_embedding": "label"}
 
 
 def _ncsnpp(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
     """The configuration of an NCSN++; `down` and `up` state which levels have attention."""
     # Not checked: downsample_* and upsample_type, which Skip blocks do not use, and freq_shift and
     # flip_sin_to_cos, which the fourier embedding does not use.
+    for key in ("mid_block_type", "class_embed_type", "num_class_embeds"):
+        config.require(key, DEFAULTS[key])
+    if _activation(config) != "silu":
+        raise config.refused("act_fn", "'silu'")
     config.require("time_embedding_type", "fourier")
     config.require("time_embedding_dim", None, 4 * config["block_out_channels"][0])
     if not math.isclose(config["mid_block_scale_factor"], math.sqrt(2), rel_tol=1e-6):

@@ -8,6 +8,9 @@ from typing import Any
 # diffusers name -> native name, applied in this order. Of two alternatives, the second is of 2022.
 _RENAMES = (
     (r"^time_proj\.weight$", "frequencies"),
+    (r"^class_embedding\.weight$", "class_table.weight"),
+    (r"^class_embedding\.linear_1\.", "class_in."),
+    (r"^class_embedding\.linear_2\.", "class_out."),
     (r"^time_embedding\.linear_1\.", "time_in."),
     (r"^time_embedding\.linear_2\.", "time_out."),
     (r"^(down|up)_blocks\.(\d+)\.resnets\.", r"\1.\2.blocks."),
@@ -47,6 +50,8 @@ def native_name(name: str, network: str, levels: int) -> str:
         name = re.sub(r"^up_blocks\.(\d+)\.attentions\.0\.", r"up.\1.attention.", name)
         return re.sub(r"^conv_(norm_)?out\.", _last_image(levels), name)
     name = re.sub(r"^up_blocks\.(\d+)\.attentions\.", r"up.\1.attentions.", name)
+    # A table of learned embeddings, not frequencies.
+    name = re.sub("^frequencies$", "time_table.weight", name)
     return re.sub(r"^conv_norm_out\.", "norm_out.", name)
 
 

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.checkpoints.diffusers.configs import read_json
-from ggf_cli.checkpoints.locate import INDEX, LATENT, WEIGHTS, no_weights
+from ggf_cli.checkpoints.locate import (
+    INDEX,
+    LATENT,
+    NETWORKS,
+    SCHEDULER,
+    WEIGHTS,
+    no_scheduler,
+    no_weights,
+)
+from ggf_cli.checkpoints.refusals import NO_SCORE
 from ggf_cli.errors import CheckpointError
 
 # Pipelines that generate pixels from noise with only a network and a scheduler. None: the file does
@@ -28,16 +37,33 @@ _PIPELINES = {
 
 
 def network_folder(folder: Path) -> Path:
-    """The folder of the network: `unet` in a pipeline, otherwise the folder itself."""
-    unet = folder / "unet"
-    alone = (folder / "config.json").exists() and not (unet / "config.json").exists()
-    return unet if unet.is_dir() and not alone else folder
+    """The folder of the network: unet_ema or unet in a pipeline, otherwise the folder itself."""
+    for name in NETWORKS:
+        if (folder / name / "config.json").exists():
+            return folder / name
+    alone = (folder / "config.json").exists()
+    return folder / "unet" if (folder / "unet").is_dir() and not alone else folder
 
 
 def scheduler_file(folder: Path) -> Path:
-    """The path of the scheduler's configuration."""
+    """The path of the scheduler's configuration.
+
+    Raises:
+        CheckpointError: There is none; the hint names the file to add.
+    """
     pipeline = network_folder(folder) != folder
-    return (folder / "scheduler" if pipeline else folder) / "scheduler_config.json"
+    name = f"scheduler/{SCHEDULER}" if pipeline else SCHEDULER
+    if (folder / name).exists():
+        return folder / name
+    above = folder.absolute().parent
+    hint = ""
+    if (above / "scheduler" / SCHEDULER).exists():
+        if pipeline:
+            # A checkpoint of a training lies in the folder of its pipeline.
+            hint = f"if it was trained with that of {above}: cp -r {above}/scheduler {folder}"
+        elif folder.name in NETWORKS:
+            hint = f"give the folder of the pipeline, {above}"
+    raise no_scheduler(str(folder), name, hint)
 
 
 def check_pipeline(folder: Path) -> None:
@@ -61,6 +87,11 @@ def _check_index(index: dict[str, Any], file: Path) -> None:
     }
     _check_parts(parts & set(LATENT), file)
     pipeline = index.get("_class_name")
+    if pipeline == "ConsistencyModelPipeline":
+        raise CheckpointError(
+            f"{file}: _class_name is {pipeline!r}, a consistency model, which has no score",
+            hint=NO_SCORE,
+        )
     if not isinstance(pipeline, str | None) or pipeline not in _PIPELINES:
         raise CheckpointError(
             f"{file}: _class_name is {pipeline!r:.60}, which is not a supported pipeline: it may"
@@ -89,7 +120,7 @@ def weights_file(folder: Path) -> Path:
     """The weights file in the folder of a network.
 
     Raises:
-        CheckpointError: There are no weights, or they are in an unsupported format.
+        CheckpointError: There are no weights, or they have another name.
     """
     for name in WEIGHTS:
         if (folder / name).is_file():

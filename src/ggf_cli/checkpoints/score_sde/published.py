@@ -50,31 +50,61 @@ _FIR = {
     _DDPM: False,
 }
 
-# (kind, widths divided by the first, level with attention, residual blocks):
-# image size, values of sigma_max in the files.
-_MODELS = {
-    (_NCSNPP, (1, 1, 2, 2, 2, 2, 2), 4, 2): (256, (348, 378, 380)),
-    (_NCSNPP, (1, 2, 4, 8, 16, 32, 32, 32), 6, 1): (1024, (1348,)),
-    (_NCSNPP_CIFAR, (1, 2, 2, 2), 1, 4): (32, (50,)),
-    (_NCSNPP_CIFAR, (1, 2, 2, 2), 1, 8): (32, (50,)),
-    (_NCSNPP_POSITIONAL, (1, 2, 2, 2), 1, 4): (32, (50,)),
-    (_DDPMPP, (1, 2, 2, 2), 1, 4): (32, (50,)),
-    (_DDPMPP, (1, 2, 2, 2), 1, 8): (32, (50,)),
-    (_DDPM, (1, 2, 2, 2), 1, 2): (32, (50,)),
+# A network: kind, widths divided by the first, level with attention, residual blocks.
+_Key = tuple[tuple[str, str, str, str], tuple[float, ...], int, int]
+_256: _Key = (_NCSNPP, (1, 1, 2, 2, 2, 2, 2), 4, 2)
+_1024: _Key = (_NCSNPP, (1, 2, 4, 8, 16, 32, 32, 32), 6, 1)
+
+
+def _cifar(kind: tuple[str, str, str, str], blocks: int) -> _Key:
+    return kind, (1, 2, 2, 2), 1, blocks
+
+
+_SIZES = {_256: 256, _1024: 1024}
+
+# The published models, by the name of their folder: network, sigma_max in the file, setting sde.
+# VP models have the sigma_max of the default configuration in their files.
+PUBLISHED: dict[str, tuple[_Key, float, str]] = {
+    "ve/cifar10_ncsnpp": (_cifar(_NCSNPP_POSITIONAL, 4), 50, "ve-discrete"),
+    "ve/cifar10_ncsnpp_continuous": (_cifar(_NCSNPP_CIFAR, 4), 50, "ve"),
+    "ve/cifar10_ncsnpp_deep_continuous": (_cifar(_NCSNPP_CIFAR, 8), 50, "ve"),
+    "ve/bedroom_ncsnpp_continuous": (_256, 378, "ve"),
+    "ve/church_ncsnpp_continuous": (_256, 380, "ve"),
+    "ve/ffhq_256_ncsnpp_continuous": (_256, 348, "ve"),
+    "ve/celebahq_256_ncsnpp_continuous": (_256, 348, "ve"),
+    "ve/ffhq_1024_ncsnpp_continuous": (_1024, 1348, "ve"),
+    "vp/cifar10_ddpm": (_cifar(_DDPM, 2), 50, "vp-discrete"),
+    "vp/cifar10_ddpm_continuous": (_cifar(_DDPM, 2), 50, "vp"),
+    "vp/cifar10_ddpmpp": (_cifar(_DDPMPP, 4), 50, "vp-discrete"),
+    "vp/cifar10_ddpmpp_continuous": (_cifar(_DDPMPP, 4), 50, "vp"),
+    "vp/cifar10_ddpmpp_deep_continuous": (_cifar(_DDPMPP, 8), 50, "vp"),
+    "subvp/cifar10_ddpm_continuous": (_cifar(_DDPM, 2), 50, "subvp"),
+    "subvp/cifar10_ddpmpp_continuous": (_cifar(_DDPMPP, 4), 50, "subvp"),
+    "subvp/cifar10_ddpmpp_deep_continuous": (_cifar(_DDPMPP, 8), 50, "subvp"),
 }
 
 
-def published_size(structure: Structure, levels: NoiseLevels | None) -> int | None:
-    """The image size of the published models with this structure; None if there are none.
+def published_names(structure: Structure, levels: NoiseLevels | None) -> list[str]:
+    """The published models that a file may be, by its structure and noise levels.
 
     The structure may be wider or narrower than the published one by a factor.
     """
     multipliers = tuple(width / structure.channels[0] for width in structure.channels)
     attention = (level for level, has in enumerate(structure.attention) if has)
     key: tuple[Any, ...] = (_kind(structure), multipliers, *attention, structure.blocks)
-    size, sigma_max = _MODELS.get(key, (None, ()))
-    near = levels and any(math.isclose(levels.sigma_max, s, rel_tol=1e-4) for s in sigma_max)
-    return size if near and structure.image_channels == 3 else None
+    if levels is None or structure.image_channels != 3:
+        return []
+    return [
+        name
+        for name, (network, sigma_max, _) in PUBLISHED.items()
+        if network == key and math.isclose(levels.sigma_max, sigma_max, rel_tol=1e-4)
+    ]
+
+
+def published_size(structure: Structure, levels: NoiseLevels | None) -> int | None:
+    """The image size of the published models with this structure; None if there are none."""
+    names = published_names(structure, levels)
+    return _SIZES.get(PUBLISHED[names[0]][0], 32) if names else None
 
 
 def conventions(structure: Structure, sde: str, levels: NoiseLevels | None) -> dict[str, Any]:
@@ -86,6 +116,7 @@ def conventions(structure: Structure, sde: str, levels: NoiseLevels | None) -> d
     ve = sde.startswith("ve")
     settings = {
         "image_size": published_size(structure, levels),
+        "model": _model(structure),
         "fir": _FIR.get(_kind(structure)),
         "fir_kernel": "1-3-3-1",
         "skip_rescale": structure.resblock == "biggan",
@@ -96,6 +127,17 @@ def conventions(structure: Structure, sde: str, levels: NoiseLevels | None) -> d
         "beta_max": None if ve else 20.0,
     }
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def _model(structure: Structure) -> str | None:
+    """The class of a network, where it matters: "ddpm" always normalises in 32 groups.
+
+    "ncsnpp" normalises in a quarter of the channels, 32 groups at most.
+    """
+    narrow = min(structure.channels) < 128 and structure.resblock == "ddpm"
+    if not narrow or any(width % 32 for width in structure.channels):
+        return None
+    return "ddpm" if _kind(structure) == _DDPM else "ncsnpp"
 
 
 def _kind(structure: Structure) -> tuple[str, str, str, str]:

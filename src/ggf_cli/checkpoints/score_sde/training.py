@@ -21,14 +21,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.checkpoints.score_sde.config import as_config, parse_config
+from ggf_cli.checkpoints.score_sde.config import SETTINGS
 from ggf_cli.checkpoints.score_sde.published import (
     PARAMETRIZATIONS,
+    PUBLISHED,
     NoiseLevels,
     conventions,
+    published_names,
     published_size,
 )
 from ggf_cli.checkpoints.score_sde.structure import Structure
+from ggf_cli.checkpoints.settings import as_config, parse_settings
 from ggf_cli.errors import CheckpointError, UsageError
 from ggf_cli.registry import lookup
 from ggf_cli.sde import SDE, sde_from_dict
@@ -76,6 +79,8 @@ class Training:
         # This parametrization divides by sigma itself.
         if self.parametrization == "ve-discrete":
             config["scale_by_sigma"] = False
+        if self.settings.get("model") == "ddpm":
+            config["groups"] = "ddpm"
         return config
 
     def assumptions(self, file: str) -> tuple[str, ...]:
@@ -104,9 +109,10 @@ def settle(structure: Structure, levels: NoiseLevels | None, config: str | None)
             `config`.
         UsageError: `config` is malformed, or names no model.
     """
-    name, given = parse_config(config)
+    name, given = parse_settings(config, SETTINGS)
     if name is not None:
-        given = _registered(name, structure, levels) | given
+        known = _published if "/" in name else _registered
+        given = known(name, structure, levels) | given
     stated = {} if structure.fir is None else {"fir": structure.fir}
     # A network of one level resamples nothing.
     if len(structure.channels) == 1:
@@ -131,6 +137,19 @@ def settle(structure: Structure, levels: NoiseLevels | None, config: str | None)
     training = Training(structure, levels, settings, assumed)
     _check(training)
     return training
+
+
+def _published(name: str, structure: Structure, levels: NoiseLevels | None) -> dict[str, Any]:
+    """All training settings of a published model; refused if the file is not that model."""
+    _, _, sde = lookup(PUBLISHED, name, "config", f"published: {', '.join(PUBLISHED)}")
+    names = published_names(structure, levels)
+    if name not in names:
+        raise CheckpointError(
+            f"the file is not '{name}': "
+            + (f"it may be {' or '.join(names)}" if names else "its network was not published"),
+            hint="give the training settings: `config` sde=...,image_size=...",
+        )
+    return conventions(structure, sde, levels) | {"sde": sde}
 
 
 def _registered(name: str, structure: Structure, levels: NoiseLevels | None) -> dict[str, Any]:
@@ -173,7 +192,9 @@ def _asking_for(key: str, structure: Structure, levels: NoiseLevels | None) -> C
         if entry.file.endswith(".pth")
         and entry.shape == (3, size, size)
         and fourier == (entry.sde["name"] == "ve")
+        and structure.resblock == "biggan"
     ]
+    names += published_names(structure, levels)
     return CheckpointError(
         f"the file does not state the {key} of its training, and the samples depend on it",
         hint=f"give it: `config` {key}={answers[key]}" + "".join(f", or {name}" for name in names),
@@ -204,11 +225,19 @@ def _check(training: Training) -> None:
         )
     if sde == "ve-discrete" and not settings["scale_by_sigma"]:
         raise CheckpointError("sde=ve-discrete with scale_by_sigma=false is not supported")
-    if (
-        structure.resblock == "ddpm"
-        and not settings["skip_rescale"]
-        and min(structure.channels) < 128
-    ):
-        raise CheckpointError(
-            "a DDPM with fewer than 128 channels normalises in 32 groups, which is not supported"
-        )
+    if settings.get("model") == "ddpm":
+        if structure.resblock != "ddpm" or any(width % 32 for width in structure.channels):
+            raise CheckpointError(
+                "the network is not of the class ddpm: "
+                + (
+                    "its widths are not multiples of 32"
+                    if structure.resblock == "ddpm"
+                    else "its residual blocks are those of ncsnpp"
+                ),
+                hint="`config` model=ncsnpp",
+            )
+        if settings["skip_rescale"]:
+            raise CheckpointError(
+                "no network of the class ddpm is trained with skip_rescale=true",
+                hint="`config` model=ncsnpp",
+            )

@@ -134,6 +134,7 @@ def test_a_registry_may_have_families_of_its_own(monkeypatch, tmp_path):
         ("embedded:a.safetensors", 0, "exact"),
         ("hub:a/b", 3, "hub"),
         ("drive:a", 3, "score-sde"),
+        ("web:example.org/a", 3, "web"),
     ],
 )
 def test_without_a_family_the_source_gives_it(source, parameters, family):

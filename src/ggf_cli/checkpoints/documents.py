@@ -9,11 +9,17 @@ from msgspec import Meta, Struct
 from ggf_cli.documents import Amount, Count, Number, Positive, about
 
 # The kinds of places in `ModelEntry.source`.
-EMBEDDED, HUB, DRIVE = "embedded", "hub", "drive"
+EMBEDDED, HUB, DRIVE, WEB = "embedded", "hub", "drive", "web"
 NATIVE_SCHEMA = "ggf-checkpoint/1"
 
-SOURCE = rf"{EMBEDDED}:[\w.-]+\.safetensors|{HUB}:[\w-][\w.-]*/[\w-][\w.-]*|{DRIVE}:[\w-]+"
-_SDE = "{ name = 've', sigma_min, sigma_max, t_eps } or { name = 'vp', beta_min, beta_max, t_eps }"
+SOURCE = (
+    rf"{EMBEDDED}:[\w.-]+\.safetensors|{HUB}:[\w-][\w.-]*/[\w-][\w.-]*|{DRIVE}:[\w-]+"
+    rf"|{WEB}:[\w-]+(\.[\w-]+)+(/[\w-][\w.-]*)*"
+)
+_SDE = (
+    "{ name = 've' or 'edm', sigma_min, sigma_max, t_eps }"
+    " or { name = 'vp' or 'subvp', beta_min, beta_max, t_eps }"
+)
 
 Text = Annotated[str, about("a string without control characters")]
 
@@ -41,7 +47,11 @@ class RegisteredSubVP(RegisteredVP, kw_only=True, tag="subvp"):
     """A sub-VP SDE in the registry."""
 
 
-RegisteredSDE = RegisteredVE | RegisteredVP | RegisteredSubVP
+class RegisteredEDM(RegisteredVE, kw_only=True, tag="edm"):
+    """EDM's SDE in the registry, whose time is the noise level."""
+
+
+RegisteredSDE = RegisteredVE | RegisteredVP | RegisteredSubVP | RegisteredEDM
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,7 +64,8 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         sde: The SDE as in `SDE.to_dict`, without the data range: {name, t_eps, ...}.
         shape: Shape of one sample, (C, H, W).
         parameters: The number of trained parameters; 0 for exact models.
-        source: The place of the weights: "embedded:FILE", "hub:OWNER/REPO" or "drive:FOLDER".
+        source: The place of the weights: "embedded:FILE", "hub:OWNER/REPO", "drive:FOLDER" or
+            "web:HOST/FOLDER".
         sha256: The hash of the weights file; empty if none is published.
         license: The licence of the weights.
         citation: The work to cite.
@@ -79,7 +90,10 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: Annotated[
         str,
         Meta(pattern=rf"^({SOURCE})\Z"),
-        about(f"'{EMBEDDED}:FILE.safetensors', '{HUB}:OWNER/REPO' or '{DRIVE}:FOLDER'"),
+        about(
+            f"'{EMBEDDED}:FILE.safetensors', '{HUB}:OWNER/REPO', '{DRIVE}:FOLDER' or"
+            f" '{WEB}:HOST/FOLDER'"
+        ),
     ]
     sha256: Annotated[
         str, Meta(pattern=r"^([0-9a-f]{64})?\Z"), about("64 hexadecimal digits, or empty")
@@ -103,12 +117,12 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def kind(self) -> str:
-        """The kind of `source`: EMBEDDED, HUB or DRIVE."""
+        """The kind of `source`: EMBEDDED, HUB, DRIVE or WEB."""
         return self.source.partition(":")[0]
 
     @property
     def place(self) -> str:
-        """The place in `source`: a file name, a repository, or the id of a folder."""
+        """The place in `source`: a file name, a repository, a folder or its id."""
         return self.source.partition(":")[2]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ggf_cli.checkpoints.documents import EMBEDDED, HUB, ModelEntry
+from ggf_cli.checkpoints.documents import EMBEDDED, HUB, WEB, ModelEntry
 
 # The titles of the families, in the order of the list.
 FAMILIES = {
@@ -13,8 +13,10 @@ FAMILIES = {
     "ncsnpp": "NCSN++ of Song et al. 2021, on the Hugging Face hub",
     "ddpm": "DDPM of Ho et al. 2020, on the Hugging Face hub",
     "score-sde": ".pth files of Song et al. 2021, to be downloaded with a browser",
+    "edm": ".pkl files of Karras et al. 2022, non-commercial, to be downloaded",
     "embedded": "other models of the package",
     "hub": "other models on the Hugging Face hub",
+    "web": "other models, to be downloaded",
 }
 
 
@@ -24,7 +26,7 @@ def family_of(entry: ModelEntry) -> str:
         return entry.family
     if entry.kind == EMBEDDED:
         return "embedded" if entry.parameters else "exact"
-    return "hub" if entry.kind == HUB else "score-sde"
+    return {HUB: "hub", WEB: "web"}.get(entry.kind, "score-sde")
 
 
 def by_family(entries: Iterable[ModelEntry]) -> dict[str, list[ModelEntry]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from ggf_cli.checkpoints.documents import DRIVE, HUB, ModelEntry
+from ggf_cli.checkpoints.documents import DRIVE, HUB, WEB, ModelEntry
 from ggf_cli.checkpoints.fetch import fetch_file, fetch_if_there
 from ggf_cli.checkpoints.hashes import data_folder, file_sha256
 from ggf_cli.checkpoints.hub_cache import cached_file
@@ -47,7 +47,7 @@ def local_path(entry: ModelEntry) -> Path | None:
         if not entry.file:
             return None
         return cached_file(entry.place, entry.file, revision=entry.revision or None)
-    path = _converted(entry) if entry.kind == DRIVE else PACKAGE / "assets" / entry.place
+    path = _converted(entry) if entry.kind in (DRIVE, WEB) else PACKAGE / "assets" / entry.place
     return path if path.is_file() else None
 
 
@@ -70,7 +70,7 @@ def obtain(
     path = local_path(entry)
     if path is None:
         raise _missing(entry)
-    if entry.kind != DRIVE and (found := file_sha256(path)) != entry.sha256:
+    if entry.kind not in (DRIVE, WEB) and (found := file_sha256(path)) != entry.sha256:
         raise CheckpointError(
             f"sha256 of {path} is {found}, but {entry.sha256} in checkpoints.toml",
             hint="the file is damaged or was replaced: reinstall ggf-cli",
@@ -164,14 +164,21 @@ def _converted(entry: ModelEntry) -> Path:
 
 def _missing(entry: ModelEntry) -> CheckpointError:
     """The error for a weights file that is not on this machine and cannot be downloaded."""
-    if entry.kind != DRIVE:
+    if entry.kind not in (DRIVE, WEB):
         return CheckpointError(
             f"the weights of '{entry.name}' are not in the package", hint="reinstall ggf-cli"
+        )
+    convert = f"ggf convert {entry.file} {_converted(entry)}"
+    if entry.kind == WEB:
+        return CheckpointError(
+            f"the weights of '{entry.name}' are not on this machine, and ggf does not download"
+            f" them: they are at https://{entry.place}/{entry.file}, licence {entry.license}",
+            hint=f"download the file, then run once: {convert}",
         )
     return CheckpointError(
         f"the weights of '{entry.name}' are not on this machine, and ggf cannot download them: they"
         f" are {entry.file} in the authors' folder"
         f" https://drive.google.com/drive/folders/{entry.place}",
         hint="download it with a browser, then run once:"
-        f" ggf convert {entry.file} {_converted(entry)} --config {entry.name}",
+        f" {convert} --config {entry.name}",
     )

@@ -28,8 +28,10 @@ from edm_files import (
     state_dict,
 )
 from ggf_cli.checkpoints import edm
+from ggf_cli.checkpoints.documents import WEB
 from ggf_cli.checkpoints.edm.unpickle import unpickle
 from ggf_cli.checkpoints.load import build, load_model, read_checkpoint
+from ggf_cli.checkpoints.manifest import read_manifest
 from ggf_cli.diffusions import CosineVPSDE, FlowMatching
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
 from ggf_cli.noise import Noise
@@ -447,3 +449,29 @@ def test_files_without_the_table_of_training_are_read(tmp_path):
     path.write_bytes(pickled({"ema": network("baseline-vp"), "x": EasyDict(a=EasyDict(b=[1]))}))
     assert load_model(path).sde.T == 80.0
     assert isinstance(network("baseline-vp"), Part)
+
+
+# --- the registry ---------------------------------------------------------------------------------
+
+REGISTERED = {n: e for n, e in read_manifest().items() if e.kind == WEB}
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_a_registered_network_is_used_by_name_after_it_is_converted(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("GGF_HOME", str(tmp_path / "home"))
+    entry = REGISTERED[name]
+    assert entry.license == "CC BY-NC-SA 4.0"
+    with pytest.raises(CheckpointError, match=f"https://{entry.place}/{entry.file}") as caught:
+        load_model(name)
+    assert entry.license in caught.value.message
+    recorded = "cifar10-cond-ve" if "cond" in name else "cifar10-uncond-vp"
+    path = pkl_file(recorded, tmp_path / entry.file)
+    words = caught.value.hint.partition("run once: ")[2].split()
+    assert words[:3] == ["ggf", "convert", entry.file]
+    target = Path(words[3])
+    target.parent.mkdir(parents=True)
+    done = ggf("convert", path, target)
+    assert done.exit_code == 0, done.stderr
+    model = load_model(name)
+    assert model.name == name
+    assert model.provenance["origin"]["license"] == entry.license

@@ -53,7 +53,7 @@ def test_the_model_table_is_the_registry():
         [
             name,
             entry.dataset,
-            {"ve": "VE", "vp": "VP", "subvp": "sub-VP"}[entry.sde["name"]],
+            {"ve": "VE", "vp": "VP", "subvp": "sub-VP", "edm": "EDM"}[entry.sde["name"]],
             "×".join(map(str, entry.shape)),
             f"{entry.parameters:,}" if entry.parameters else "–",
             entry.license,

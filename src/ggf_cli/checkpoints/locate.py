@@ -179,6 +179,5 @@ def _missing(entry: ModelEntry) -> CheckpointError:
         f"the weights of '{entry.name}' are not on this machine, and ggf cannot download them: they"
         f" are {entry.file} in the authors' folder"
         f" https://drive.google.com/drive/folders/{entry.place}",
-        hint="download it with a browser, then run once:"
-        f" {convert} --config {entry.name}",
+        hint=f"download it with a browser, then run once: {convert} --config {entry.name}",
     )

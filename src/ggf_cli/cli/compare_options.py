@@ -49,7 +49,7 @@ PresetName = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help=f"Repeat a table of the paper, beside its numbers: {_PRESETS}.",
+        help=f"Repeat a published table, beside its numbers: {_PRESETS}.",
         rich_help_panel=_SETTINGS,
     ),
 ]

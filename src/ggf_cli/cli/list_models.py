@@ -71,7 +71,7 @@ def _columns(entries: Sequence[ModelEntry]) -> list[Column]:
         Column(title="size", cells=sizes, rank=4, justify="right"),
         Column(title="source", cells=sources, rank=7),
         Column(title="here", cells=["yes" if path else "no" for path in paths]),
-        Column(title="licence", cells=[entry.license for entry in entries]),
+        Column(title="licence", cells=[entry.license for entry in entries], wraps=11),
         Column(title="what", cells=what, rank=5, wraps=30),
     ]
 

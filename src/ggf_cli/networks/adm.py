@@ -216,7 +216,7 @@ class ADM(nn.Module):
         h = self.mid_out(self.mid_attention(self.mid_in(skips[-1], time)), time)
         for level in self.up:
             h = level(h, time, skips)
-        return self.conv_out(F.silu(self.norm_out(h))).contiguous()
+        return self.conv_out(F.silu(self.norm_out(h), inplace=True)).contiguous()
 
 
 class Level(nn.Module):
@@ -300,12 +300,14 @@ class ADMBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, inputs, H, W), activated time embedding (B, time) -> (B, outputs, H', W')."""
-        h = self.conv_1(self.resample(F.silu(self.norm_1(x))))
+        h = self.conv_1(self.resample(F.silu(self.norm_1(x), inplace=True)))
         embedding = self.time(time)[:, :, None, None]
         if self.scale_shift:
             scale, shift = embedding.chunk(2, dim=1)
             h = torch.addcmul(shift, self.norm_2(h), 1 + scale)
         else:
-            h = self.norm_2(h + embedding)
-        result: Tensor = self.shortcut(self.resample(x)) + self.conv_2(F.silu(h))
-        return result
+            h += embedding
+            h = self.norm_2(h)
+        h = self.conv_2(F.silu(h, inplace=True))
+        h += self.shortcut(self.resample(x))
+        return h

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -77,10 +78,10 @@ def song_groups(channels: int) -> int:
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "mish": F.mish,
+    "silu": partial(F.silu, inplace=True),
+    "mish": partial(F.mish, inplace=True),
     "gelu": F.gelu,
-    "relu": F.relu,
+    "relu": partial(F.relu, inplace=True),
 }
 
 
@@ -128,9 +129,9 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, inputs, H, W), activated time embedding (B, time) -> (B, outputs, H', W')."""
         h = self.conv_1(self.resample(self.activation(self.norm_1(x))))
-        h = h + self.time(time)[:, :, None, None]
+        h += self.time(time)[:, :, None, None]
         h = self.conv_2(self.activation(self.norm_2(h)))
-        return add(self.shortcut(self.resample(x)), h, self.scale)
+        return add_to(h, self.shortcut(self.resample(x)), self.scale)
 
 
 class SelfAttention(nn.Module):
@@ -175,9 +176,13 @@ class SelfAttention(nn.Module):
         )
         mixed = F.scaled_dot_product_attention(query, key, value)
         mixed = self.out(mixed.transpose(1, 2).reshape(batch, height * width, -1))
-        return add(x, mixed.transpose(1, 2).reshape(batch, channels, height, width), self.scale)
+        mixed = mixed.transpose(1, 2).reshape(batch, channels, height, width)
+        return add_to(mixed, x, self.scale)
 
 
-def add(x: Tensor, y: Tensor, scale: float) -> Tensor:
-    """(x + y) * scale."""
-    return x + y if scale == 1.0 else (x + y) * scale
+def add_to(x: Tensor, y: Tensor, scale: float) -> Tensor:
+    """(x + y) * scale, in the memory of x."""
+    x += y
+    if scale != 1.0:
+        x *= scale
+    return x

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggf_cli.networks.layers import add, group_norm
+from ggf_cli.networks.layers import add_to, group_norm
 from ggf_cli.networks.resampling import FIRDownConv
 
 
@@ -31,7 +31,7 @@ class InputResidual(nn.Module):
         self.scale = scale
 
     def forward(self, h: Tensor, pyramid: Tensor) -> tuple[Tensor, Tensor]:
-        pyramid = add(self.down(pyramid), h, self.scale)
+        pyramid = add_to(self.down(pyramid), h, self.scale)
         return pyramid, pyramid
 
 

@@ -1,12 +1,12 @@
 """Compare full-size networks with their original implementations: outputs, time and memory.
 
-    python benchmarks/networks.py [--song CHECKOUT] [--only NAME ...] [--out FILE]
+    python benchmarks/networks.py [--checkout PROGRAM=FOLDER ...] [--only NAME ...] [--out FILE]
 
 Both networks have the same random weights. The reference is diffusers' UNet2DModel if it can
-represent the model. The CIFAR-10 networks need a CHECKOUT of yang-song/score_sde_pytorch (cb1f359)
-and ml_collections, and are skipped without, as is the loading of a .pth file. ffhq-1024 is
-evaluated at 256 pixels. Memory is the peak resident size of a separate process during an
-evaluation, with the weights.
+represent the model; others need a checkout of their program (`references.CHECKOUTS`), and are
+skipped without, as is the loading of a .pth file. ffhq-1024 is evaluated at 256 pixels. Memory is
+the peak resident size of a separate process during an evaluation, with the weights. Times are
+those of the original in float32, its default, and of ggf in float32 and in bfloat16.
 """
 
 import argparse
@@ -16,235 +16,118 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ggf_cli.checkpoints import native, score_sde
-from ggf_cli.checkpoints.diffusers.architecture import read_architecture
-from ggf_cli.checkpoints.diffusers.names import native_name
 from ggf_cli.checkpoints.load import load_model
-from ggf_cli.sde import VESDE, VPSDE
+from references import CHECKOUTS, REFERENCES, Network
 from song import build as build_song
 from song import save as save_song
-from song import weights
-
-Network = Callable[[Tensor, Tensor], Tensor]
-
-_NCSNPP = {
-    "_class_name": "UNet2DModel",
-    "act_fn": "silu",
-    "attention_head_dim": None,
-    "center_input_sample": True,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "in_channels": 3,
-    "mid_block_scale_factor": 1.41421356237,
-    "norm_eps": 1e-6,
-    "norm_num_groups": None,
-    "out_channels": 3,
-    "time_embedding_type": "fourier",
-}
-_DDPM = {
-    "_class_name": "UNet2DModel",
-    "act_fn": "silu",
-    "attention_head_dim": None,
-    "center_input_sample": False,
-    "downsample_padding": 0,
-    "flip_sin_to_cos": False,
-    "freq_shift": 1,
-    "in_channels": 3,
-    "layers_per_block": 2,
-    "mid_block_scale_factor": 1,
-    "norm_eps": 1e-6,
-    "norm_num_groups": 32,
-    "out_channels": 3,
-    "time_embedding_type": "positional",
-}
 
 
-def _levels(kind: str, n: int, attention: int) -> dict[str, list[str]]:
-    """Return the block types of n levels, one of them with attention."""
-    down = [f"{'Attn' if i == attention else ''}{kind}DownBlock2D" for i in range(n)]
-    up = [f"{'Attn' if i == attention else ''}{kind}UpBlock2D" for i in reversed(range(n))]
-    return {"down_block_types": down, "up_block_types": up}
+def theirs_of(name: str, module: nn.Module) -> Network:
+    """The reference as a function network(x, label)."""
+    call = REFERENCES[name].call
+    return lambda x, label: call(module, x, label)
 
 
-# {name: (config of UNet2DModel, height of the images, labels)}
-DIFFUSERS: dict[str, tuple[dict[str, Any], int, list[float]]] = {
-    # fashion-vp, after its pixel_unshuffle.
-    "fashion": (
-        {
-            **_DDPM,
-            **_levels("", 2, -1),
-            "block_out_channels": [64, 96],
-            "in_channels": 4,
-            "layers_per_block": 1,
-            "norm_num_groups": 8,
-            "out_channels": 4,
-            "sample_size": 14,
-        },
-        14,
-        [0.0, 499.5, 999.0],
-    ),
-    "church": (
-        {
-            **_NCSNPP,
-            **_levels("Skip", 7, 4),
-            "block_out_channels": [128, 128, 256, 256, 256, 256, 256],
-            "layers_per_block": 2,
-            "sample_size": 256,
-        },
-        256,
-        [0.01, 380.0],
-    ),
-    "ffhq-1024": (
-        {
-            **_NCSNPP,
-            **_levels("Skip", 8, 6),
-            "block_out_channels": [16, 32, 64, 128, 256, 512, 512, 512],
-            "layers_per_block": 1,
-            "sample_size": 1024,
-        },
-        256,
-        [0.01, 1.0, 1348.0],
-    ),
-    "cifar10-ddpm": (
-        {
-            **_DDPM,
-            **_levels("", 4, 1),
-            "block_out_channels": [128, 256, 256, 256],
-            "sample_size": 32,
-        },
-        32,
-        [0.0, 17.5, 500.0, 999.0],
-    ),
-    "church-ddpm": (
-        {
-            **_DDPM,
-            **_levels("", 6, 4),
-            "block_out_channels": [128, 128, 256, 256, 512, 512],
-            "sample_size": 256,
-        },
-        256,
-        [0.0, 999.0],
-    ),
-}
-SONG: dict[str, list[float]] = {
-    "cifar10-ve": [0.01, 1.0, 50.0],
-    "cifar10-ve-deep": [0.01, 1.0, 50.0],
-    "cifar10-vp": [1.0, 499.5, 999.0],
-    "cifar10-vp-deep": [1.0, 499.5, 999.0],
-}
+def ours_of(name: str, path: Path) -> Network:
+    """The network that ggf loads from the file of a reference, as a function network(x, label)."""
+    network = next(modules_in(load_model(path, device="cpu").score))
+    if not REFERENCES[name].classes:
+        return lambda x, label: network(x, label.double())
+    return lambda x, label: network(x, label.double(), torch.zeros(len(x), dtype=torch.int64))
 
 
-def build_theirs(name: str, song: str | None) -> tuple[Network, torch.nn.Module]:
-    """Build the reference with weights that depend on their names only.
-
-    Returns:
-        The reference as a function network(x, label), and as a module.
-    """
-    if name not in DIFFUSERS:
-        assert song is not None
-        network = build_song(song, name)
-        return network, network
-    config, _, _ = DIFFUSERS[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from diffusers import UNet2DModel
-    network = UNet2DModel(**{k: v for k, v in config.items() if k != "_class_name"}).eval()
-    tensors = weights({n: t.shape for n, t in network.state_dict().items()})
-    if "time_proj.weight" in tensors:
-        tensors["time_proj.weight"] *= 16
-    network.load_state_dict(tensors)
-    return lambda x, label: network(x, label).sample, network
+def modules_in(function: Any) -> Iterator[nn.Module]:
+    """The modules that a function refers to, also through other functions."""
+    for cell in getattr(function, "__closure__", None) or ():
+        if isinstance(cell.cell_contents, nn.Module):
+            yield cell.cell_contents
+        else:
+            yield from modules_in(cell.cell_contents)
 
 
-def to_native(name: str, theirs: torch.nn.Module, path: Path) -> Path:
-    """Write the weights of the reference to a native file."""
-    if name not in DIFFUSERS:
-        checkpoint = score_sde.read(save_song(theirs, path.with_suffix(".pth")), config=name)
-        path.write_bytes(native.to_bytes(checkpoint))
-        return path
-    config, size, _ = DIFFUSERS[name]
-    network, network_config, _ = read_architecture({**config, "sample_size": size}, path)
-    levels = len(config["block_out_channels"])
-    tensors = theirs.state_dict().items()
-    checkpoint = native.Checkpoint(
-        network=network,
-        network_config=network_config,
-        parametrization="ve-continuous" if network == "ncsnpp" else "vp-discrete",
-        sde=VESDE() if network == "ncsnpp" else VPSDE(),
-        shape=(config["in_channels"], size, size),
-        tensors={native_name(n, network, levels): t for n, t in tensors},
-    )
-    path.write_bytes(native.to_bytes(checkpoint))
-    return path
+def in_bfloat16(network: Network) -> Network:
+    """The network as `--precision bf16` evaluates it."""
+
+    def evaluate(x: Tensor, label: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(x, label).float()
+
+    return evaluate
 
 
-def build_ours(path: Path) -> torch.nn.Module:
-    """Load the network of a native file."""
-    cells = [cell.cell_contents for cell in load_model(path, device="cpu").score.__closure__]
-    return next(cell for cell in cells if isinstance(cell, torch.nn.Module))
-
-
-def compare(name: str, song: str | None, repeats: int) -> dict[str, Any]:
-    """Measure relative errors, memory, and the interleaved times of evaluations of one image."""
-    labels = DIFFUSERS[name][2] if name in DIFFUSERS else SONG[name]
-    theirs, module = build_theirs(name, song)
+def compare(
+    name: str, checkout: str | None, repeats: int, batch_sizes: Sequence[int]
+) -> dict[str, Any]:
+    """Measure relative errors, memory, and the interleaved times of evaluations."""
+    reference = REFERENCES[name]
+    module = reference.build(checkout)
     with tempfile.TemporaryDirectory() as folder:
-        path = to_native(name, module, Path(folder) / "model.safetensors")
-        ours = build_ours(path)
-        memory = {which: _peak(name, which, path, song) for which in ("ours", "theirs")}
+        path = reference.write(module, Path(folder) / "model.safetensors")
+        ours = ours_of(name, path)
+        memory = {which: _peak(name, which, path, checkout) for which in ("ours", "theirs")}
+        parameters = load_model(path, device="cpu").provenance["parameters"]
+    theirs = theirs_of(name, module)
+    labels = torch.tensor(reference.labels)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(len(labels), *_shape(name), generator=generator)
-    expected, found = theirs(x, torch.tensor(labels)), ours(x, torch.tensor(labels).double())
+    x = torch.randn(len(labels), *reference.shape, generator=generator)
+    expected, found = theirs(x, labels), ours(x, labels)
     errors = [float((f - e).norm() / e.norm()) for f, e in zip(found, expected, strict=True)]
     del expected, found
-    times: dict[str, list[float]] = {"theirs": [], "ours": []}
-    for _ in range(repeats):
-        for key, network in (("theirs", theirs), ("ours", ours)):
-            label = torch.tensor(labels[-1:])
-            start = time.perf_counter()
-            network(x[:1], label if key == "theirs" else label.double())
-            times[key].append(time.perf_counter() - start)
-    parameters = sum(p.numel() for p in ours.parameters())
     return {
+        "program": reference.source,
         "parameters": parameters,
+        "parameters_theirs": sum(p.numel() for p in module.parameters()),
         "largest_relative_error": max(errors),
-        "seconds_theirs": median(times["theirs"]),
-        "seconds_ours": median(times["ours"]),
-        "time_ratio": median(o / t for o, t in zip(times["ours"], times["theirs"], strict=True)),
+        "times": [_times(name, theirs, ours, batch, repeats) for batch in batch_sizes],
         "peak_memory_ours": memory["ours"],
         "peak_memory_theirs": memory["theirs"],
     }
 
 
-def _peak(name: str, which: str, path: Path, song: str | None) -> int:
+def _times(name: str, theirs: Network, ours: Network, batch: int, repeats: int) -> dict[str, Any]:
+    """The median seconds of interleaved evaluations of a batch, after one of each."""
+    x = torch.randn(batch, *REFERENCES[name].shape)
+    label = torch.full((batch,), REFERENCES[name].labels[-1])
+    ways = {"theirs": theirs, "ours": ours, "ours_bf16": in_bfloat16(ours)}
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for repeat in range(repeats + 1):
+        for way, network in ways.items():
+            start = time.perf_counter()
+            network(x, label)
+            if repeat:
+                times[way].append(time.perf_counter() - start)
+    return {
+        "batch_size": batch,
+        **{f"seconds_{way}": median(values) for way, values in times.items()},
+        **{
+            f"ratio_{way}": median(o / t for o, t in zip(times[way], times["theirs"], strict=True))
+            for way in ("ours", "ours_bf16")
+        },
+    }
+
+
+def _peak(name: str, which: str, path: Path, checkout: str | None) -> int:
     """Measure the peak resident bytes of a process that evaluates one image."""
     command = [sys.executable, __file__, "--only", name, "--measure", which, str(path)]
-    command += ["--song", song] if song else []
+    command += ["--checkout", f"{REFERENCES[name].source}={checkout}"] if checkout else []
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def measure(name: str, which: str, path: str, song: str | None) -> int:
+def measure(name: str, which: str, path: str, checkout: str | None) -> int:
     """Evaluate one image in this process; return its peak resident bytes."""
-    network = build_ours(Path(path)) if which == "ours" else build_theirs(name, song)[0]
-    labels = DIFFUSERS[name][2] if name in DIFFUSERS else SONG[name]
-    network(torch.randn(1, *_shape(name)), torch.tensor(labels[-1:]))
+    reference = REFERENCES[name]
+    ours = which == "ours"
+    network = ours_of(name, Path(path)) if ours else theirs_of(name, reference.build(checkout))
+    network(torch.randn(1, *reference.shape), torch.tensor(reference.labels[-1:]))
     return _status("VmHWM")
-
-
-def _shape(name: str) -> tuple[int, int, int]:
-    if name not in DIFFUSERS:
-        return 3, 32, 32
-    config, size, _ = DIFFUSERS[name]
-    return config["in_channels"], size, size
 
 
 def _status(key: str) -> int:
@@ -289,34 +172,40 @@ def measure_load(path: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--song", help="checkout of score_sde_pytorch")
-    parser.add_argument("--only", nargs="*")
+    parser.add_argument(
+        "--checkout",
+        action="append",
+        default=[],
+        metavar="PROGRAM=FOLDER",
+        help="; ".join(f"{program}: {what}" for program, what in CHECKOUTS.items()),
+    )
+    parser.add_argument("--only", nargs="*", choices=REFERENCES)
+    parser.add_argument("--batch", nargs="*", type=int, default=[1])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--load", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    checkouts = dict(item.split("=", 1) for item in args.checkout)
     torch.set_grad_enabled(False)
     if args.load:
         print(json.dumps(measure_load(args.load)))
         return
     if args.measure:
-        print(measure(args.only[0], *args.measure, args.song))
+        name = args.only[0]
+        print(measure(name, *args.measure, checkouts.get(REFERENCES[name].source)))
         return
-    names = args.only or [*DIFFUSERS, *(SONG if args.song else ())]
-    if not args.song:
-        print(
-            "skipped without --song:",
-            ", ".join(SONG),
-            "and the loading of a .pth file",
-            file=sys.stderr,
-        )
     report: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-    for name in names:
-        report[name] = compare(name, args.song, args.repeats)
+    for name in args.only or REFERENCES:
+        source = REFERENCES[name].source
+        if source != "diffusers" and source not in checkouts:
+            print(f"skipped without --checkout {source}=FOLDER: {name}", file=sys.stderr)
+            continue
+        report[name] = compare(name, checkouts.get(source), args.repeats, args.batch)
         print(name, json.dumps(report[name], indent=2), flush=True)
-    if args.song and not args.only:
-        report["load a .pth of 1 GB"] = load_pth(args.song)
+    song = checkouts.get("score_sde_pytorch")
+    if song and not args.only:
+        report["load a .pth of 1 GB"] = load_pth(song)
         print(json.dumps(report["load a .pth of 1 GB"], indent=2))
     if args.out:
         args.out.write_text(json.dumps(report, indent=2) + "\n")

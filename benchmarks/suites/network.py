@@ -17,7 +17,7 @@ from ggf_cli.runtime.compilation import compiled
 from ggf_cli.runtime.precision import in_precision
 from ggf_cli.score import ScoreModel
 from measure import Row, Skipped, interleaved
-from networks import DIFFUSERS, SONG, build_theirs, to_native
+from references import REFERENCES
 
 # {name: batch sizes}. Large batches of large images take minutes and gigabytes on a CPU;
 # networks.py measures one image of every network.
@@ -38,17 +38,21 @@ def measure(runs: int) -> Iterator[Row | Skipped]:
     else:
         for name, sizes in PEERS.items():
             yield from beside_diffusers(name, sizes, runs)
-    yield Skipped(what=", ".join(SONG), why="use python benchmarks/networks.py --song CHECKOUT")
+    others = [name for name, reference in REFERENCES.items() if reference.source != "diffusers"]
+    yield Skipped(
+        what=", ".join(others), why="use python benchmarks/networks.py --checkout PROGRAM=FOLDER"
+    )
     for name in EMBEDDED:
         yield from in_every_way(load_model(name, device="cpu"), runs)
 
 
 def beside_diffusers(name: str, sizes: tuple[int, ...], runs: int) -> Iterator[Row]:
     """Compare with diffusers in float32, its default, and at equal precision; random weights."""
-    network, module = build_theirs(name, None)
+    reference = REFERENCES[name]
+    module = reference.build(None)
     with tempfile.TemporaryDirectory() as folder:
         model = load_model(
-            to_native(name, module, Path(folder) / "model.safetensors"), device="cpu"
+            reference.write(module, Path(folder) / "model.safetensors"), device="cpu"
         )
     brain = in_precision(model, "bf16")
     ways = {"float32": model.score, "bfloat16": brain.score}
@@ -57,8 +61,8 @@ def beside_diffusers(name: str, sizes: tuple[int, ...], runs: int) -> Iterator[R
     for batch in sizes:
         x = torch.randn(batch, *model.shape)
         t = torch.full((batch,), model.sde.T, dtype=torch.float64)
-        label = torch.full((batch,), DIFFUSERS[name][2][-1])
-        theirs = _call(network, x, label)
+        label = torch.full((batch,), reference.labels[-1])
+        theirs = _call(lambda x, label: reference.call(module, x, label), x, label)
         functions = {way: _call(score, x, t) for way, score in ways.items()}
         functions |= {"theirs": theirs, "theirs, bfloat16": lambda call=theirs: _autocast(call)}
         seconds = interleaved(functions, runs)

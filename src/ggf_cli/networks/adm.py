@@ -95,10 +95,10 @@ class ADMConfig:
         if not len(self.channels) == len(self.attention_down) == len(self.attention_up):
             raise CheckpointError("an ADM network needs one attention flag for each level")
         if self.groups is None and any(width < 4 for width in self.channels):
-            raise CheckpointError(f"ADM widths {self.channels} are below 4")
+            raise CheckpointError(f"ADM widths {self.channels} are below 4, a group")
         if any(width % (self.groups or song_groups(width)) for width in self.channels):
             raise CheckpointError(
-                f"ADM widths {self.channels} are not multiples of their groups, {self.groups}"
+                f"ADM widths {self.channels} are not multiples of {self.groups or 'their'} groups"
             )
         if self.resample not in RESAMPLE:
             raise CheckpointError(f"ADM has no resampling {self.resample!r:.40}")

@@ -21,7 +21,7 @@ from ggf_cli.sde import SDE, VPSDE, expand_as_batch
 # What a discrete model predicts: the noise, v = alpha eps - sigma x0, or the data.
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 # How a network of EDM's code becomes a denoiser.
-Preconditioning = Literal["edm", "vp", "ve"]
+Preconditioning = Literal["edm", "vp", "ve", "iddpm"]
 
 
 def vp_continuous(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:
@@ -166,16 +166,22 @@ def edm(
     beta_d: float = 19.9,
     beta_min: float = 0.1,
     levels: int = 1000,
+    noise_levels: Sequence[float] = (),
 ) -> ScoreFunction:
     """The score of a denoiser of EDM's code: D(y, s) = E[x0 | y], y = x0 + s eps.
 
     With y = x / alpha and s = sigma / alpha, the score at x is (D(y, s) - y) / (alpha s^2), so the
     model can be used with any SDE. By its preconditioning, with the network F:
 
-        edm   D = c_skip y + s sd F(y / r, ln(s) / 4) / r,  c_skip = sd^2 / r^2,  r^2 = s^2 + sd^2
-        vp    D = y - s F(y / sqrt(1 + s^2), (levels - 1) t),  ln(1 + s^2) = beta_d t^2 / 2 +
-              beta_min t
-        ve    D = y + s F(y, ln(s / 2))
+        edm     D = c_skip y + s sd F(y / r, ln(s) / 4) / r,  c_skip = sd^2 / r^2,
+                r^2 = s^2 + sd^2
+        vp      D = y - s F(y / sqrt(1 + s^2), (levels - 1) t),  ln(1 + s^2) = beta_d t^2 / 2 +
+                beta_min t
+        ve      D = y + s F(y, ln(s / 2))
+        iddpm   D = y - s F(y / sqrt(1 + s^2), k),  s = noise_levels[k]
+
+    Between the noise levels of iddpm, k is interpolated in ln(s); beyond them it is the nearest.
+    EDM's code rounds s to a level everywhere.
 
     D - y is computed without the difference, which float32 would round away at small s.
 
@@ -187,14 +193,16 @@ def edm(
         beta_d: Difference of the largest and the smallest noise rate (vp).
         beta_min: Smallest noise rate (vp).
         levels: Number of labels (vp).
+        noise_levels: The noise levels s of the training, rising (iddpm).
 
     Reference: Karras et al. 2022, arXiv:2206.00364, table 1.
     """
-    if preconditioning not in ("edm", "vp", "ve"):
+    if preconditioning not in ("edm", "vp", "ve", "iddpm"):
         raise ValueError(f"no preconditioning is called {preconditioning!r:.40}")
     for name, value in (("sigma_data", sigma_data), ("beta_d", beta_d), ("beta_min", beta_min)):
         if not 0 < value < math.inf:
             raise ValueError(f"{name} is {value!r:.40}, it must be a positive number")
+    table = _negative_logs(noise_levels) if preconditioning == "iddpm" else torch.empty(0)
 
     def score(x: Tensor, t: Tensor, *conditions: Tensor) -> Tensor:
         alpha, sigma = sde.alpha(t), sde.sigma(t)
@@ -207,12 +215,31 @@ def edm(
         if preconditioning == "ve":
             output = network(x / expand_as_batch(alpha, x), torch.log(s / 2), *conditions)
             return output / expand_as_batch(sigma, x)
-        log_variance = torch.log1p(s.square())
-        time = (torch.sqrt(beta_min**2 + 2 * beta_d * log_variance) - beta_min) / beta_d
+        if preconditioning == "iddpm":
+            label = _interpolate(-s.log(), table.to(t))
+        else:
+            log_variance = torch.log1p(s.square())
+            time = (torch.sqrt(beta_min**2 + 2 * beta_d * log_variance) - beta_min) / beta_d
+            label = (levels - 1) * time
         scaled = x / expand_as_batch(alpha * torch.sqrt(1 + s.square()), x)
-        return -network(scaled, (levels - 1) * time, *conditions) / expand_as_batch(sigma, x)
+        return -network(scaled, label, *conditions) / expand_as_batch(sigma, x)
 
     return score
+
+
+def _negative_logs(rising: Sequence[float]) -> Tensor:
+    """-log of rising noise levels, (K,) float64.
+
+    Raises:
+        ValueError: There are fewer than two levels, or they are not positive, finite and rising.
+    """
+    # On the CPU, as in `log_snr_table`.
+    table = torch.as_tensor(rising, dtype=torch.float64, device="cpu")
+    if table.dim() != 1 or len(table) < 2:
+        raise ValueError("there must be two noise levels at least")
+    if not (table[0] > 0 and table[-1] < math.inf and (table.diff() > 0).all()):
+        raise ValueError("the noise levels must be positive numbers, each above the one before")
+    return -table.log()
 
 
 def exact(network: Callable[..., Tensor], sde: SDE) -> ScoreFunction:

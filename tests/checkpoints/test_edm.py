@@ -8,6 +8,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -27,8 +28,10 @@ from edm_files import (
     pkl_file,
     state_dict,
 )
+from ggf_cli import parametrizations
 from ggf_cli.checkpoints import edm
 from ggf_cli.checkpoints.documents import WEB
+from ggf_cli.checkpoints.edm.preconditioning import iddpm_levels
 from ggf_cli.checkpoints.edm.unpickle import unpickle
 from ggf_cli.checkpoints.load import build, load_model, read_checkpoint
 from ggf_cli.checkpoints.manifest import read_manifest
@@ -70,12 +73,14 @@ def test_the_score_is_that_of_edms_code_at_every_noise_level(name, tmp_path):
     x, sigma, labels = inputs(name)
     exact = load_model(path, device="cpu", dtype=torch.float64)
     assert exact.sde.name == "edm"
-    assert errors(name, exact.score(x, sigma, *labels)).max() < 1e-9
+    assert errors(name, exact.score(x, sigma, *labels)).max() < 1e-11
     single = load_model(path, device="cpu")
     assert errors(name, single.score(x.float(), sigma, *labels)).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", ["cifar10-cond-ve", "baseline-vp", "baseline-ve"])
+@pytest.mark.parametrize(
+    "name", ["cifar10-cond-ve", "baseline-vp", "baseline-ve", "baseline-imagenet-adm"]
+)
 @pytest.mark.parametrize(
     "sde",
     [VESDE(sigma_max=90.0, sigma_min=0.001), VPSDE(), SubVPSDE(), CosineVPSDE(), FlowMatching()],
@@ -93,7 +98,42 @@ def test_the_same_model_is_sampled_under_any_sde(name, sde, tmp_path):
     assert errors(name, alpha * model.score(alpha * y, t, *labels)).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", ["cifar10-uncond-vp", "cifar10-cond-ve"])
+def test_the_labels_of_iddpm_are_interpolated_between_its_noise_levels():
+    """EDM's code rounds. At a level both are the same; beyond the ends the label is constant."""
+    levels = [0.1, 0.2, 0.8]
+    labels = []
+
+    def network(x, label):
+        labels.append(label)
+        return torch.ones_like(x)
+
+    sde = VESDE(sigma_max=90.0, sigma_min=0.001)
+    score = parametrizations.edm(network, sde, preconditioning="iddpm", noise_levels=levels)
+    sigma = torch.tensor([0.05, *levels, 0.4, 50.0], dtype=torch.float64)
+    found = score(torch.zeros(6, 1, dtype=torch.float64), sde.time_at(-sigma.log()))
+    expected = torch.tensor([0.0, 0.0, 1.0, 2.0, 1.5, 2.0], dtype=torch.float64)
+    assert torch.allclose(labels[0], expected)
+    assert torch.allclose(found[:, 0], -1 / sigma)
+
+
+@pytest.mark.parametrize(
+    "levels", [[], [1.0], [[1.0, 2.0]], [0.0, 1.0], [2.0, 1.0], [1.0, float("inf")], [1.0, "x"]]
+)
+def test_noise_levels_that_do_not_rise_are_refused(levels):
+    with pytest.raises((ValueError, TypeError)):
+        parametrizations.edm(None, None, preconditioning="iddpm", noise_levels=levels)
+
+
+def test_the_noise_levels_of_iddpm_follow_from_its_arguments():
+    expected = torch.tensor(RECORDED["baseline-imagenet-adm"]["table"][-2::-1])
+    found = torch.tensor(iddpm_levels(levels=100))
+    # EDM's code computes them in float32.
+    assert torch.allclose(found, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name", ["cifar10-uncond-vp", "cifar10-cond-ve", "imagenet-cond-adm", "narrow-uncond-adm"]
+)
 @pytest.mark.parametrize("prefix", ["", "model."])
 def test_a_state_dict_gives_the_same_scores(name, prefix, tmp_path):
     torch.save({prefix + n: t for n, t in state_dict(name).items()}, tmp_path / "net.pt")
@@ -103,9 +143,33 @@ def test_a_state_dict_gives_the_same_scores(name, prefix, tmp_path):
     assert errors(name, model.score(x, sigma, *labels)).max() < 1e-9
 
 
-def test_a_converted_file_is_the_same_model(tmp_path):
-    name = "cifar10-cond-ve"
-    path = pkl_file(name, tmp_path / "edm-cifar10-32x32-cond-ve.pkl")
+def test_a_state_dict_of_iddpm_states_its_noise_levels(tmp_path):
+    name = "baseline-imagenet-adm"
+    x, sigma, labels = inputs(name)
+    tensors = state_dict(name)
+    full = {f"model.{n}": t for n, t in tensors.items()}
+    torch.save(full | {"u": torch.tensor(RECORDED[name]["table"])}, tmp_path / "net.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = load_model(tmp_path / "net.pt", device="cpu", dtype=torch.float64)
+    assert errors(name, model.score(x, sigma, *labels)).max() < 1e-11
+    assert model.sde.t_eps == sigma[0]
+    torch.save(tensors, tmp_path / "net.pt")
+    with pytest.warns(AssumptionWarning, match="that of iDDPM with 1000 noise levels is assumed"):
+        model = load_model(tmp_path / "net.pt", device="cpu")
+    assert model.sde.t_eps == pytest.approx(0.0064254, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cifar10-cond-ve", "edm-cifar10-32x32-cond-ve"),
+        ("imagenet-cond-adm", "edm-imagenet-64x64-cond-adm"),
+        ("baseline-imagenet-adm", "baseline-imagenet-64x64-cond-adm"),
+    ],
+)
+def test_a_converted_file_is_the_same_model(name, file, tmp_path):
+    path = pkl_file(name, tmp_path / f"{file}.pkl")
     done = ggf("convert", path, tmp_path / "net.safetensors")
     assert done.exit_code == 0, done.stderr
     x, sigma, labels = inputs(name)
@@ -120,7 +184,7 @@ def test_a_converted_file_is_the_same_model(tmp_path):
 def test_the_noise_levels_are_those_of_edms_sampler(tmp_path):
     """The limits of the network, within 0.002 and 80."""
     found = {}
-    for name in ("cifar10-uncond-vp", "baseline-vp", "baseline-ve"):
+    for name in ("cifar10-uncond-vp", "baseline-vp", "baseline-ve", "baseline-imagenet-adm"):
         sde = read_checkpoint(pkl_file(name, tmp_path / "net.pkl")).sde
         found[name] = (sde.t_eps, sde.T)
         assert sde.data_range == (-1.0, 1.0)
@@ -128,6 +192,7 @@ def test_the_noise_levels_are_those_of_edms_sampler(tmp_path):
         "cifar10-uncond-vp": (0.002, 80.0),
         "baseline-vp": (0.002, 80.0),
         "baseline-ve": (0.02, 80.0),
+        "baseline-imagenet-adm": (RECORDED["baseline-imagenet-adm"]["sigmas"][0], 80.0),
     }
 
 
@@ -142,9 +207,9 @@ def test_samples_of_a_conditional_network_depend_on_their_class(name, tmp_path):
     x = x.float()
     one, two = model.score(x, sigma, labels), model.score(x, sigma, labels + 1)
     assert all(not torch.allclose(a, b, rtol=1e-3) for a, b in zip(one, two, strict=True))
-    with pytest.raises(UsageError, match="a network of 10 classes"):
+    with pytest.raises((UsageError, ValueError), match=r"a network of 10 classes|has class labels"):
         model.score(x, sigma)
-    with pytest.raises(RuntimeError, match="Class values"):
+    with pytest.raises((RuntimeError, IndexError), match=r"Class values|out of range"):
         model.score(x, sigma, labels + 10)
     samples = [
         ggf_cli.sample(model, 2, solver="heun", steps=2, conditions=torch.tensor(c)).x
@@ -359,12 +424,19 @@ def renamed_part(name):
     return lambda c: c["ema"].model.__dict__.update(part=name)
 
 
+def edm2(**attributes):
+    return lambda c: c["ema"].__dict__.update(part="Precond", **attributes)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (renamed_part("DhariwalUNet"), "the network ADM of EDM's ImageNet models"),
-        (lambda c: c["ema"].__dict__.update(part="iDDPMPrecond"), "EDM's baseline of ImageNet"),
-        (lambda c: c["ema"].__dict__.update(part="Precond"), "a network of EDM2"),
+        (renamed_part("DhariwalUNet"), "lacks the tensors of a DhariwalUNet"),
+        (renamed_part("UNet"), "has 'UNet', which is not supported"),
+        (lambda c: c["ema"].__dict__.update(part="iDDPMPrecond"), "no table of noise levels"),
+        (edm2(img_channels=3, img_resolution=64), "EDM2 for images of 64 pixels, which is not"),
+        (edm2(img_channels=4, img_resolution=64), "EDM2 for latents of an autoencoder, which"),
+        (edm2(img_channels=[3]), "a network of EDM2, which is not"),
         (lambda c: c["ema"].__dict__.update(part="Generator"), "'Generator', which is not"),
         (lambda c: c.pop("ema"), "no network in 'ema'"),
         (lambda c: c.update(ema=3), "no network in 'ema'"),
@@ -388,6 +460,56 @@ def test_what_is_not_handled_is_refused_with_the_reason(tmp_path, change, messag
         return
     with pytest.raises(CheckpointError, match=message):
         load_model(path)
+
+
+def table_of(table):
+    """A change of the noise levels of iDDPM."""
+    return lambda c: c["ema"].register_buffer("u", torch.as_tensor(table))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (renamed_part("SongUNet"), "lacks the tensors of a SongUNet"),
+        (lambda c: c["ema"].__dict__.update(part="VEPrecond"), "outputs for the variance, which"),
+        (table_of(3.0), "a table of noise levels that is not valid"),
+        (table_of([3.0, 0.0]), "a table of noise levels that is not valid"),
+        (table_of([3.0, 2.0, 1.0]), "a table of noise levels that is not valid"),
+        (table_of([0.0] * 20_003), "a table of noise levels that is not valid"),
+        (table_of([1, 1, 0]), "no table of noise levels"),
+        (table_of([2.0, 2.0, 0.0]), "each above the one before"),
+        (table_of([2.0, float("nan"), 0.0]), "each above the one before"),
+        (lambda c: c["ema"].model.dec.pop("8x8_in1"), "does not fit a 'adm'"),
+        (lambda c: c["ema"].model.enc.pop("8x8_block0"), "does not fit a|not a part of"),
+    ],
+)
+def test_damaged_networks_of_iddpm_are_refused(tmp_path, change, message):
+    inside = content("baseline-imagenet-adm")
+    change(inside)
+    path = tmp_path / "net.pkl"
+    path.write_bytes(pickled(inside))
+    with pytest.raises(CheckpointError, match=message):
+        load_model(path)
+
+
+def test_files_of_edm2_with_arrays_are_read_up_to_the_name_of_their_network(tmp_path):
+    """The encoder of latents has arrays of numpy."""
+    inside = content("narrow-uncond-adm")
+    edm2(img_channels=4, img_resolution=64)(inside)
+    inside["encoder"] = Thing("StabilityVAEEncoder", scale=np.ones(4, dtype=np.float32))
+    error = refused(tmp_path, inside, "EDM2 for latents")
+    assert "ScoreModel.from_edm" in error.hint
+
+
+def test_a_storage_of_a_few_bytes_is_read(tmp_path):
+    """Its bytes are a short string of the pickle."""
+    small = saved(torch.ones(1, dtype=torch.float16)._typed_storage())
+    if len(small) > 255:
+        pytest.skip("this version of torch writes no short storage")
+    path = tmp_path / "net.pkl"
+    place = tensor(LOAD, b"C" + bytes([len(small)]) + small + b"\x85")
+    path.write_bytes(bytes_of(tensor(REBUILD, b"(" + place + b"K\x00K\x01\x85K\x01\x85\x89}t")))
+    assert unpickle(path)["ema"] == torch.ones(1)
 
 
 def test_another_version_of_the_format_is_refused(tmp_path):
@@ -453,6 +575,15 @@ def test_files_without_the_table_of_training_are_read(tmp_path):
 
 # --- the registry ---------------------------------------------------------------------------------
 
+# A recorded network like that of a file, by a part of its name.
+LIKE = {
+    "baseline-imagenet": "baseline-imagenet-adm",
+    "adm": "imagenet-cond-adm",
+    "baseline-cifar10-32x32-uncond-vp": "baseline-vp",
+    "baseline-cifar10-32x32-uncond-ve": "baseline-ve",
+    "uncond": "cifar10-uncond-vp",
+    "cond": "cifar10-cond-ve",
+}
 REGISTERED = {n: e for n, e in read_manifest().items() if e.kind == WEB}
 
 
@@ -464,7 +595,7 @@ def test_a_registered_network_is_used_by_name_after_it_is_converted(name, tmp_pa
     with pytest.raises(CheckpointError, match=f"https://{entry.place}/{entry.file}") as caught:
         load_model(name)
     assert entry.license in caught.value.message
-    recorded = "cifar10-cond-ve" if "cond" in name else "cifar10-uncond-vp"
+    recorded = next(r for part, r in LIKE.items() if part in entry.file)
     path = pkl_file(recorded, tmp_path / entry.file)
     words = caught.value.hint.partition("run once: ")[2].split()
     assert words[:3] == ["ggf", "convert", entry.file]

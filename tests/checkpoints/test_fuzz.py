@@ -281,6 +281,15 @@ def read_torch(content, folder):
     tensors.read_tensors(path)
 
 
+def iddpm_file():
+    """A small network of ADM, in the preconditioning that has a table of noise levels."""
+    content = edm_files.content("narrow-uncond-adm")
+    content["ema"].part = "iDDPMPrecond"
+    content["ema"].register_buffer("u", torch.tensor([90.0, 1.0, 0.01, 0.0]))
+    content["ema"].sigma_min, content["ema"].sigma_max = 0.01, 90.0
+    return edm_files.pickled(content)
+
+
 def read_pkl(content, folder):
     path = folder / "network.pkl"
     path.write_bytes(content)
@@ -616,6 +625,7 @@ def kinds():
         "lucidrains": Kind(trainer_files(), read_pt, 20),
         "adm": Kind(tables_of_openai(), read_pt),
         "edm": Kind(edited_bytes(edm_files.pickled(edm_files.content("skip"))), read_pkl, 60),
+        "edm-adm": Kind(edited_bytes(iddpm_file()), read_pkl, 60),
         "diffusers": Kind(
             st.tuples(
                 st.one_of(
@@ -773,6 +783,7 @@ NAMES = [
     "lucidrains",
     "adm",
     "edm",
+    "edm-adm",
     "diffusers",
     "diffusers-scheduler",
     "png",

@@ -40,8 +40,11 @@ ARCHITECTURES = {
         "channel_mult_noise": 2,
         "resample_filter": [1, 3, 3, 1],
     },
+    "adm": {},
+    "narrow": {},
 }
-# Name: class, architecture, channel multipliers, number of classes, noise levels.
+# Name: class, architecture, channel multipliers, number of classes, noise levels. Those of iDDPM
+# are places in its table.
 LEVELS = [0.002, 0.05, 1.0, 80.0]
 CASES = {
     "cifar10-uncond-vp": ("EDMPrecond", "ddpmpp", [2, 2], 0, LEVELS),
@@ -51,7 +54,13 @@ CASES = {
     "skip": ("EDMPrecond", "skip", [1, 2], 0, LEVELS),
     "baseline-vp": ("VPPrecond", "ddpmpp", [1, 2], 0, LEVELS),
     "baseline-ve": ("VEPrecond", "ncsnpp", [1, 2], 0, [0.02, 0.2, 1.0, 80.0]),
+    "imagenet-cond-adm": ("EDMPrecond", "adm", [1, 3, 4], 10, LEVELS),
+    "narrow-uncond-adm": ("EDMPrecond", "narrow", [1, 2], 0, LEVELS),
+    "baseline-imagenet-adm": ("iDDPMPrecond", "adm", [1, 2], 10, [99, 98, 70, 10, 1]),
 }
+# Only levels of 64 channels or more have attention in an ADM: one head of 96 and two of 64, or one
+# of 64; "narrow" has none.
+WIDTHS = {"ddpmpp": 8, "ncsnpp": 8, "skip": 8, "adm": 32, "narrow": 8}
 ATTRIBUTES = ("sigma_min", "sigma_max", "sigma_data", "beta_d", "beta_min", "M", "epsilon_t")
 
 
@@ -68,21 +77,26 @@ def main():
     single = torch.float32
     recorded = {}
     for name, (kind, architecture, multipliers, classes, levels) in CASES.items():
+        model = "SongUNet" if ARCHITECTURES[architecture] else "DhariwalUNet"
         network = getattr(networks, kind)(
             img_resolution=16,
             img_channels=3,
             label_dim=classes,
-            model_type="SongUNet",
-            model_channels=8,
+            model_type=model,
+            model_channels=WIDTHS[architecture],
             channel_mult=multipliers,
             num_blocks=1,
-            attn_resolutions=[8],
+            attn_resolutions=[8, 4],
             augment_dim=9,
             **ARCHITECTURES[architecture],
+            **({"M": 100} if kind == "iDDPMPrecond" else {}),
         )
         network = network.eval().double()
         shapes = {n: list(t.shape) for n, t in network.model.state_dict().items()}
         network.model.load_state_dict(edm_weights(shapes), strict=False)
+        table = getattr(network, "u", None)
+        if table is not None:
+            levels = table[levels].tolist()
         index = torch.arange(len(levels))
         sigma = torch.tensor(levels, dtype=torch.float64)
         x = Noise(seed=1, shape=(3, 16, 16))(index, 0 * index).to(single).double()
@@ -96,9 +110,11 @@ def main():
         score = (denoised - x) / sigma[:, None, None, None] ** 2
         recorded[name] = {
             "class": kind,
+            "model": model,
             "size": 16,
             "label_dim": classes,
-            "filter": ARCHITECTURES[architecture]["resample_filter"],
+            "filter": ARCHITECTURES[architecture].get("resample_filter", [1, 1]),
+            "table": None if table is None else table.tolist(),
             "attributes": {
                 key: value
                 for key in ATTRIBUTES

@@ -261,7 +261,11 @@ def test_published_networks_have_their_number_of_parameters(name):
         ({"heads": 3}, "3 heads do not divide a level of 64"),
         ({"head_channels": 24}, "heads of 24 channels do not divide"),
         ({"heads": 2, "head_channels": 32}, "not both"),
+        ({"head_channels": 48, "wider_heads": True, "channels": (32, 160)}, "do not divide"),
+        ({"head_channels": 128, "wider_heads": True}, "heads of 128 channels do not divide"),
         ({"channels": (32, 65)}, "multiples of 32"),
+        ({"groups": None, "channels": (2, 32)}, "below 4"),
+        ({"groups": None, "channels": (32, 129)}, "multiples of their groups"),
         ({"channels": (32, 64, 96)}, "attention flag"),
         ({"resample": "fir"}, "'fir'"),
         ({"classes": -1}, "-1 classes"),
@@ -271,6 +275,12 @@ def test_published_networks_have_their_number_of_parameters(name):
 def test_an_impossible_configuration_is_refused(change, message):
     with pytest.raises(CheckpointError, match=message), torch.device("meta"):
         ADM(**TINY | change)
+
+
+def test_wider_heads_are_rounded_down_in_number():
+    """As in EDM's code: 288 channels have 4 heads of 72."""
+    config = ADMConfig(**TINY | {"head_channels": 64, "wider_heads": True})
+    assert [config.heads_at(width) for width in (64, 96, 128, 288)] == [1, 1, 2, 4]
 
 
 def test_the_two_orders_of_the_rows_of_attention():

@@ -103,7 +103,7 @@ def modules_of_edm():
 def network(name):
     """The network of a recording, as nested modules."""
     case = RECORDED[name]
-    model = Part("SongUNet", label_dropout=0, _init_kwargs={"img_resolution": case["size"]})
+    model = Part(case["model"], label_dropout=0, _init_kwargs={"img_resolution": case["size"]})
     for path, tensor in state_dict(name).items():
         *way, last = path.split(".")
         inside = model
@@ -119,7 +119,9 @@ def network(name):
             inside.register_parameter(last, nn.Parameter(tensor, requires_grad=False))
     attributes = {"sigma_max": float("inf")} | case["attributes"]
     attributes = dict(attributes, label_dim=case["label_dim"], use_fp16=False)
-    precond = Part(case["class"], _init_args=(), _init_kwargs={"model_type": "SongUNet"})
+    precond = Part(case["class"], _init_args=(), _init_kwargs={"model_type": case["model"]})
+    if case["table"]:
+        precond.register_buffer("u", torch.tensor(case["table"]))
     precond.add_module("model", model)
     precond.__dict__.update(attributes)
     return precond

@@ -20,7 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggf_cli.errors import CheckpointError
-from ggf_cli.networks.layers import RowLinear, SelfAttention, group_norm, timestep_embedding
+from ggf_cli.networks.layers import (
+    RowLinear,
+    SelfAttention,
+    group_norm,
+    song_groups,
+    timestep_embedding,
+)
 from ggf_cli.networks.limits import MAX_WIDTH, check_size
 from ggf_cli.networks.resampling import ConvDown, ConvUp, MeanDown, NearestUp
 
@@ -44,6 +50,7 @@ class ADMConfig:
         heads: Number of attention heads; None if `head_channels` decides.
         head_channels: Width of one attention head; None if `heads` decides; one head if both are
             None.
+        wider_heads: `head_channels` is the smallest width: the number of heads is rounded down.
         blocks: Residual blocks per down level; up levels have one more.
         base: Width of the sinusoidal embedding, and a quarter of that of the time embedding; None
             is the width of the finest level.
@@ -53,7 +60,7 @@ class ADMConfig:
         resample: Halves and doubles by a convolution, inside a residual block ("block"), or without
             weights ("plain").
         downsample_padding: See `ConvDown`.
-        groups: Groups of every group normalisation.
+        groups: Groups of every group normalisation; None is Song's rule, see `group_norm`.
         norm_eps: Epsilon of every group normalisation.
         time_cosine_first: Cosines before sines in the time embedding.
         time_freq_shift: With 1 the lowest frequency is exactly 1 / 10000; with 0 it is higher.
@@ -68,13 +75,14 @@ class ADMConfig:
     attention_mid_groups: int | None = None
     heads: int | None = None
     head_channels: int | None = None
+    wider_heads: bool = False
     blocks: int = 2
     base: int | None = None
     classes: int = 0
     scale_shift: bool = True
     resample: Resample = "block"
     downsample_padding: int = 1
-    groups: int = 32
+    groups: int | None = 32
     norm_eps: float = 1e-5
     time_cosine_first: bool = True
     time_freq_shift: float = 0.0
@@ -86,9 +94,11 @@ class ADMConfig:
         check_size((*self.channels, self.base or 1), self.blocks, 1)
         if not len(self.channels) == len(self.attention_down) == len(self.attention_up):
             raise CheckpointError("an ADM network needs one attention flag for each level")
-        if any(width % self.groups for width in self.channels):
+        if self.groups is None and any(width < 4 for width in self.channels):
+            raise CheckpointError(f"ADM widths {self.channels} are below 4, a group")
+        if any(width % (self.groups or song_groups(width)) for width in self.channels):
             raise CheckpointError(
-                f"ADM widths {self.channels} are not multiples of {self.groups} groups"
+                f"ADM widths {self.channels} are not multiples of {self.groups or 'their'} groups"
             )
         if self.resample not in RESAMPLE:
             raise CheckpointError(f"ADM has no resampling {self.resample!r:.40}")
@@ -104,7 +114,8 @@ class ADMConfig:
         if self.heads and self.head_channels:
             raise CheckpointError("an ADM network has heads or head_channels, not both")
         heads = width // self.head_channels if self.head_channels else self.heads or 1
-        if not heads or width % heads or width % (self.head_channels or 1):
+        multiple = 1 if self.wider_heads else self.head_channels or 1
+        if not heads or width % heads or width % multiple:
             kind = (
                 f"{self.heads} heads" if self.heads else f"heads of {self.head_channels} channels"
             )
@@ -271,7 +282,7 @@ class ADMBlock(nn.Module):
         inputs: Width of the input.
         outputs: Width of the output; the shortcut is a 1x1 convolution where it differs.
         time: Width of the time embedding.
-        groups: Groups of the normalisations.
+        groups: Groups of the normalisations; None is Song's rule.
         eps: Their epsilon.
         scale_shift: See above.
         resample: Halves or doubles the resolution inside the block, in both branches.
@@ -282,7 +293,7 @@ class ADMBlock(nn.Module):
         inputs: int,
         outputs: int,
         time: int,
-        groups: int,
+        groups: int | None,
         eps: float,
         *,
         scale_shift: bool,

@@ -1,8 +1,8 @@
 """Read the checkpoints of EDM (NVlabs/edm): its `.pkl` files, and state dicts of its networks.
 
-A `.pkl` file has the network in `ema`: a preconditioning (EDMPrecond and others) around a SongUNet
-or a DhariwalUNet. `edm.unpickle` reads it as data, without the source code that it contains.
-`edm.names` derives the network from its tensors.
+A `.pkl` file has the network in `ema`: a preconditioning (`edm.preconditioning`) around a SongUNet
+(`edm.song`) or a DhariwalUNet (`edm.dhariwal`). `edm.unpickle` reads it as data, without the source
+code that it contains.
 
 Reference: Karras et al. 2022, arXiv:2206.00364.
 """
@@ -17,19 +17,24 @@ from typing import Any
 from torch import Tensor
 
 from ggf_cli.checkpoints.archive import check_storage
-from ggf_cli.checkpoints.edm.names import is_song_unet, recognise, renamed
+from ggf_cli.checkpoints.edm import dhariwal, song
+from ggf_cli.checkpoints.edm.blocks import kind_of
+from ggf_cli.checkpoints.edm.preconditioning import (
+    PRECONDITIONINGS,
+    TABLE,
+    iddpm_levels,
+    noise_levels,
+    number,
+    settings,
+)
 from ggf_cli.checkpoints.edm.unpickle import Record, unpickle
 from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.diffusions import EDM
 from ggf_cli.errors import CheckpointError, UsageError
 
-# The class of a preconditioning: the arguments of the parametrization, and their attributes.
-PRECONDITIONINGS: dict[str, tuple[str, dict[str, str]]] = {
-    "EDMPrecond": ("edm", {"sigma_data": "sigma_data"}),
-    "VPPrecond": ("vp", {"beta_d": "beta_d", "beta_min": "beta_min", "levels": "M"}),
-    "VEPrecond": ("ve", {}),
-}
+# The class of a network: the name of ours, and the module that reads it.
+NETWORKS = {"SongUNet": ("ncsnpp", song), "DhariwalUNet": ("adm", dhariwal)}
 LICENSE = "CC BY-NC-SA 4.0"
 # The names of the files that NVIDIA publishes.
 _PUBLISHED = re.compile(
@@ -63,9 +68,10 @@ def read(path: Path) -> Checkpoint:
 
 
 def read_state_dict(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint | None:
-    """The checkpoint of a table of tensors with the names of EDM's SongUNet; None for others.
+    """The checkpoint of a table of tensors with the names of EDM's networks; None for others.
 
-    Such a table does not state the preconditioning: that of EDM is assumed.
+    Such a table does not state the preconditioning, unless it has the noise levels of iDDPM. It is
+    assumed: that of iDDPM for a network with outputs for the variance, otherwise that of EDM.
 
     Args:
         tensors: The tensors, whose names may start with "model.".
@@ -75,58 +81,74 @@ def read_state_dict(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint | N
         CheckpointError: The network is not supported.
     """
     tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    if not is_song_unet(tensors):
+    kind = kind_of(tensors)
+    if kind is None:
         return None
-    parametrization = {"preconditioning": "edm", "sigma_data": 0.5}
-    assumed = (
-        f"{path.name} does not state its preconditioning: that of EDM with sigma_data 0.5 is"
-        " assumed, for data in [-1, 1] and noise levels from 0.002 to 80."
-    )
     try:
-        return _song_unet(tensors, parametrization, EDM(), path, (assumed,))
+        if kind == "DhariwalUNet" and (TABLE in tensors or dhariwal.has_variance(tensors)):
+            return _improved(tensors, path)
+        parametrization = {"preconditioning": "edm", "sigma_data": 0.5}
+        assumed = (
+            f"{path.name} does not state its preconditioning: that of EDM with sigma_data 0.5 is"
+            " assumed, for data in [-1, 1] and noise levels from 0.002 to 80."
+        )
+        return _checkpoint(tensors, parametrization, EDM(), path, (assumed,))
     except _DAMAGE as error:
         raise CheckpointError(f"the network in {path} is damaged: {error!r:.300}") from error
+
+
+def _improved(tensors: dict[str, Tensor], path: Path) -> Checkpoint:
+    """The checkpoint of the tensors of a DhariwalUNet of improved DDPM."""
+    table = tensors.pop(TABLE, None)
+    levels = iddpm_levels() if table is None else noise_levels(table)
+    assumed = (
+        f"{path.name} does not state its preconditioning: that of iDDPM with"
+        f" {len(levels)} noise levels is assumed, for data in [-1, 1]."
+    )
+    parametrization = {"preconditioning": "iddpm", "noise_levels": levels}
+    sde = _sde(levels[0], levels[-1], path)
+    return _checkpoint(tensors, parametrization, sde, path, () if table is not None else (assumed,))
 
 
 def _from_record(network: Record, path: Path) -> Checkpoint:
     """The checkpoint of an object of EDM's code."""
     if network.name not in PRECONDITIONINGS:
-        raise _unsupported(network.name, path)
-    kind, names = PRECONDITIONINGS[network.name]
+        raise _unsupported(network, path)
     model = _table(network.state, "_modules").get("model")
-    if not isinstance(model, Record) or model.name != "SongUNet":
-        raise _unsupported(model.name if isinstance(model, Record) else "no network", path)
-    numbers = {name: network.state[attribute] for name, attribute in names.items()}
-    lowest, highest = (_number(network.state[f"sigma_{end}"]) for end in ("min", "max"))
+    if not isinstance(model, Record) or model.name not in NETWORKS:
+        raise _unsupported(model, path)
+    table = _table(network.state, "_buffers").get(TABLE)
+    parametrization = settings(network.name, network.state, table)
+    sde = _sde(number(network.state["sigma_min"]), number(network.state["sigma_max"]), path)
+    tensors = dict(_named_tensors(model))
+    if kind_of(tensors) != model.name:
+        raise CheckpointError(f"{path} lacks the tensors of a {model.name}")
+    return _checkpoint(tensors, parametrization, sde, path, ())
+
+
+def _sde(lowest: float, highest: float, path: Path) -> EDM:
+    """The SDE between the noise levels of EDM's sampler, within those of the network."""
     try:
-        sde = EDM(sigma_min=max(_SIGMAS[0], lowest), sigma_max=min(_SIGMAS[1], highest))
+        return EDM(sigma_min=max(_SIGMAS[0], lowest), sigma_max=min(_SIGMAS[1], highest))
     except UsageError as error:
         raise CheckpointError(f"the noise levels of {path} are not valid: {error}") from error
-    parametrization = {
-        "preconditioning": kind,
-        **{
-            name: int(_number(value)) if name == "levels" else _number(value)
-            for name, value in numbers.items()
-        },
-    }
-    tensors = dict(_named_tensors(model))
-    return _song_unet(tensors, parametrization, sde, path, ())
 
 
-def _song_unet(
+def _checkpoint(
     tensors: Mapping[str, Tensor],
     parametrization: dict[str, Any],
     sde: EDM,
     path: Path,
     assumptions: tuple[str, ...],
 ) -> Checkpoint:
-    """The checkpoint of the tensors of a SongUNet."""
-    if not is_song_unet(tensors):
-        raise CheckpointError(f"{path} lacks the tensors of a SongUNet")
+    """The checkpoint of the tensors of a network."""
     check_storage(tensors.values(), path)
+    network, code = NETWORKS[kind_of(tensors) or "SongUNet"]
+    if code is dhariwal and parametrization["preconditioning"] != "iddpm":
+        _refuse_variance(tensors, path)
     try:
-        config, size = recognise(tensors)
-        weights = renamed(tensors, config, size)
+        config, size = code.recognise(tensors)
+        weights = code.renamed(tensors, config, size)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error.message}", hint=error.hint) from error
     provenance = {
@@ -138,7 +160,7 @@ def _song_unet(
     if _PUBLISHED.fullmatch(path.stem):
         provenance["license"] = LICENSE
     return Checkpoint(
-        network="ncsnpp",
+        network=network,
         network_config=config,
         parametrization="edm",
         parametrization_config=parametrization,
@@ -151,15 +173,32 @@ def _song_unet(
     )
 
 
-def _unsupported(name: str, path: Path) -> CheckpointError:
+def _refuse_variance(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a DhariwalUNet with outputs that its preconditioning does not have."""
+    if dhariwal.has_variance(tensors):
+        raise CheckpointError(
+            f"{path} has a DhariwalUNet with outputs for the variance, which only iDDPMPrecond has"
+        )
+
+
+def _unsupported(found: object, path: Path) -> CheckpointError:
     """The error for an object of another class."""
-    known = "ggf reads SongUNet (DDPM++ and NCSN++) in EDMPrecond, VPPrecond or VEPrecond"
-    reason = {
-        "DhariwalUNet": "the network ADM of EDM's ImageNet models, which is not supported yet",
-        "iDDPMPrecond": "EDM's baseline of ImageNet, whose network ADM is not supported yet",
-        "Precond": "a network of EDM2, which is not supported",
-    }.get(name, f"{name[:40]!r}, which is not supported")
-    return CheckpointError(f"{path} has {reason}", hint=known)
+    name = found.name if isinstance(found, Record) else "no network"
+    hint = (
+        "ggf reads SongUNet (DDPM++ and NCSN++) and DhariwalUNet (ADM) in"
+        f" {', '.join(PRECONDITIONINGS)}"
+    )
+    if name != "Precond" or not isinstance(found, Record):
+        return CheckpointError(f"{path} has {name[:40]!r}, which is not supported", hint=hint)
+    channels, size = (found.state.get(f"img_{key}") for key in ("channels", "resolution"))
+    what = f" for images of {size!r:.10} pixels" if channels == 3 else ""
+    what = " for latents of an autoencoder" if channels == 4 else what
+    return CheckpointError(
+        f"{path} has a network of EDM2{what}, which is not supported",
+        hint=f"{hint}; from Python, load a file that you trust with the code of EDM2, and give its"
+        " network to ScoreModel.from_edm"
+        + (". Its samples are latents too" if channels == 4 else ""),
+    )
 
 
 def _named_tensors(module: Record) -> Iterator[tuple[str, Tensor]]:
@@ -191,10 +230,3 @@ def _table(state: Mapping[str, object], name: str) -> Mapping[str, object]:
     if not isinstance(table, dict):
         raise TypeError(f"{name} is no table")
     return table
-
-
-def _number(value: object) -> float:
-    """An attribute that is a number."""
-    if type(value) is not float and type(value) is not int:
-        raise TypeError(f"a {type(value).__name__} in the place of a number")
-    return float(value)

@@ -9,7 +9,7 @@ of each class and function that EDM's files name it knows the result as data:
     torch.nn.ModuleDict         the same
     a tensor or parameter       a tensor, from a storage (`storages`)
     OrderedDict, EasyDict       a dict
-    a number of numpy           a `Record` without attributes
+    a number or array of numpy  a `Record` without attributes
 
 Every other name or operation is refused. The size of the file, the number of operations, and the
 sizes of texts and tensors have limits.
@@ -44,6 +44,12 @@ _SCALARS = {
     "numpy._core.multiarray scalar",
     "numpy.multiarray scalar",
 }
+# EDM2 stores the scale of its latents as arrays.
+_ARRAYS = {
+    "numpy.core.multiarray _reconstruct",
+    "numpy._core.multiarray _reconstruct",
+    "numpy ndarray",
+}
 _TABLES = {"collections OrderedDict", "dnnlib.util EasyDict"}
 _MODULES = {
     "torch.nn.modules.container ModuleDict",
@@ -53,7 +59,9 @@ _TENSOR = "torch._utils _rebuild_tensor_v2"
 _PARAMETER = "torch._utils _rebuild_parameter"
 _STORAGE = "torch.storage _load_from_bytes"
 _DTYPE = "numpy dtype"
-KNOWN = {_PERSISTENT, _TENSOR, _PARAMETER, _STORAGE, _DTYPE} | _SCALARS | _TABLES | _MODULES
+KNOWN = (
+    {_PERSISTENT, _TENSOR, _PARAMETER, _STORAGE, _DTYPE} | _SCALARS | _ARRAYS | _TABLES | _MODULES
+)
 
 _OPERATIONS = {
     operation.code.encode("latin-1"): operation.name for operation in pickletools.opcodes
@@ -62,7 +70,7 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
 _NUMBERS = {"BININT": "<i", "BININT1": "<B", "BININT2": "<H"}
 _TEXTS = {"SHORT_BINUNICODE": "<B", "BINUNICODE": "<I", "BINUNICODE8": "<Q"}
-_BYTES = {"BINBYTES": "<I", "BINBYTES8": "<Q"}
+_BYTES = {"SHORT_BINBYTES": "<B", "BINBYTES": "<I", "BINBYTES8": "<Q"}
 _PUTS = {"BINPUT": "<B", "LONG_BINPUT": "<I"}
 _GETS = {"BINGET": "<B", "LONG_BINGET": "<I"}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -143,8 +151,6 @@ class Machine:
             push(int.from_bytes(self.take(self.number("<B")), "little", signed=True))
         elif name in _TEXTS:
             push(self.read_text(self.number(_TEXTS[name])))
-        elif name == "SHORT_BINBYTES":
-            push(self.take(self.number("<B")))
         elif name in _BYTES:
             push(self.skip(self.number(_BYTES[name])))
         elif name in _PUTS:
@@ -196,8 +202,9 @@ class Machine:
                 self.stack.append(self.make(target.name, arguments))
             case "BUILD":
                 state = self.pop()
-                # The attributes of a dict or of a type of numpy are not used.
-                if isinstance(record := self.stack[-1], Record) and record.name != _DTYPE:
+                # The attributes of a dict, or of a type or array of numpy, are not used.
+                record = self.stack[-1]
+                if isinstance(record, Record) and record.name not in _ARRAYS | {_DTYPE}:
                     record.state.update(_of(dict, state))
             case _:
                 return False
@@ -270,7 +277,7 @@ class Machine:
             return self.storages.read(_of(Span, arguments[0]))
         if name in _TABLES and not arguments:
             return {}
-        if name in _MODULES | _SCALARS | {_DTYPE}:
+        if name in _MODULES | _SCALARS | _ARRAYS | {_DTYPE}:
             return Record(name)
         raise ValueError(f"arguments of {name}")
 

@@ -325,7 +325,7 @@ def test_the_hint_without_torch_fidelity_is_the_command_to_install_it(folder, mo
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="not installed") as error:
         evaluators(folder, "fid", network=None)
-    assert error.value.hint == "pip install 'ggf-cli[fid]'"
+    assert error.value.hint == "pip install torch-fidelity"
 
 
 def test_the_error_for_an_incompatible_torchvision_names_torchvision(folder, monkeypatch, tmp_path):

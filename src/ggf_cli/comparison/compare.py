@@ -151,7 +151,7 @@ def evaluators_of(request: CompareRequest, model: ScoreModel) -> list[Evaluator]
             f"there is nothing to compare samples of {model.name} with{found}",
             option="reference",
             hint="give as reference a .npz file with samples x, or a folder of real images (which"
-            " needs ggf-cli[fid])",
+            " needs torch-fidelity)",
         )
     return make_evaluators(names, model, reference=request.reference, device=model.device)
 

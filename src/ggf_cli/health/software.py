@@ -24,7 +24,7 @@ PACKAGES = (
     "jinja2",
     "msgspec",
 )
-# The extra `ggf-cli[fid]`.
+# The extra `fid`.
 OPTIONAL = ("torch-fidelity",)
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
@@ -39,7 +39,7 @@ def versions() -> Finding:
         summary=f"not installed: {', '.join(missing)}" if missing else f"ggf {named[8:]}",
         facts={**facts, "system": platform.platform(), "machine": platform.machine()},
         status=FAILED if missing else OK,
-        hint="pip install --force-reinstall ggf-cli" if missing else None,
+        hint="in a clone of ggf: pip install --force-reinstall ." if missing else None,
         exit_code=1 if missing else 0,
     )
 

@@ -1,4 +1,4 @@
-"""The Inception-v3 network of FID, from torch-fidelity (Apache-2.0), the extra `ggf-cli[fid]`.
+"""The Inception-v3 network of FID, from torch-fidelity (Apache-2.0), the extra `fid`.
 
 Its weights (91 MB) are downloaded once.
 """
@@ -47,7 +47,7 @@ def load_network(device: torch.device | str = "cpu") -> FeatureNetwork:
     if importlib.util.find_spec("torch_fidelity") is None:
         raise UsageError(
             "metrics in Inception features need torch-fidelity, which is not installed",
-            hint="pip install 'ggf-cli[fid]'",
+            hint="pip install torch-fidelity",
         )
     try:
         from torch_fidelity import feature_extractor_inceptionv3 as inception

@@ -195,7 +195,9 @@ class UNet(nn.Module):
             h = self.mid_out(self.mid_attention(self.mid_in(h, time)), time)
         for level in self.up:
             h = level(h, time, skips)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h), inplace=True)), c.patch).contiguous()
+        return F.pixel_shuffle(
+            self.conv_out(F.silu(self.norm_out(h), inplace=True)), c.patch
+        ).contiguous()
 
     def _time(self, label: Tensor, classes: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The activated embedding of time and class, (B, time channels)."""

@@ -14,7 +14,22 @@ import numpy as np
 import pytest
 import torch
 
-from diffusers_cases import CASES, SA, SD, SMALL_DDPM, SMALL_NCSNPP, SU, SV, A, D, U, V
+from diffusers_cases import (
+    CASES,
+    RD,
+    RU,
+    SA,
+    SD,
+    SMALL_ADM,
+    SMALL_DDPM,
+    SMALL_NCSNPP,
+    SU,
+    SV,
+    A,
+    D,
+    U,
+    V,
+)
 from diffusers_models import (
     assert_same_score,
     edit,
@@ -141,6 +156,12 @@ UNET = {
     "time": [None, 20],
     "channels": [1, 3],
     "size": [8, (4, 12), [12, 8]],
+    # The types of the plain blocks, and how blocks with attention resample.
+    "plain": [(D, U), (RD, U), (D, RU), (RD, RU)],
+    "types": [("conv", "conv"), ("resnet", "conv"), (None, "resnet"), ("resnet", "resnet")],
+    "shift": ["default", "scale_shift"],
+    "act": ["silu", "swish", "mish", "gelu", "relu"],
+    "classes": [(None, None), (None, 3), ("timestep", 2)],
     "scheduler": SCHEDULERS,
 }
 
@@ -170,18 +191,25 @@ def unet_config(
     time,
     channels,
     size,
+    plain,
+    types,
+    shift,
+    act,
+    classes,
 ):
     groups, widths = widths
-    down, up = blocks(where, widths, (D, U), (A, V))
+    down, up = blocks(where, widths, plain, (A, V))
     return {
-        "act_fn": "silu" if padding else "swish",
+        "act_fn": act,
         "add_attention": middle[0],
         "attention_head_dim": head,
         "attn_norm_num_groups": middle_groups,
         "block_out_channels": widths,
         "center_input_sample": center,
+        "class_embed_type": classes[0],
         "down_block_types": down,
         "downsample_padding": padding,
+        "downsample_type": types[0],
         "dropout": 0.1,
         "flip_sin_to_cos": cosine_first,
         "freq_shift": freq_shift,
@@ -190,10 +218,13 @@ def unet_config(
         "mid_block_scale_factor": middle[1],
         "norm_eps": eps,
         "norm_num_groups": groups,
+        "num_class_embeds": classes[1],
         "out_channels": channels,
+        "resnet_time_scale_shift": shift,
         "sample_size": size,
         "time_embedding_dim": time,
         "up_block_types": up,
+        "upsample_type": types[1],
     }
 
 
@@ -285,27 +316,27 @@ KEYS = {
     "freq_shift": ([1], []),
     "flip_sin_to_cos": ([False], []),
     "down_block_types": (
-        [(A, D), (D, D)],
-        [("ResnetDownsampleBlock2D", D), ("KDownBlock2D", D), (SD, D)],
+        [(A, D), (D, D), (RD, D), (A, RD), ("UNetResDownBlock2D", "UNetResAttnDownBlock2D")],
+        [("KDownBlock2D", D), (SD, D), (U, D), (RU, D), ("UNetRes" + RD, D)],
     ),
     "mid_block_type": ([None], []),
     "up_block_types": (
-        [(V, V), (U, U)],
-        [("ResnetUpsampleBlock2D", U), ("KUpBlock2D", U), (SU, U)],
+        [(V, V), (U, U), (RU, U), (V, RU)],
+        [("KUpBlock2D", U), (SU, U), (D, U), (RD, U)],
     ),
     "block_out_channels": ([(16, 16), (4, 12)], []),
     "layers_per_block": ([2], []),
     "mid_block_scale_factor": ([2, -0.5], []),
-    "downsample_padding": ([0], []),
-    "downsample_type": ([], ["resnet"]),
-    "upsample_type": ([], ["resnet"]),
+    "downsample_padding": ([0], [2, None]),
+    "downsample_type": (["resnet", None], ["fir"]),
+    "upsample_type": (["resnet", None], ["fir"]),
     "dropout": ([0.5], []),
     "act_fn": (["swish", "SiLU", "mish", "relu", "gelu"], ["tanh"]),
     "attention_head_dim": ([None, 4, 5], [17, 0]),
     "norm_num_groups": ([2], []),
     "attn_norm_num_groups": ([2], []),
     "norm_eps": ([1e-2], []),
-    "resnet_time_scale_shift": ([], ["scale_shift"]),
+    "resnet_time_scale_shift": (["scale_shift"], ["spatial", "ada_group", None]),
     "add_attention": ([False], []),
     "class_embed_type": ([], ["timestep", "identity"]),
     "num_class_embeds": ([5], [-1]),

@@ -9,6 +9,8 @@ import itertools
 import json
 import math
 import random
+import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -32,6 +34,8 @@ from diffusers_cases import (
 )
 from diffusers_models import (
     assert_same_score,
+    class_labels,
+    dtype_of,
     edit,
     load_untried,
     network_class,
@@ -41,10 +45,12 @@ from diffusers_models import (
     scheduler_class,
     scheduler_of,
 )
+from ggf_cli.checkpoints.diffusers import read_config
 from ggf_cli.checkpoints.diffusers.architecture import DEFAULTS, read_architecture
 from ggf_cli.checkpoints.diffusers.schedulers import DISCRETE, read_scheduler
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.errors import CheckpointError
+from ggf_cli.networks import NETWORKS
 from ggf_cli.parametrizations import PARAMETRIZATIONS
 from ggf_cli.sde import VPSDE
 
@@ -317,7 +323,7 @@ KEYS = {
     "flip_sin_to_cos": ([False], []),
     "down_block_types": (
         [(A, D), (D, D), (RD, D), (A, RD), ("UNetResDownBlock2D", "UNetResAttnDownBlock2D")],
-        [("KDownBlock2D", D), (SD, D), (U, D), (RU, D), ("UNetRes" + RD, D)],
+        [("KDownBlock2D", D), (SD, D), (U, D), (RU, D)],
     ),
     "mid_block_type": ([None], []),
     "up_block_types": (
@@ -341,6 +347,17 @@ KEYS = {
     "class_embed_type": ([], ["timestep", "identity"]),
     "num_class_embeds": ([5], [-1]),
     "num_train_timesteps": ([500], []),
+}
+ADM_KEYS = KEYS | {
+    "down_block_types": ([(D, A, A), (A, RD, D), (A, D, RD)], [(RD, SD, A), (RD, V, A)]),
+    "up_block_types": ([(V, V, U), (RU, U, V), (U, RU, V)], [(V, V, SU), (A, V, RU)]),
+    "block_out_channels": ([(16, 8, 12)], []),
+    "downsample_type": (["conv", None], ["fir"]),
+    "upsample_type": (["conv", None], ["fir"]),
+    "attn_norm_num_groups": ([2, None], [0]),
+    "resnet_time_scale_shift": (["default"], ["spatial", "ada_group", None]),
+    "class_embed_type": (["timestep"], ["identity", "projection"]),
+    "num_class_embeds": ([7, None], [-1, 0]),
 }
 SONG_KEYS = {
     "sample_size": ([16, (4, 8)], [None]),
@@ -374,7 +391,15 @@ SONG_KEYS = {
 }
 
 
-@pytest.mark.parametrize("keys", [KEYS, SONG_KEYS], ids=["ddpm", "ncsnpp"])
+# Base -> its scheduler, and the values of its keys.
+BASES = {
+    "ddpm": (SMALL_DDPM, "DDPMScheduler", KEYS),
+    "adm": (SMALL_ADM, "DDPMScheduler", ADM_KEYS),
+    "ncsnpp": (SMALL_NCSNPP, "ScoreSdeVeScheduler", SONG_KEYS),
+}
+
+
+@pytest.mark.parametrize("keys", [keys for _, _, keys in BASES.values()], ids=BASES)
 def test_no_key_of_the_network_is_left_out(keys):
     """If this fails because diffusers has a new key: support the key or refuse it, and add it."""
     signature = inspect.signature(network_class().__init__)
@@ -386,11 +411,8 @@ def test_no_key_of_the_network_is_left_out(keys):
 @pytest.mark.parametrize(
     ("base", "schedule", "key", "value", "right"),
     [
-        pytest.param(base, schedule, key, value, right, id=f"{schedule[5:7]}-{key}={value}")
-        for base, schedule, keys in (
-            (SMALL_DDPM, "DDPMScheduler", KEYS),
-            (SMALL_NCSNPP, "ScoreSdeVeScheduler", SONG_KEYS),
-        )
+        pytest.param(base, schedule, key, value, right, id=f"{name}-{key}={value}")
+        for name, (base, schedule, keys) in BASES.items()
         for key, both in keys.items()
         for right, values in zip((True, False), both, strict=True)
         for value in values
@@ -407,6 +429,102 @@ def test_each_value_of_a_key_is_supported_or_refused(base, schedule, key, value,
         document = {"_class_name": "UNet2DModel", **config}
         with pytest.raises(CheckpointError, match="block_types" if "types" in key else key):
             read_architecture(document, tmp_path / "config.json")
+
+
+def changed_at_random(n, seed):
+    """Configurations with two to four keys of a base changed: supported, refused, or impossible."""
+    draw = random.Random(seed)
+    # The values that the other bases have, and some that no published configuration has.
+    odd = {
+        "attention_head_dim": [1, 16],
+        "block_out_channels": [(8, 12), (12, 8, 20)],
+        "freq_shift": [0.5],
+        "layers_per_block": [3],
+        "mid_block_scale_factor": [1],
+        "norm_num_groups": [1, 3],
+        "sample_size": [4, (12, 8), [4, 20]],
+        "time_embedding_dim": [6],
+    }
+    for _ in range(n):
+        name = draw.choice(list(BASES))
+        base, schedule, keys = BASES[name]
+        values = {
+            key: [value for group in both for value in group] + odd.get(key, [])
+            for key, both in keys.items()
+        }
+        keys = draw.sample([key for key in values if values[key]], draw.randint(2, 4))
+        yield name, base, schedule, {key: draw.choice(values[key]) for key in keys}
+
+
+def runs_in_diffusers(config):
+    """The random network of a configuration, if diffusers can make it and evaluate it."""
+    size = config["sample_size"]
+    height, width = (size, size) if isinstance(size, int | None) else size
+    try:
+        network = random_network(**config)
+        x = torch.zeros(1, network.config.in_channels, height or 8, width or 8)
+        quiet(network, x, torch.ones(1).to(dtype_of(network)), *class_labels(network, 1))
+    # diffusers raises errors of any type, from any of its layers.
+    except Exception:  # noqa: BLE001
+        return None
+    return network
+
+
+def refusal(folder):
+    """The message with which `ggf` refuses a folder; empty if it reads it."""
+    try:
+        load_untried(folder)
+    except CheckpointError as error:
+        return str(error)
+    return ""
+
+
+def fails_without_weights(folder):
+    """Whether `ggf` refuses a configuration, or cannot make or evaluate its network."""
+    # `load_model` turns these errors of the network into a `CheckpointError`.
+    try:
+        checkpoint = read_config(folder)
+        with torch.device("meta"), torch.no_grad():
+            network = NETWORKS[checkpoint.network].load()(**checkpoint.network_config)
+            classes = [torch.zeros(1).long()] if checkpoint.classes else []
+            x = torch.zeros(1, *checkpoint.shape)
+            return network(x, torch.zeros(1), *classes).shape != x.shape
+    except (CheckpointError, RuntimeError, TypeError, ValueError, ArithmeticError):
+        return True
+
+
+def check_changes(base, schedule, changes, folder):
+    """The score is that of diffusers, or an error names a changed key: "right" or "refused".
+
+    A network that diffusers cannot make or evaluate is refused too: "impossible".
+    """
+    config = base | changes
+    network, scheduler = runs_in_diffusers(config), scheduler_of(schedule)
+    if network is None:
+        quiet(scheduler.save_pretrained, folder)
+        (folder / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel", **config}))
+        assert fails_without_weights(folder), config
+        return "impossible"
+    save(folder, network, scheduler)
+    if message := refusal(folder):
+        named = ("block_types" if key.endswith("block_types") else key for key in changes)
+        assert any(key in message for key in named), message
+        return "refused"
+    assert_same_score(folder, network, scheduler, load=load_untried)
+    return "right"
+
+
+@pytest.mark.parametrize("n", [60, pytest.param(2000, marks=pytest.mark.slow)])
+def test_several_changed_keys_are_honoured_or_refused_by_name(n, tmp_path):
+    outcomes = Counter()
+    for i, (_, base, schedule, changes) in enumerate(changed_at_random(n, n)):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        outcomes[check_changes(base, schedule, changes, folder)] += 1
+        shutil.rmtree(folder)
+    # Each kind of outcome is there, so the test does test something.
+    assert outcomes["right"] > n / 5
+    assert outcomes["refused"] > n / 10
 
 
 # --- schedulers -----------------------------------------------------------------------------------

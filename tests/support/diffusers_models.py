@@ -115,7 +115,9 @@ def alphas_cumprod(scheduler):
 
 def class_labels(network, rows):
     """Class labels for the rows, as a list of arguments; empty if the network takes none."""
-    count = network.config.num_class_embeds
+    c = network.config
+    # Beside any other class_embed_type, num_class_embeds has no effect.
+    count = c.num_class_embeds if c.class_embed_type in (None, "timestep") else None
     return [torch.arange(rows) % count] if count else []
 
 
@@ -135,8 +137,14 @@ def defined_score(network, scheduler, x, label, alpha, sigma):
 
 def whole(label, network):
     """The labels in the type that diffusers wants: a learned embedding takes whole numbers."""
+    dtype = dtype_of(network)
+    return (label if dtype.is_floating_point else label.round()).to(dtype)
+
+
+def dtype_of(network):
+    """The type of the labels of a network."""
     learned = network.config.time_embedding_type == "learned"
-    return label.round().long() if learned else label.float()
+    return torch.int64 if learned else torch.float32
 
 
 def expand(v):

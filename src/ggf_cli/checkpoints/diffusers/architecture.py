@@ -268,6 +268,8 @@ def _ncsnpp(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
     """The configuration of an NCSN++; `down` and `up` state which levels have attention."""
     # Not checked: downsample_* and upsample_type, which Skip blocks do not use, and freq_shift and
     # flip_sin_to_cos, which the fourier embedding does not use.
+    # In diffusers, Skip blocks add an image of 3 channels.
+    config.require("in_channels", 3)
     for key in (
         "mid_block_type",
         "resnet_time_scale_shift",

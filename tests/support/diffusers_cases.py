@@ -261,7 +261,7 @@ CASES = {
         schedule=COSINE,
     ),
     "adm-resampling": Case(
-        "a public script",
+        "of no public model: all levels resample in residual blocks",
         {
             **RGB,
             "block_out_channels": (32, 64),

@@ -47,6 +47,7 @@ from diffusers_models import (
 )
 from ggf_cli.checkpoints.diffusers import read_config
 from ggf_cli.checkpoints.diffusers.architecture import DEFAULTS, read_architecture
+from ggf_cli.checkpoints.diffusers.names import native_name
 from ggf_cli.checkpoints.diffusers.schedulers import DISCRETE, read_scheduler
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.errors import CheckpointError
@@ -69,6 +70,33 @@ def test_a_typical_configuration_is_right_or_refused_by_its_key(name, tmp_path):
     else:
         network = random_network(**case.network)
         assert_same_score(save(tmp_path, network, scheduler), network, scheduler, load=load_untried)
+
+
+def test_a_full_size_network_of_openai_has_the_tensors_of_diffusers(tmp_path):
+    """That of openai/diffusers-cd_imagenet64_l2, which is that of guided-diffusion at 64 x 64."""
+    config = {
+        "attention_head_dim": 64,
+        "attn_norm_num_groups": 32,
+        "block_out_channels": (192, 384, 576, 768),
+        "down_block_types": (RD, A, A, A),
+        "downsample_type": "resnet",
+        "layers_per_block": 3,
+        "num_class_embeds": 1000,
+        "resnet_time_scale_shift": "scale_shift",
+        "sample_size": 64,
+        "up_block_types": (V, V, V, RU),
+        "upsample_type": "resnet",
+    }
+    file = tmp_path / "config.json"
+    architecture = read_architecture({"_class_name": "UNet2DModel", **config}, file)
+    with torch.device("meta"):
+        theirs = quiet(network_class(), **config)
+        ours = NETWORKS[architecture.network].load()(**architecture.config)
+    assert {name: tensor.shape for name, tensor in ours.state_dict().items()} == {
+        native_name(name, architecture.network, 4): tensor.shape
+        for name, tensor in theirs.state_dict().items()
+    }
+    assert sum(p.numel() for p in ours.parameters()) == 295_899_267
 
 
 # --- structure ------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ import torch
 from ggf_cli.checkpoints.load import build, load_model, read_checkpoint
 
 # Largest relative error of a row. Both sides compute in float32, with products in another order, an
-# error of 1e-6. Also, diffusers computes the sines of the time embedding in float32; arguments near
-# 999 have an error of 3e-5.
-TOLERANCE = 5e-5
+# error of 1e-6. Also, diffusers computes the sines of the time embedding in float32. The error of
+# their arguments is proportional to the label: 3e-5 at 999. With scale_shift it grows.
+TOLERANCE = 2e-5
+TOLERANCE_OF_LABEL = 8e-8
 
 
 def quiet(make, *args, **kwargs):
@@ -161,5 +162,6 @@ def assert_same_score(folder, network, scheduler, *, load=load_model):
     expected = defined_score(network, scheduler, x, label, alpha, sigma)
     found = model.score(x, t, *class_labels(network, len(x)))
     error = (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
-    assert float(error.max()) <= TOLERANCE, [f"{float(e):.1e}" for e in error]
+    largest = TOLERANCE + TOLERANCE_OF_LABEL * label.clamp(max=1000)
+    assert bool((error <= largest).all()), [f"{float(e):.1e}" for e in error]
     return model

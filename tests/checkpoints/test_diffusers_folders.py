@@ -292,6 +292,31 @@ def test_an_unsupported_configuration_is_refused_by_its_key(
         Folder(tmp_path).load(files)
 
 
+def test_the_network_of_a_karras_ve_pipeline_is_read_with_its_noise_levels_of_the_training(
+    tmp_path,
+):
+    """The refusal names the file to write; the model is then that of KarrasVePipeline."""
+    network = random_network(**SMALL_NCSNPP)
+    folder = save_pipeline(tmp_path, network, scheduler_of("KarrasVeScheduler"))
+    (folder / "model_index.json").write_text('{"_class_name": "KarrasVePipeline"}')
+    with pytest.raises(CheckpointError, match="not the noise levels of the training") as caught:
+        load_model(folder)
+    assert "ScoreSdeVeScheduler" in caught.value.hint
+
+    stated = {"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01, "sigma_max": 50.0}
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(stated))
+    model = load_model(folder, device="cpu")
+    # The estimate of the data in KarrasVePipeline, for images in [-1, 1].
+    sigma, x = torch.tensor([0.1, 3.0, 90.0]), torch.randn(3, 3, 8, 8)
+    level = sigma[:, None, None, None]
+    x = level * x
+    expected = x + level * (level / 2) * network((x + 1) / 2, sigma / 2).sample
+    t = model.sde.time_at(-torch.log(sigma.double() / 2))
+    y = (x + 1) / 2
+    denoised = y + (level / 2) ** 2 * model.score(y, t)
+    assert torch.allclose(2 * denoised - 1, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_absent_keys_of_a_network_have_the_defaults_of_diffusers(tmp_path):
     """A configuration written by hand, with only the arguments of `UNet2DModel`."""
     network = random_network(**SMALL_DDPM)

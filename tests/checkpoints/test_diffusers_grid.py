@@ -9,14 +9,33 @@ import itertools
 import json
 import math
 import random
+import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
-from diffusers_cases import CASES, SA, SD, SMALL_DDPM, SMALL_NCSNPP, SU, SV, A, D, U, V
+from diffusers_cases import (
+    CASES,
+    RD,
+    RU,
+    SA,
+    SD,
+    SMALL_ADM,
+    SMALL_DDPM,
+    SMALL_NCSNPP,
+    SU,
+    SV,
+    A,
+    D,
+    U,
+    V,
+)
 from diffusers_models import (
     assert_same_score,
+    class_labels,
+    dtype_of,
     edit,
     load_untried,
     network_class,
@@ -26,10 +45,13 @@ from diffusers_models import (
     scheduler_class,
     scheduler_of,
 )
+from ggf_cli.checkpoints.diffusers import read_config
 from ggf_cli.checkpoints.diffusers.architecture import DEFAULTS, read_architecture
+from ggf_cli.checkpoints.diffusers.names import native_name
 from ggf_cli.checkpoints.diffusers.schedulers import DISCRETE, read_scheduler
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.errors import CheckpointError
+from ggf_cli.networks import NETWORKS
 from ggf_cli.parametrizations import PARAMETRIZATIONS
 from ggf_cli.sde import VPSDE
 
@@ -48,6 +70,33 @@ def test_a_typical_configuration_is_right_or_refused_by_its_key(name, tmp_path):
     else:
         network = random_network(**case.network)
         assert_same_score(save(tmp_path, network, scheduler), network, scheduler, load=load_untried)
+
+
+def test_a_full_size_network_of_openai_has_the_tensors_of_diffusers(tmp_path):
+    """That of openai/diffusers-cd_imagenet64_l2, which is that of guided-diffusion at 64 x 64."""
+    config = {
+        "attention_head_dim": 64,
+        "attn_norm_num_groups": 32,
+        "block_out_channels": (192, 384, 576, 768),
+        "down_block_types": (RD, A, A, A),
+        "downsample_type": "resnet",
+        "layers_per_block": 3,
+        "num_class_embeds": 1000,
+        "resnet_time_scale_shift": "scale_shift",
+        "sample_size": 64,
+        "up_block_types": (V, V, V, RU),
+        "upsample_type": "resnet",
+    }
+    file = tmp_path / "config.json"
+    architecture = read_architecture({"_class_name": "UNet2DModel", **config}, file)
+    with torch.device("meta"):
+        theirs = quiet(network_class(), **config)
+        ours = NETWORKS[architecture.network].load()(**architecture.config)
+    assert {name: tensor.shape for name, tensor in ours.state_dict().items()} == {
+        native_name(name, architecture.network, 4): tensor.shape
+        for name, tensor in theirs.state_dict().items()
+    }
+    assert sum(p.numel() for p in ours.parameters()) == 295_899_267
 
 
 # --- structure ------------------------------------------------------------------------------------
@@ -141,6 +190,12 @@ UNET = {
     "time": [None, 20],
     "channels": [1, 3],
     "size": [8, (4, 12), [12, 8]],
+    # The types of the plain blocks, and how blocks with attention resample.
+    "plain": [(D, U), (RD, U), (D, RU), (RD, RU)],
+    "types": [("conv", "conv"), ("resnet", "conv"), (None, "resnet"), ("resnet", "resnet")],
+    "shift": ["default", "scale_shift"],
+    "act": ["silu", "swish", "mish", "gelu", "relu"],
+    "classes": [(None, None), (None, 3), ("timestep", 2)],
     "scheduler": SCHEDULERS,
 }
 
@@ -170,18 +225,25 @@ def unet_config(
     time,
     channels,
     size,
+    plain,
+    types,
+    shift,
+    act,
+    classes,
 ):
     groups, widths = widths
-    down, up = blocks(where, widths, (D, U), (A, V))
+    down, up = blocks(where, widths, plain, (A, V))
     return {
-        "act_fn": "silu" if padding else "swish",
+        "act_fn": act,
         "add_attention": middle[0],
         "attention_head_dim": head,
         "attn_norm_num_groups": middle_groups,
         "block_out_channels": widths,
         "center_input_sample": center,
+        "class_embed_type": classes[0],
         "down_block_types": down,
         "downsample_padding": padding,
+        "downsample_type": types[0],
         "dropout": 0.1,
         "flip_sin_to_cos": cosine_first,
         "freq_shift": freq_shift,
@@ -190,10 +252,13 @@ def unet_config(
         "mid_block_scale_factor": middle[1],
         "norm_eps": eps,
         "norm_num_groups": groups,
+        "num_class_embeds": classes[1],
         "out_channels": channels,
+        "resnet_time_scale_shift": shift,
         "sample_size": size,
         "time_embedding_dim": time,
         "up_block_types": up,
+        "upsample_type": types[1],
     }
 
 
@@ -268,7 +333,8 @@ def test_every_two_keys_of_ncsnpp_together(case, tmp_path):
     + [(ncsnpp_config, case) for case in at_random(NCSNPP, lambda **_: True, 100)],
 )
 def test_any_keys_together(config, case, tmp_path):
-    check_structure(config, case, tmp_path, load=load_model)
+    # Some schedulers have assumptions, of which `load_model` warns.
+    check_structure(config, case, tmp_path, load=lambda folder: quiet(load_model, folder))
 
 
 # --- keys -----------------------------------------------------------------------------------------
@@ -285,31 +351,42 @@ KEYS = {
     "freq_shift": ([1], []),
     "flip_sin_to_cos": ([False], []),
     "down_block_types": (
-        [(A, D), (D, D)],
-        [("ResnetDownsampleBlock2D", D), ("KDownBlock2D", D), (SD, D)],
+        [(A, D), (D, D), (RD, D), (A, RD), ("UNetResDownBlock2D", "UNetResAttnDownBlock2D")],
+        [("KDownBlock2D", D), (SD, D), (U, D), (RU, D)],
     ),
     "mid_block_type": ([None], []),
     "up_block_types": (
-        [(V, V), (U, U)],
-        [("ResnetUpsampleBlock2D", U), ("KUpBlock2D", U), (SU, U)],
+        [(V, V), (U, U), (RU, U), (V, RU)],
+        [("KUpBlock2D", U), (SU, U), (D, U), (RD, U)],
     ),
     "block_out_channels": ([(16, 16), (4, 12)], []),
     "layers_per_block": ([2], []),
     "mid_block_scale_factor": ([2, -0.5], []),
-    "downsample_padding": ([0], []),
-    "downsample_type": ([], ["resnet"]),
-    "upsample_type": ([], ["resnet"]),
+    "downsample_padding": ([0], [2, None]),
+    "downsample_type": (["resnet", None], ["fir"]),
+    "upsample_type": (["resnet", None], ["fir"]),
     "dropout": ([0.5], []),
     "act_fn": (["swish", "SiLU", "mish", "relu", "gelu"], ["tanh"]),
     "attention_head_dim": ([None, 4, 5], [17, 0]),
     "norm_num_groups": ([2], []),
     "attn_norm_num_groups": ([2], []),
     "norm_eps": ([1e-2], []),
-    "resnet_time_scale_shift": ([], ["scale_shift"]),
+    "resnet_time_scale_shift": (["scale_shift"], ["spatial", "ada_group", None]),
     "add_attention": ([False], []),
     "class_embed_type": ([], ["timestep", "identity"]),
     "num_class_embeds": ([5], [-1]),
     "num_train_timesteps": ([500], []),
+}
+ADM_KEYS = KEYS | {
+    "down_block_types": ([(D, A, A), (A, RD, D), (A, D, RD)], [(RD, SD, A), (RD, V, A)]),
+    "up_block_types": ([(V, V, U), (RU, U, V), (U, RU, V)], [(V, V, SU), (A, V, RU)]),
+    "block_out_channels": ([(16, 8, 12)], []),
+    "downsample_type": (["conv", None], ["fir"]),
+    "upsample_type": (["conv", None], ["fir"]),
+    "attn_norm_num_groups": ([2, None], [0]),
+    "resnet_time_scale_shift": (["default"], ["spatial", "ada_group", None]),
+    "class_embed_type": (["timestep"], ["identity", "projection"]),
+    "num_class_embeds": ([7, None], [-1, 0]),
 }
 SONG_KEYS = {
     "sample_size": ([16, (4, 8)], [None]),
@@ -343,7 +420,15 @@ SONG_KEYS = {
 }
 
 
-@pytest.mark.parametrize("keys", [KEYS, SONG_KEYS], ids=["ddpm", "ncsnpp"])
+# Base -> its scheduler, and the values of its keys.
+BASES = {
+    "ddpm": (SMALL_DDPM, "DDPMScheduler", KEYS),
+    "adm": (SMALL_ADM, "DDPMScheduler", ADM_KEYS),
+    "ncsnpp": (SMALL_NCSNPP, "ScoreSdeVeScheduler", SONG_KEYS),
+}
+
+
+@pytest.mark.parametrize("keys", [keys for _, _, keys in BASES.values()], ids=BASES)
 def test_no_key_of_the_network_is_left_out(keys):
     """If this fails because diffusers has a new key: support the key or refuse it, and add it."""
     signature = inspect.signature(network_class().__init__)
@@ -355,11 +440,8 @@ def test_no_key_of_the_network_is_left_out(keys):
 @pytest.mark.parametrize(
     ("base", "schedule", "key", "value", "right"),
     [
-        pytest.param(base, schedule, key, value, right, id=f"{schedule[5:7]}-{key}={value}")
-        for base, schedule, keys in (
-            (SMALL_DDPM, "DDPMScheduler", KEYS),
-            (SMALL_NCSNPP, "ScoreSdeVeScheduler", SONG_KEYS),
-        )
+        pytest.param(base, schedule, key, value, right, id=f"{name}-{key}={value}")
+        for name, (base, schedule, keys) in BASES.items()
         for key, both in keys.items()
         for right, values in zip((True, False), both, strict=True)
         for value in values
@@ -376,6 +458,102 @@ def test_each_value_of_a_key_is_supported_or_refused(base, schedule, key, value,
         document = {"_class_name": "UNet2DModel", **config}
         with pytest.raises(CheckpointError, match="block_types" if "types" in key else key):
             read_architecture(document, tmp_path / "config.json")
+
+
+def changed_at_random(n, seed):
+    """Configurations with two to four keys of a base changed: supported, refused, or impossible."""
+    draw = random.Random(seed)
+    # The values that the other bases have, and some that no published configuration has.
+    odd = {
+        "attention_head_dim": [1, 16],
+        "block_out_channels": [(8, 12), (12, 8, 20)],
+        "freq_shift": [0.5],
+        "layers_per_block": [3],
+        "mid_block_scale_factor": [1],
+        "norm_num_groups": [1, 3],
+        "sample_size": [4, (12, 8), [4, 20]],
+        "time_embedding_dim": [6],
+    }
+    for _ in range(n):
+        name = draw.choice(list(BASES))
+        base, schedule, keys = BASES[name]
+        values = {
+            key: [value for group in both for value in group] + odd.get(key, [])
+            for key, both in keys.items()
+        }
+        keys = draw.sample([key for key in values if values[key]], draw.randint(2, 4))
+        yield name, base, schedule, {key: draw.choice(values[key]) for key in keys}
+
+
+def runs_in_diffusers(config):
+    """The random network of a configuration, if diffusers can make it and evaluate it."""
+    size = config["sample_size"]
+    height, width = (size, size) if isinstance(size, int | None) else size
+    try:
+        network = random_network(**config)
+        x = torch.zeros(1, network.config.in_channels, height or 8, width or 8)
+        quiet(network, x, torch.ones(1).to(dtype_of(network)), *class_labels(network, 1))
+    # diffusers raises errors of any type, from any of its layers.
+    except Exception:  # noqa: BLE001
+        return None
+    return network
+
+
+def refusal(folder):
+    """The message with which `ggf` refuses a folder; empty if it reads it."""
+    try:
+        load_untried(folder)
+    except CheckpointError as error:
+        return str(error)
+    return ""
+
+
+def fails_without_weights(folder):
+    """Whether `ggf` refuses a configuration, or cannot make or evaluate its network."""
+    # `load_model` turns these errors of the network into a `CheckpointError`.
+    try:
+        checkpoint = read_config(folder)
+        with torch.device("meta"), torch.no_grad():
+            network = NETWORKS[checkpoint.network].load()(**checkpoint.network_config)
+            classes = [torch.zeros(1).long()] if checkpoint.classes else []
+            x = torch.zeros(1, *checkpoint.shape)
+            return network(x, torch.zeros(1), *classes).shape != x.shape
+    except (CheckpointError, RuntimeError, TypeError, ValueError, ArithmeticError):
+        return True
+
+
+def check_changes(base, schedule, changes, folder):
+    """The score is that of diffusers, or an error names a changed key: "right" or "refused".
+
+    A network that diffusers cannot make or evaluate is refused too: "impossible".
+    """
+    config = base | changes
+    network, scheduler = runs_in_diffusers(config), scheduler_of(schedule)
+    if network is None:
+        quiet(scheduler.save_pretrained, folder)
+        (folder / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel", **config}))
+        assert fails_without_weights(folder), config
+        return "impossible"
+    save(folder, network, scheduler)
+    if message := refusal(folder):
+        named = ("block_types" if key.endswith("block_types") else key for key in changes)
+        assert any(key in message for key in named), message
+        return "refused"
+    assert_same_score(folder, network, scheduler, load=load_untried)
+    return "right"
+
+
+@pytest.mark.parametrize("n", [60, pytest.param(2000, marks=pytest.mark.slow)])
+def test_several_changed_keys_are_honoured_or_refused_by_name(n, tmp_path):
+    outcomes = Counter()
+    for i, (_, base, schedule, changes) in enumerate(changed_at_random(n, n)):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        outcomes[check_changes(base, schedule, changes, folder)] += 1
+        shutil.rmtree(folder)
+    # Each kind of outcome is there, so the test does test something.
+    assert outcomes["right"] > n / 5
+    assert outcomes["refused"] > n / 10
 
 
 # --- schedulers -----------------------------------------------------------------------------------

@@ -241,12 +241,24 @@ CONFIG = {
 }
 NCSNPP = {
     **CONFIG,
+    "in_channels": 3,
+    "out_channels": 3,
     "time_embedding_type": "fourier",
     "mid_block_scale_factor": 1.41421356237,
     "norm_num_groups": None,
     "block_out_channels": [4, 4],
     "down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D"],
     "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"],
+}
+ADM = {
+    **CONFIG,
+    "block_out_channels": [4, 4],
+    "down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D"],
+    "downsample_type": "resnet",
+    "num_class_embeds": 3,
+    "resnet_time_scale_shift": "scale_shift",
+    "up_block_types": ["AttnUpBlock2D", "ResnetUpsampleBlock2D"],
+    "upsample_type": "resnet",
 }
 SCHEDULERS = [
     {
@@ -264,6 +276,21 @@ SCHEDULERS = [
     },
     {"_class_name": "ScoreSdeVpScheduler", "beta_min": 0.1, "beta_max": 20.0, "sampling_eps": 1e-3},
 ]
+
+
+INDEX = "diffusion_pytorch_model.safetensors.index.json"
+
+
+@cache
+def shards():
+    """The files of a diffusers folder whose weights are in several files: name -> content."""
+    from diffusers_models import quiet, random_network
+
+    arguments = {key: value for key, value in ADM.items() if not key.startswith("_")}
+    folder = Path(tempfile.mkdtemp(prefix="ggf-fuzz-"))
+    quiet(random_network(**arguments).save_pretrained, folder, max_shard_size="9KB")
+    (folder / "scheduler_config.json").write_bytes(as_json(SCHEDULERS[0]))
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
 # --- use of a changed file ------------------------------------------------------------------------
@@ -314,6 +341,12 @@ def read_diffusers(files, folder):
         (folder / name).write_bytes(content)
     shutil.copy(run_folder().parent / "weights.bin", folder / "diffusion_pytorch_model.bin")
     load_model(folder)
+
+
+def read_shards(files, folder):
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    load_model(folder, device="cpu")
 
 
 def read_registry(content, folder):
@@ -629,7 +662,7 @@ def kinds():
         "diffusers": Kind(
             st.tuples(
                 st.one_of(
-                    *(edited_json(c).map(as_json) for c in (CONFIG, NCSNPP)),
+                    *(edited_json(c).map(as_json) for c in (CONFIG, NCSNPP, ADM)),
                     edited_bytes(as_json(CONFIG)),
                 ),
                 st.sampled_from(SCHEDULERS).map(as_json),
@@ -643,6 +676,7 @@ def kinds():
             ),
             read_diffusers,
         ),
+        "diffusers-shards": Kind(edited_shards(), read_shards, 60),
         "png": Kind(st.one_of(edited_bytes(grid), chunks.map(png)), read_image),
         "run.json": Kind(
             st.one_of(edited_json(log).map(as_json), edited_bytes(as_json(log))), read_run, 30
@@ -683,6 +717,31 @@ def pickles():
         (name,) = [name for name in file.namelist() if name.endswith("data.pkl")]
         pickle = file.read(name)
     return edited_bytes(pickle).map(lambda p: with_pickle(torch_file(), lambda _: p))
+
+
+@st.composite
+def edited_shards(draw):
+    """The folder of `shards` with its index or one of its weights files edited."""
+    files = dict(shards())
+    index = json.loads(files[INDEX])
+    parts = sorted(set(index["weight_map"].values()))
+    part, tensor = draw(st.sampled_from(parts)), draw(st.sampled_from([*index["weight_map"], "x"]))
+    match draw(st.sampled_from(["index", "bytes", "move", "part", "header", "remove"])):
+        case "index":
+            files[INDEX] = as_json(draw(edited_json(index)))
+        case "bytes":
+            files[INDEX] = draw(edited_bytes(files[INDEX]))
+        case "move":
+            index["weight_map"][tensor] = draw(st.one_of(st.sampled_from([*parts, INDEX]), TEXT))
+            files[INDEX] = as_json(index)
+        case "part":
+            files[part] = draw(edited_bytes(files[part]))
+        case "header":
+            header, data = header_of(files[part])
+            files[part] = with_header(draw(edited_json(header)), data)
+        case "remove":
+            del files[part]
+    return files
 
 
 @st.composite
@@ -786,6 +845,7 @@ NAMES = [
     "edm-adm",
     "diffusers",
     "diffusers-scheduler",
+    "diffusers-shards",
     "png",
     "run.json",
     "journal",
@@ -843,6 +903,9 @@ def test_unchanged_files_are_read(tmp_path):
     for compressed in (False, True):
         read_reference(statistics_file(compressed), tmp_path)
     read_images(image_file("JPEG"), tmp_path)
+    (tmp_path / "shards").mkdir()
+    read_shards(shards(), tmp_path / "shards")
+    assert len(shards()) > 4
     with safe_open(Path(shutil.copy(tmp_path / "model.safetensors", tmp_path / "m")), "pt") as file:
         assert "ggf" in file.metadata()
 

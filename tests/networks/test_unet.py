@@ -10,7 +10,8 @@ from diffusers_configs import FASHION, SCHEDULER, spelling_of_2022
 from ggf_cli.checkpoints import diffusers as reader
 from ggf_cli.checkpoints import native
 from ggf_cli.checkpoints.load import build, load_model
-from ggf_cli.errors import AssumptionWarning
+from ggf_cli.errors import AssumptionWarning, CheckpointError
+from ggf_cli.networks.unet import UNet
 from ggf_cli.sde import expand_as_batch
 
 VARIANTS = {
@@ -120,15 +121,13 @@ def test_labels_that_differ_by_less_than_1_give_different_scores(fashion):
     [
         ({"act_fn": "tanh"}, "act_fn"),
         ({"time_embedding_type": "fourier"}, "time_embedding_type"),
-        ({"down_block_types": ["ResnetDownsampleBlock2D"] * 3}, "ResnetDownsampleBlock2D"),
-        ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift"),
+        ({"down_block_types": ["KDownBlock2D"] * 3}, "KDownBlock2D"),
+        ({"resnet_time_scale_shift": "spatial"}, "resnet_time_scale_shift"),
         ({"norm_num_groups": 7}, "7 groups"),
         ({"in_channels": None}, "out_channels"),
     ],
 )
 def test_an_unsupported_setting_is_refused_by_name(change, message, unet2d, tmp_path):
-    from ggf_cli.errors import CheckpointError
-
     folder = folder_of(unet2d(**FASHION), tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **change}))
@@ -136,10 +135,40 @@ def test_an_unsupported_setting_is_refused_by_name(change, message, unet2d, tmp_
         load_model(folder)
 
 
+@pytest.mark.parametrize("flags", ["block_down", "block_up"])
+def test_a_unet_needs_a_resampling_flag_for_each_level_or_none(flags):
+    config = {"image_channels": 1, "channels": (8, 16), "groups": 4}
+    attention = {"attention_down": (False, False), "attention_up": (False, False)}
+    UNet(**config, **attention, **{flags: (True, False)})
+    with pytest.raises(CheckpointError, match="one resampling flag for each level"):
+        UNet(**config, **attention, **{flags: (True,)})
+
+
+@pytest.mark.parametrize(("down", "up"), [(True, False), (False, True), (True, True)])
+def test_a_row_of_a_unet_that_scales_and_shifts_does_not_depend_on_the_others(down, up):
+    torch.manual_seed(0)
+    network = UNet(
+        image_channels=1,
+        channels=(8, 16),
+        attention_down=(False, True),
+        attention_up=(True, False),
+        attention_mid_groups=0,
+        groups=4,
+        scale_shift=True,
+        block_down=(down, down),
+        block_up=(up, up),
+        classes=3,
+    ).eval()
+    x, label = torch.randn(3, 1, 8, 12), torch.tensor([0.0, 500.5, 999.0])
+    with torch.no_grad():
+        together = network(x, label, torch.arange(3))
+        for i in range(3):
+            alone = network(x[i : i + 1], label[i : i + 1], torch.tensor([i]))
+            assert torch.allclose(alone[0], together[i], rtol=1e-4, atol=1e-5)
+
+
 def test_a_unet_on_patches_is_a_unet_on_the_unshuffled_image():
     """Pixel unshuffle moves each patch into channels."""
-    from ggf_cli.networks.unet import UNet
-
     config = {
         "channels": [8, 16],
         "attention_down": [False, False],

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field
 
 D, A, U, V = "DownBlock2D", "AttnDownBlock2D", "UpBlock2D", "AttnUpBlock2D"
+RD, RU = "ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"
 SD, SA, SU, SV = "SkipDownBlock2D", "AttnSkipDownBlock2D", "SkipUpBlock2D", "AttnSkipUpBlock2D"
 
 RGB = {"in_channels": 3, "out_channels": 3}
@@ -73,6 +74,21 @@ SMALL_DDPM = {
     "norm_num_groups": 4,
     "sample_size": 8,
     "up_block_types": (V, U),
+}
+# As openai/diffusers-cd_*, the weights of Dhariwal and Nichol, but for the consistency.
+SMALL_ADM = {
+    "attention_head_dim": 8,
+    "attn_norm_num_groups": 4,
+    "block_out_channels": (8, 16, 16),
+    "down_block_types": (RD, A, A),
+    "downsample_type": "resnet",
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "num_class_embeds": 5,
+    "resnet_time_scale_shift": "scale_shift",
+    "sample_size": (8, 12),
+    "up_block_types": (V, V, RU),
+    "upsample_type": "resnet",
 }
 SMALL_NCSNPP = {
     "attention_head_dim": None,
@@ -226,7 +242,33 @@ CASES = {
     "scale-shift": Case(
         "a model of weather",
         {**COURSE, "attention_head_dim": 32, "resnet_time_scale_shift": "scale_shift"},
-        refused="resnet_time_scale_shift",
+    ),
+    "adm": Case(
+        "the network of openai/diffusers-cd_imagenet64_l2, as a diffusion model",
+        {
+            **RGB,
+            "attention_head_dim": 16,
+            "attn_norm_num_groups": 32,
+            "block_out_channels": (32, 64, 96, 128),
+            "down_block_types": (RD, A, A, A),
+            "downsample_type": "resnet",
+            "num_class_embeds": 10,
+            "resnet_time_scale_shift": "scale_shift",
+            "sample_size": 16,
+            "up_block_types": (V, V, V, RU),
+            "upsample_type": "resnet",
+        },
+        schedule=COSINE,
+    ),
+    "adm-resampling": Case(
+        "of no public model: all levels resample in residual blocks",
+        {
+            **RGB,
+            "block_out_channels": (32, 64),
+            "down_block_types": (RD, RD),
+            "sample_size": (16, 24),
+            "up_block_types": (RU, RU),
+        },
     ),
     "consistency": Case(
         "openai/diffusers-cd_bedroom256",

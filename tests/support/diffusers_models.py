@@ -8,9 +8,10 @@ import torch
 from ggf_cli.checkpoints.load import build, load_model, read_checkpoint
 
 # Largest relative error of a row. Both sides compute in float32, with products in another order, an
-# error of 1e-6. Also, diffusers computes the sines of the time embedding in float32; arguments near
-# 999 have an error of 3e-5.
-TOLERANCE = 5e-5
+# error of 1e-6. Also, diffusers computes the sines of the time embedding in float32. The error of
+# their arguments is proportional to the label: 3e-5 at 999. With scale_shift it grows.
+TOLERANCE = 2e-5
+TOLERANCE_OF_LABEL = 8e-8
 
 
 def quiet(make, *args, **kwargs):
@@ -115,7 +116,9 @@ def alphas_cumprod(scheduler):
 
 def class_labels(network, rows):
     """Class labels for the rows, as a list of arguments; empty if the network takes none."""
-    count = network.config.num_class_embeds
+    c = network.config
+    # Beside any other class_embed_type, num_class_embeds has no effect.
+    count = c.num_class_embeds if c.class_embed_type in (None, "timestep") else None
     return [torch.arange(rows) % count] if count else []
 
 
@@ -135,8 +138,14 @@ def defined_score(network, scheduler, x, label, alpha, sigma):
 
 def whole(label, network):
     """The labels in the type that diffusers wants: a learned embedding takes whole numbers."""
+    dtype = dtype_of(network)
+    return (label if dtype.is_floating_point else label.round()).to(dtype)
+
+
+def dtype_of(network):
+    """The type of the labels of a network."""
     learned = network.config.time_embedding_type == "learned"
-    return label.round().long() if learned else label.float()
+    return torch.int64 if learned else torch.float32
 
 
 def expand(v):
@@ -153,5 +162,6 @@ def assert_same_score(folder, network, scheduler, *, load=load_model):
     expected = defined_score(network, scheduler, x, label, alpha, sigma)
     found = model.score(x, t, *class_labels(network, len(x)))
     error = (found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
-    assert float(error.max()) <= TOLERANCE, [f"{float(e):.1e}" for e in error]
+    largest = TOLERANCE + TOLERANCE_OF_LABEL * label.clamp(max=1000)
+    assert bool((error <= largest).all()), [f"{float(e):.1e}" for e in error]
     return model

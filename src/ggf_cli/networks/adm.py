@@ -5,9 +5,9 @@
     middle    residual block, attention, residual block
     up        per level: one residual block more, each with a skip connection; then double
 
-It is the network of guided-diffusion, improved-diffusion and consistency_models, of EDM's ADM, and
-of diffusers' UNet2DModel with class labels, scale_shift or Resnet...sampleBlock2D. The output has
-the shape of the input: a learned variance is no part of it.
+It is the network of guided-diffusion, improved-diffusion and consistency_models, and of EDM's ADM.
+`unet` is its counterpart with the options of diffusers. The output has the shape of the input: a
+learned variance is no part of it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.layers import (
+    ResBlock,
     RowLinear,
     SelfAttention,
     group_norm,
     song_groups,
     timestep_embedding,
 )
+from ggf_cli.networks.levels import DownLevel, UpLevel
 from ggf_cli.networks.limits import MAX_WIDTH, check_size
 from ggf_cli.networks.resampling import ConvDown, ConvUp, MeanDown, NearestUp
 
@@ -136,25 +137,23 @@ class ADM(nn.Module):
         base = c.base or c.channels[0]
         time = 4 * base
 
-        def block(inputs: int, outputs: int, resample: nn.Module | None = None) -> ADMBlock:
-            return ADMBlock(
+        def block(inputs: int, outputs: int, resample: nn.Module | None = None) -> ResBlock:
+            return ResBlock(
                 inputs,
                 outputs,
                 time,
                 c.groups,
                 c.norm_eps,
-                scale_shift=c.scale_shift,
                 resample=resample,
+                scale_shift=c.scale_shift,
+                plain_shortcut=True,
             )
 
         def attention(width: int, wanted: bool, groups: int | None = None) -> nn.Module:
             if not wanted:
                 return nn.Identity()
             head = width // c.heads_at(width)
-            layer = SelfAttention(width, head, groups or c.groups, c.norm_eps)
-            if groups == 0:
-                layer.add_module("norm", nn.Identity())
-            return layer
+            return SelfAttention(width, head, c.groups if groups is None else groups, c.norm_eps)
 
         def halve(width: int) -> nn.Module:
             if c.resample == "conv":
@@ -228,97 +227,3 @@ class ADM(nn.Module):
         for level in self.up:
             h = level(h, time, skips)
         return self.conv_out(F.silu(self.norm_out(h), inplace=True)).contiguous()
-
-
-class Level(nn.Module):
-    """One resolution: residual blocks, the attention after each, and an optional resampling."""
-
-    def __init__(
-        self, blocks: list[ADMBlock], attentions: list[nn.Module], resample: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.attentions = nn.ModuleList(attentions)
-        self.resample = resample
-
-    def resampled(self, h: Tensor, time: Tensor) -> Tensor:
-        """The input of the next level."""
-        if self.resample is None:
-            return h
-        in_block = isinstance(self.resample, ADMBlock)
-        result: Tensor = self.resample(h, time) if in_block else self.resample(h)
-        return result
-
-
-class DownLevel(Level):
-    """Blocks, then halve."""
-
-    def forward(self, h: Tensor, time: Tensor) -> list[Tensor]:
-        """Return the skip connections; the last one is the input of the next level."""
-        outputs = []
-        for block, attention in zip(self.blocks, self.attentions, strict=True):
-            h = attention(block(h, time))
-            outputs.append(h)
-        return outputs if self.resample is None else [*outputs, self.resampled(h, time)]
-
-
-class UpLevel(Level):
-    """Blocks, each of which also takes the last skip connection; then double."""
-
-    def forward(self, h: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
-        """Remove one skip connection from the end of the list for each block."""
-        for block, attention in zip(self.blocks, self.attentions, strict=True):
-            h = attention(block(torch.cat([h, skips.pop()], dim=1), time))
-        return self.resampled(h, time)
-
-
-class ADMBlock(nn.Module):
-    """shortcut(x) + conv(silu(n)), with h = conv(silu(norm(x))), embedding e, and one of
-
-        n = norm(h) (1 + scale) + shift,  (scale, shift) = e      with scale_shift
-        n = norm(h + e)                                           without
-
-    Args:
-        inputs: Width of the input.
-        outputs: Width of the output; the shortcut is a 1x1 convolution where it differs.
-        time: Width of the time embedding.
-        groups: Groups of the normalisations; None is Song's rule.
-        eps: Their epsilon.
-        scale_shift: See above.
-        resample: Halves or doubles the resolution inside the block, in both branches.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        time: int,
-        groups: int | None,
-        eps: float,
-        *,
-        scale_shift: bool,
-        resample: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.norm_1 = group_norm(inputs, groups, eps)
-        self.conv_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.time = RowLinear(time, 2 * outputs if scale_shift else outputs)
-        self.norm_2 = group_norm(outputs, groups, eps)
-        self.conv_2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
-        self.resample = resample or nn.Identity()
-        self.scale_shift = scale_shift
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B, inputs, H, W), activated time embedding (B, time) -> (B, outputs, H', W')."""
-        h = self.conv_1(self.resample(F.silu(self.norm_1(x), inplace=True)))
-        embedding = self.time(time)[:, :, None, None]
-        if self.scale_shift:
-            scale, shift = embedding.chunk(2, dim=1)
-            h = torch.addcmul(shift, self.norm_2(h), 1 + scale)
-        else:
-            h += embedding
-            h = self.norm_2(h)
-        h = self.conv_2(F.silu(h, inplace=True))
-        h += self.shortcut(self.resample(x))
-        return h

@@ -86,7 +86,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class ResBlock(nn.Module):
-    """shortcut(x) + conv(silu(norm(conv(silu(norm(x))) + time))).
+    """shortcut(x) + conv(silu(n)), with h = conv(silu(norm(x))), embedding e of time, and one of
+
+        n = norm(h + e)                                           usually
+        n = norm(h) (1 + scale) + shift,  (scale, shift) = e      with scale_shift
 
     Args:
         inputs: Width of the input.
@@ -96,9 +99,11 @@ class ResBlock(nn.Module):
         eps: Their epsilon.
         groups_in: Groups of the first normalisation; None is `groups`.
         resample: Halves or doubles the resolution inside the block, in both branches (BigGAN); then
-            the shortcut is a 1x1 convolution.
+            the shortcut is a 1x1 convolution, unless `plain_shortcut`.
         scale: Factor on the sum.
         activation: A key of ACTIVATIONS, in place of silu.
+        scale_shift: See above.
+        plain_shortcut: The shortcut has no convolution where the widths agree, even if `resample`.
     """
 
     def __init__(
@@ -113,34 +118,44 @@ class ResBlock(nn.Module):
         resample: nn.Module | None = None,
         scale: float = 1.0,
         activation: str = "silu",
+        scale_shift: bool = False,
+        plain_shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.norm_1 = group_norm(inputs, groups_in or groups, eps)
         self.conv_1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.time = RowLinear(time, outputs)
+        self.time = RowLinear(time, 2 * outputs if scale_shift else outputs)
         self.norm_2 = group_norm(outputs, groups, eps)
         self.conv_2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        same = inputs == outputs and resample is None
+        same = inputs == outputs and (resample is None or plain_shortcut)
         self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1)
         self.resample = resample or nn.Identity()
         self.scale = scale
         self.activation = ACTIVATIONS[activation]
+        self.scale_shift = scale_shift
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, inputs, H, W), activated time embedding (B, time) -> (B, outputs, H', W')."""
         h = self.conv_1(self.resample(self.activation(self.norm_1(x))))
-        h += self.time(time)[:, :, None, None]
-        h = self.conv_2(self.activation(self.norm_2(h)))
+        embedding = self.time(time)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = embedding.chunk(2, dim=1)
+            h = torch.addcmul(shift, self.norm_2(h), 1 + scale)
+        else:
+            h += embedding
+            h = self.norm_2(h)
+        h = self.conv_2(self.activation(h))
         return add_to(h, self.shortcut(self.resample(x)), self.scale)
 
 
 class SelfAttention(nn.Module):
-    """x + attention over the pixels of norm(x); `groups`, `eps` and `scale` as in `ResBlock`.
+    """x + attention over the pixels of norm(x); `eps` and `scale` as in `ResBlock`.
 
     Args:
         channels: Width of the input.
         head_channels: Width of one head; None is one head of all channels. The number of heads is
             rounded down.
+        groups: As in `ResBlock`; 0 is no normalisation.
     """
 
     def __init__(
@@ -159,7 +174,7 @@ class SelfAttention(nn.Module):
                 f"attention heads of {head_channels} channels do not fit a level of {channels}"
             )
         inner = self.heads * (head_channels or channels)
-        self.norm = group_norm(channels, groups, eps)
+        self.norm = nn.Identity() if groups == 0 else group_norm(channels, groups, eps)
         self.query = nn.Linear(channels, inner)
         self.key = nn.Linear(channels, inner)
         self.value = nn.Linear(channels, inner)

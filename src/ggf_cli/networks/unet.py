@@ -26,8 +26,9 @@ from ggf_cli.networks.layers import (
     SelfAttention,
     timestep_embedding,
 )
+from ggf_cli.networks.levels import DownLevel, UpLevel
 from ggf_cli.networks.limits import check_count, check_size
-from ggf_cli.networks.resampling import ConvDown, ConvUp
+from ggf_cli.networks.resampling import ConvDown, ConvUp, MeanDown, NearestUp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,11 @@ class UNetConfig:
         attention_down: Whether each down level has attention, finest first.
         attention_up: Whether each up level has attention, coarsest first.
         attention_mid: Whether the middle has attention.
-        attention_mid_groups: Groups of the normalisation in the middle attention; None is `groups`.
+        attention_mid_groups: Groups of the normalisation in the middle attention; None is `groups`,
+            0 is no normalisation.
+        block_down: Whether each level is halved inside a residual block, finest first; otherwise by
+            a convolution. Empty: none is.
+        block_up: Whether each level is doubled inside a residual block, coarsest first.
         head_channels: Width of one attention head; None is one head.
         blocks: Residual blocks per down level; up levels have one more.
         groups: Groups of every group normalisation.
@@ -51,6 +56,7 @@ class UNetConfig:
         time_cosine_first: Cosines before sines in the time embedding.
         time_freq_shift: With 1 the lowest frequency is exactly 1 / 10000; with 0 it is higher.
         downsample_padding: See `ConvDown`.
+        scale_shift: See `ResBlock`.
         activation: A key of `layers.ACTIVATIONS`, for the residual blocks.
         middle: Whether there is a middle.
         classes: Number of class labels; 0: the network takes none.
@@ -68,6 +74,8 @@ class UNetConfig:
     attention_up: tuple[bool, ...]
     attention_mid: bool = True
     attention_mid_groups: int | None = None
+    block_down: tuple[bool, ...] = ()
+    block_up: tuple[bool, ...] = ()
     head_channels: int | None = None
     blocks: int = 2
     groups: int = 32
@@ -78,6 +86,7 @@ class UNetConfig:
     time_cosine_first: bool = False
     time_freq_shift: float = 1.0
     downsample_padding: int = 1
+    scale_shift: bool = False
     activation: str = "silu"
     middle: bool = True
     classes: int = 0
@@ -86,11 +95,13 @@ class UNetConfig:
     patch: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("channels", "attention_down", "attention_up"):
+        for name in ("channels", "attention_down", "attention_up", "block_down", "block_up"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         check_size(self.channels, self.blocks, self.patch)
         if not len(self.channels) == len(self.attention_down) == len(self.attention_up) > 0:
             raise CheckpointError("a U-Net needs one attention flag for each level, up and down")
+        if not {len(self.block_down), len(self.block_up)} <= {0, len(self.channels)}:
+            raise CheckpointError("a U-Net needs one resampling flag for each level, or none")
         for name, allowed in (
             ("activation", tuple(ACTIVATIONS)),
             ("class_embedding", ("table", "label")),
@@ -121,9 +132,20 @@ class UNet(nn.Module):
         c = self._config = UNetConfig(**config)
         time = c.time_channels or 4 * c.channels[0]
 
-        def block(inputs: int, outputs: int, scale: float = 1.0) -> ResBlock:
+        def block(
+            inputs: int, outputs: int, scale: float = 1.0, resample: nn.Module | None = None
+        ) -> ResBlock:
             return ResBlock(
-                inputs, outputs, time, c.groups, c.norm_eps, scale=scale, activation=c.activation
+                inputs,
+                outputs,
+                time,
+                c.groups,
+                c.norm_eps,
+                resample=resample,
+                scale=scale,
+                activation=c.activation,
+                scale_shift=c.scale_shift,
+                plain_shortcut=True,
             )
 
         def attention(
@@ -131,8 +153,22 @@ class UNet(nn.Module):
         ) -> nn.Module:
             if not wanted:
                 return nn.Identity()
-            groups = groups or c.groups
+            groups = c.groups if groups is None else groups
             return SelfAttention(width, c.head_channels, groups, c.norm_eps, scale=scale)
+
+        def halve(level: int, width: int) -> nn.Module | None:
+            if level == last:
+                return None
+            if c.block_down and c.block_down[level]:
+                return block(width, width, resample=MeanDown())
+            return ConvDown(width, c.downsample_padding)
+
+        def double(level: int, width: int) -> nn.Module | None:
+            if level == last:
+                return None
+            if c.block_up and c.block_up[level]:
+                return block(width, width, resample=NearestUp())
+            return ConvUp(width)
 
         self.time_in = RowLinear(c.channels[0], time)
         self.time_out = RowLinear(time, time)
@@ -153,8 +189,7 @@ class UNet(nn.Module):
         for level, width in enumerate(c.channels):
             blocks = [block(skips[-1] if i == 0 else width, width) for i in range(c.blocks)]
             attentions = [attention(width, c.attention_down[level]) for _ in blocks]
-            resample = None if level == last else ConvDown(width, c.downsample_padding)
-            self.down.append(DownLevel(blocks, attentions, resample))
+            self.down.append(DownLevel(blocks, attentions, halve(level, width)))
             skips += [width] * (c.blocks + (level != last))
 
         width = c.channels[-1]
@@ -172,7 +207,7 @@ class UNet(nn.Module):
             ]
             width = outputs
             attentions = [attention(width, c.attention_up[level]) for _ in blocks]
-            self.up.append(UpLevel(blocks, attentions, None if level == last else ConvUp(width)))
+            self.up.append(UpLevel(blocks, attentions, double(level, width)))
 
         self.norm_out = nn.GroupNorm(c.groups, width, eps=c.norm_eps)
         self.conv_out = nn.Conv2d(width, image, 3, padding=1)
@@ -233,39 +268,3 @@ class UNet(nn.Module):
         fraction = (label - below).to(dtype)[:, None]
         before, after = (self.time_table(k.to(torch.int64)) for k in (below, label.ceil()))
         return before + fraction * (after - before)
-
-
-class Level(nn.Module):
-    """One resolution: residual blocks, the attention after each, and an optional resampling."""
-
-    def __init__(
-        self, blocks: list[ResBlock], attentions: list[nn.Module], resample: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.attentions = nn.ModuleList(attentions)
-        self.resample = resample
-
-
-class DownLevel(Level):
-    """Blocks, then halve."""
-
-    def forward(self, h: Tensor, time: Tensor) -> list[Tensor]:
-        """Return the skip connections; the last one is the input of the next level."""
-        outputs = []
-        for block, attention in zip(self.blocks, self.attentions, strict=True):
-            h = attention(block(h, time))
-            outputs.append(h)
-        if self.resample is not None:
-            outputs.append(self.resample(h))
-        return outputs
-
-
-class UpLevel(Level):
-    """Blocks, each of which also takes the last skip connection; then double."""
-
-    def forward(self, h: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
-        """Remove one skip connection from the end of the list for each block."""
-        for block, attention in zip(self.blocks, self.attentions, strict=True):
-            h = attention(block(torch.cat([h, skips.pop()], dim=1), time))
-        return h if self.resample is None else self.resample(h)

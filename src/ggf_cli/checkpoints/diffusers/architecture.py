@@ -1,8 +1,9 @@
 """Read the configuration of a diffusers `UNet2DModel` as that of a native network.
 
-The class covers two families: the DDPM U-Net of Ho et al. (google/ddpm-*), and NCSN++
-(google/ncsnpp-*, with block types named "Skip..."). A setting that the native networks do not
-support raises an error that names its key.
+The class covers two families: the U-Net of Ho et al. (google/ddpm-*) with the changes of Dhariwal
+and Nichol (scale_shift, resampling in residual blocks), and NCSN++ (google/ncsnpp-*, with block
+types named "Skip..."). A setting that the native networks do not support raises an error that names
+its key.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from ggf_cli.checkpoints.diffusers.configs import Config
 from ggf_cli.errors import CheckpointError
 from ggf_cli.networks.layers import ACTIVATIONS, song_groups
 
-# Block type -> whether it has attention.
-_DDPM_BLOCKS = {
-    "DownBlock2D": False,
-    "AttnDownBlock2D": True,
-    "UpBlock2D": False,
-    "AttnUpBlock2D": True,
+# Key -> block type -> whether it has attention.
+_UNET_BLOCKS = {
+    "down_block_types": {
+        "DownBlock2D": False,
+        "AttnDownBlock2D": True,
+        "ResnetDownsampleBlock2D": False,
+    },
+    "up_block_types": {"UpBlock2D": False, "AttnUpBlock2D": True, "ResnetUpsampleBlock2D": False},
 }
 _NCSNPP_BLOCKS = {
-    "SkipDownBlock2D": False,
-    "AttnSkipDownBlock2D": True,
-    "SkipUpBlock2D": False,
-    "AttnSkipUpBlock2D": True,
+    "down_block_types": {"SkipDownBlock2D": False, "AttnSkipDownBlock2D": True},
+    "up_block_types": {"SkipUpBlock2D": False, "AttnSkipUpBlock2D": True},
 }
 # The signature of UNet2DModel in diffusers 0.42.
 DEFAULTS: dict[str, Any] = {
@@ -112,11 +113,6 @@ def read_architecture(document: dict[str, Any], file: Path) -> Architecture:
             f"{file} is of 2022 and lacks attention_head_dim, whose default has changed since",
             hint="add attention_head_dim: null, which is one head, as in the published models",
         )
-    if config["resnet_time_scale_shift"] != DEFAULTS["resnet_time_scale_shift"]:
-        raise CheckpointError(
-            f"{config.refused('resnet_time_scale_shift', repr('default'))}: the network scales its"
-            " features by the time embedding, which this version of ggf does not do"
-        )
     channels = config["in_channels"], config["out_channels"]
     if channels[0] != channels[1]:
         raise CheckpointError(
@@ -127,29 +123,30 @@ def read_architecture(document: dict[str, Any], file: Path) -> Architecture:
             " network: see docs/guide/own-models.md",
         )
     blocks = {
-        key: [str(block).removeprefix("UNetRes") for block in config[key]]
-        for key in ("down_block_types", "up_block_types")
+        key: [str(block).removeprefix("UNetRes") for block in config[key]] for key in _UNET_BLOCKS
     }
-    ncsnpp = any(block in _NCSNPP_BLOCKS for types in blocks.values() for block in types)
-    known = _NCSNPP_BLOCKS if ncsnpp else _DDPM_BLOCKS
+    ncsnpp = any("Skip" in block for types in blocks.values() for block in types)
+    known = _NCSNPP_BLOCKS if ncsnpp else _UNET_BLOCKS
     for key, types in blocks.items():
         for block in types:
-            if block not in known:
+            if block not in known[key]:
                 why = " beside Skip blocks" if ncsnpp else ""
-                if block in ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"):
-                    why = ": it resamples inside a residual block"
+                choices = [", ".join(kinds[key]) for kinds in (_UNET_BLOCKS, _NCSNPP_BLOCKS)]
                 raise CheckpointError(
                     f"{file}: {key} has {block!r:.60}, which is not supported{why}",
-                    hint=f"supported: {', '.join(_DDPM_BLOCKS)}; or {', '.join(_NCSNPP_BLOCKS)}",
+                    hint=f"supported: {choices[0]}; or {choices[1]}",
                 )
-    down, up = ([known[block] for block in types] for types in blocks.values())
+    down, up = ([known[key][block] for block in types] for key, types in blocks.items())
     if not len(down) == len(up) == len(config["block_out_channels"]):
         raise CheckpointError(
             f"{file}: down_block_types, up_block_types and block_out_channels have {len(down)},"
             f" {len(up)} and {len(config['block_out_channels'])} levels, must be equal"
         )
-    name, read = ("ncsnpp", _ncsnpp) if ncsnpp else ("unet", _unet)
-    native, shape = read(config, down, up), _shape(config)
+    if ncsnpp:
+        name, native = "ncsnpp", _ncsnpp(config, down, up)
+    else:
+        name, native = "unet", _unet(config, down, up) | _resampling(config, *blocks.values())
+    shape = _shape(config)
     return Architecture(network=name, config=native, shape=shape, classes=native.get("classes", 0))
 
 
@@ -181,11 +178,13 @@ def _head_channels(config: Config, down: list[bool], up: list[bool]) -> int | No
 
 
 def _unet(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
-    """The configuration of a DDPM U-Net; `down` and `up` state which levels have attention."""
+    """The configuration of a U-Net; `down` and `up` state which levels have attention."""
     config.require("time_embedding_type", "positional", "learned")
     config.require("mid_block_type", "UNetMidBlock2D", None)
-    for key in ("downsample_type", "upsample_type"):
-        config.require(key, "conv")
+    config.require("resnet_time_scale_shift", "default", "scale_shift")
+    scale_shift = config["resnet_time_scale_shift"] == "scale_shift"
+    # With scale_shift, that attention has no normalisation unless its groups are stated.
+    groups = config.whole("attn_norm_num_groups", optional=True)
     learned = config["time_embedding_type"] == "learned"
     scale = config["mid_block_scale_factor"]
     if not isinstance(scale, int | float) or not math.isfinite(scale) or scale == 0:
@@ -196,7 +195,7 @@ def _unet(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
         "attention_down": down,
         "attention_up": up,
         "attention_mid": bool(config["add_attention"]),
-        "attention_mid_groups": config.whole("attn_norm_num_groups", optional=True),
+        "attention_mid_groups": 0 if groups is None and scale_shift else groups,
         "head_channels": _head_channels(config, down, up),
         "blocks": config["layers_per_block"],
         "groups": config.whole("norm_num_groups"),
@@ -206,11 +205,32 @@ def _unet(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
         "time_channels": config.whole("time_embedding_dim", optional=True),
         "time_cosine_first": bool(config["flip_sin_to_cos"]),
         "time_freq_shift": config["freq_shift"],
-        "downsample_padding": config["downsample_padding"],
+        "scale_shift": scale_shift,
         "activation": _activation(config),
         "middle": config["mid_block_type"] is not None,
         **_class_embedding(config),
         "time_levels": config.whole("num_train_timesteps") if learned else 0,
+    }
+
+
+def _resampling(config: Config, down: list[str], up: list[str]) -> dict[str, Any]:
+    """The part of the configuration of a U-Net that states how levels of these types resample.
+
+    The keys of the type apply to blocks with attention only; the padding to convolutions only.
+    """
+    config.require("downsample_padding", 0, 1)
+    inside = {}
+    for key in ("downsample_type", "upsample_type"):
+        config.require(key, "conv", "resnet", None)
+        inside[key] = config[key] == "resnet"
+
+    def in_block(kind: str, key: str) -> bool:
+        return kind.startswith("Resnet") or (kind.startswith("Attn") and inside[key])
+
+    return {
+        "block_down": [in_block(kind, "downsample_type") for kind in down],
+        "block_up": [in_block(kind, "upsample_type") for kind in up],
+        "downsample_padding": int(config["downsample_padding"]),
     }
 
 
@@ -248,7 +268,14 @@ def _ncsnpp(config: Config, down: list[bool], up: list[bool]) -> dict[str, Any]:
     """The configuration of an NCSN++; `down` and `up` state which levels have attention."""
     # Not checked: downsample_* and upsample_type, which Skip blocks do not use, and freq_shift and
     # flip_sin_to_cos, which the fourier embedding does not use.
-    for key in ("mid_block_type", "class_embed_type", "num_class_embeds"):
+    # In diffusers, Skip blocks add an image of 3 channels.
+    config.require("in_channels", 3)
+    for key in (
+        "mid_block_type",
+        "resnet_time_scale_shift",
+        "class_embed_type",
+        "num_class_embeds",
+    ):
         config.require(key, DEFAULTS[key])
     if _activation(config) != "silu":
         raise config.refused("act_fn", "'silu'")

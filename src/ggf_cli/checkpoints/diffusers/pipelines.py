@@ -29,6 +29,7 @@ _PIPELINES = {
     None,
     "DDIMPipeline",
     "DDPMPipeline",
+    "KarrasVePipeline",
     "PNDMPipeline",
     "RePaintPipeline",
     "ScoreSdeVePipeline",

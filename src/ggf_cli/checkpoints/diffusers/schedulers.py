@@ -100,7 +100,6 @@ _OTHERS = {
     "EDM": "a model in EDM's preconditioning",
     "CosineDPMSolver": "a model in EDM's preconditioning",
     "FlowM": "a flow matching model",
-    "KarrasVe": "a model that takes the noise level as its label and images in [0, 1]",
     "LCM": "a distilled consistency model, which maps noise to data in a few steps",
     "TCD": "a distilled consistency model, which maps noise to data in a few steps",
     "SCM": "a distilled consistency model, which maps noise to data in a few steps",
@@ -133,6 +132,16 @@ def check_kind(document: dict[str, Any], file: Path) -> None:
         CheckpointError: Its class is known for other models; the message says which.
     """
     kind = document.get("_class_name")
+    # Its networks are those of ScoreSdeVeScheduler, but nothing is trained with it: its noise
+    # levels are the default of a sampler, and the published networks have others.
+    if kind == "KarrasVeScheduler":
+        raise CheckpointError(
+            f"{file}: a KarrasVeScheduler only states how to sample, not the noise levels of the"
+            " training",
+            hint='if the network is NCSN++, replace the file by {"_class_name":'
+            ' "ScoreSdeVeScheduler", "sigma_min": A, "sigma_max": B}, with the noise levels of its'
+            " training, for images in [0, 1]",
+        )
     for start, what in _OTHERS.items():
         if isinstance(kind, str) and kind.startswith(start):
             raise CheckpointError(

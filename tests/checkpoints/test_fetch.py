@@ -408,6 +408,16 @@ def test_a_server_that_accepts_no_connection_is_given_up(fetch, silent_port):
     assert fetch.fails(before=before).message.endswith(": no answer in 0.4 s")
 
 
+def test_a_server_that_is_silent_in_the_tls_handshake_is_given_up(fetch):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(8)
+        fetch.environment["HF_ENDPOINT"] = f"https://127.0.0.1:{server.getsockname()[1]}"
+        answer = fetch.fails(before=f"{NO_PAUSE}; {SHORT_CONNECT}")
+    assert answer.message.endswith("from 127.0.0.1: the server does not answer")
+    assert answer.stderr == ""
+
+
 def test_a_name_server_that_does_not_answer_is_given_up(hub, fetch):
     hang = "import socket; socket.getaddrinfo = lambda *_, **__: sleep(600)"
     answer = fetch.fails(before=f"{hang}; {NO_PAUSE}; {SHORT_CONNECT}")

@@ -79,9 +79,10 @@ class Hub:
             server.server_close()
         self._servers = []
 
-    def publish(self, repo, files, branch="main"):
+    def publish(self, repo, files, branch="main", commit=None):
         """Make a commit of these files, {path: bytes}, as head of the branch; return its hash."""
-        commit = hashlib.sha1(repr((repo, branch, sorted(files.items()))).encode()).hexdigest()
+        text = repr((repo, branch, sorted(files.items())))
+        commit = commit or hashlib.sha1(text.encode()).hexdigest()
         self._commits.setdefault(repo, {})[commit] = files
         self._branches[repo, branch] = commit
         self._store.update({hashlib.sha256(c).hexdigest(): c for c in files.values()})

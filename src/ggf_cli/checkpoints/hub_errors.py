@@ -16,7 +16,7 @@ _REASONS = {
     "RemoteProtocolError": "the server closes the connection without an answer",
     "TooManyRedirects": "the server redirects in a loop",
     "ProxyError": "the proxy refuses the connection",
-    "ConnectTimeout": "the server does not answer the connection",
+    "ConnectTimeout": "the server does not answer",
     "ReadTimeout": "the server does not answer",
 }
 
@@ -92,8 +92,8 @@ def reason_of(error: BaseException) -> str:
     if status := http_status(error):
         return f"HTTP {status}"
     words = (link.strerror for link in error_chain(error) if isinstance(link, OSError))
-    name = type(error).__name__
-    return next(filter(None, words), _REASONS.get(name, name))
+    known = (_REASONS.get(type(link).__name__) for link in error_chain(error))
+    return next(filter(None, (*words, *known)), type(error).__name__)
 
 
 def error_chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -21,8 +21,10 @@ from ggf_cli.checkpoints.edm.names import is_song_unet, recognise, renamed
 from ggf_cli.checkpoints.edm.unpickle import Record, unpickle
 from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.native import Checkpoint
+from ggf_cli.checkpoints.stated_sde import StatedSDE
 from ggf_cli.diffusions import EDM
 from ggf_cli.errors import CheckpointError, UsageError
+from ggf_cli.sde import SDE
 
 # The class of a preconditioning: the arguments of the parametrization, and their attributes.
 PRECONDITIONINGS: dict[str, tuple[str, dict[str, str]]] = {
@@ -62,7 +64,9 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"the network in {path} is damaged: {error!r:.300}") from error
 
 
-def read_state_dict(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint | None:
+def read_state_dict(
+    tensors: Mapping[str, Tensor], path: Path, stated: StatedSDE | None = None
+) -> Checkpoint | None:
     """The checkpoint of a table of tensors with the names of EDM's SongUNet; None for others.
 
     Such a table does not state the preconditioning: that of EDM is assumed.
@@ -70,9 +74,11 @@ def read_state_dict(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint | N
     Args:
         tensors: The tensors, whose names may start with "model.".
         path: The file, for messages and provenance.
+        stated: The SDE if the user states it; else EDM's with its usual noise levels is assumed.
 
     Raises:
         CheckpointError: The network is not supported.
+        UsageError: The stated SDE is not valid.
     """
     tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
     if not is_song_unet(tensors):
@@ -80,10 +86,11 @@ def read_state_dict(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint | N
     parametrization = {"preconditioning": "edm", "sigma_data": 0.5}
     assumed = (
         f"{path.name} does not state its preconditioning: that of EDM with sigma_data 0.5 is"
-        " assumed, for data in [-1, 1] and noise levels from 0.002 to 80."
+        " assumed, for data in [-1, 1]" + ("." if stated else " and noise levels from 0.002 to 80.")
     )
+    sde = stated.make(data_range=(-1.0, 1.0)) if stated else EDM()
     try:
-        return _song_unet(tensors, parametrization, EDM(), path, (assumed,))
+        return _song_unet(tensors, parametrization, sde, path, (assumed,))
     except _DAMAGE as error:
         raise CheckpointError(f"the network in {path} is damaged: {error!r:.300}") from error
 
@@ -116,7 +123,7 @@ def _from_record(network: Record, path: Path) -> Checkpoint:
 def _song_unet(
     tensors: Mapping[str, Tensor],
     parametrization: dict[str, Any],
-    sde: EDM,
+    sde: SDE,
     path: Path,
     assumptions: tuple[str, ...],
 ) -> Checkpoint:

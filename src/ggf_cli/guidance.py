@@ -70,3 +70,41 @@ def _as_interval(interval: Any) -> tuple[float, float]:
             " with 0 <= low < high",
         )
     return low, high
+
+
+def no_conditions(name: str, *, from_file: bool) -> UsageError:
+    """The error for conditions of a model without any.
+
+    Args:
+        name: The name of the model.
+        from_file: Its network is that of a checkpoint, which the user cannot change.
+    """
+    if from_file:
+        return UsageError(
+            f"{name} takes no conditions: it has no class labels",
+            hint="sample it without labels and without guidance",
+        )
+    return UsageError(
+        f"{name} takes no conditions",
+        hint="in your code, a conditional model has conditional=True and score(x, t, conditions)",
+    )
+
+
+def no_null_condition(name: str, *, from_file: bool) -> UsageError:
+    """The error for guidance of a model without a score for no condition.
+
+    Args:
+        name: The name of the model.
+        from_file: Its network is that of a checkpoint, which the user cannot change.
+    """
+    if from_file:
+        return UsageError(
+            f"`guidance` needs the score without a class label, and {name} has none: its network"
+            " has no label that stands for no class",
+            hint="leave out `guidance`; a network for guidance was trained with such a label",
+        )
+    return UsageError(
+        f"`guidance` needs the null condition of {name}",
+        hint="state it in your code, ScoreModel(..., null_condition=LABEL): the label that stands"
+        " for no condition",
+    )

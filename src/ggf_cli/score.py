@@ -30,7 +30,7 @@ from ggf_cli.adapters import (
     try_out,
 )
 from ggf_cli.errors import UsageError
-from ggf_cli.guidance import Guidance
+from ggf_cli.guidance import Guidance, no_conditions, no_null_condition
 from ggf_cli.per_sample import PerSample, PerSampleLike, as_per_sample
 from ggf_cli.runtime.devices import time_dtype as finest_times
 from ggf_cli.scalars import as_shape, shown
@@ -306,18 +306,16 @@ class ScoreModel:
             chosen = Guidance(scale=guidance, interval=guidance_interval)
             model = replace(model, guidance=None if chosen.scale == 1 else chosen)
         if model.guidance is not None and model.null_condition is None:
-            raise UsageError(
-                f"guidance needs the null condition of {self.name}",
-                hint="give the ScoreModel null_condition=, the label that stands for no condition",
-            )
+            raise no_null_condition(self.name, from_file=self._from_file)
         return model
+
+    @property
+    def _from_file(self) -> bool:
+        return "network_config" in (self.provenance or {})
 
     def _require_conditional(self) -> None:
         if not self.conditional:
-            raise UsageError(
-                f"{self.name} takes no conditions",
-                hint="a conditional model has conditional=True and score(x, t, conditions)",
-            )
+            raise no_conditions(self.name, from_file=self._from_file)
 
     def require_conditions(self) -> None:
         """Check that a conditional model has conditions.

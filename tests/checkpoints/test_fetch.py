@@ -198,7 +198,7 @@ def test_only_waiting_time_counts_and_a_burst_makes_up_for_a_pause():
 
 @pytest.mark.parametrize("text", ["x", "0", "-1", "nan"])
 def test_an_invalid_patience_is_refused(monkeypatch, text):
-    from ggf_cli.checkpoints.pace import patience
+    from ggf_cli.checkpoints.patience import patience
     from ggf_cli.errors import UsageError
 
     monkeypatch.setenv("GGF_DOWNLOAD_PATIENCE", text)
@@ -212,17 +212,159 @@ def test_a_temporary_server_error_is_retried(hub, fetch, method):
     assert fetch().path.read_bytes() == WEIGHTS
 
 
-@pytest.mark.parametrize(("method", "requests"), [("HEAD", 7), ("GET", 4)])
-def test_a_permanent_server_error_fails(hub, fetch, method, requests):
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_permanent_server_error_fails(hub, fetch, method):
     hub.fail(503, method=method, times=99)
     answer = fetch.fails()
     assert answer.message == f"cannot download {FILE} of {REPO} from 127.0.0.1: HTTP 503"
     assert "run the same command again" in answer.hint
     assert answer.stderr == ""
-    assert sum(request.method == method for request in hub.requests) == requests
+    assert sum(request.method == method for request in hub.requests) == 4
     # Nothing incomplete is left behind.
     assert fetch().message
     assert not list(fetch.cache.rglob("*.incomplete"))
+
+
+# The pauses of the client would take 23 s. This ends the test at the first of them.
+NO_PAUSE = "time.sleep = None"
+SHORT_CONNECT = "from ggf_cli.checkpoints import patience; patience.CONNECT_S = 0.3"
+# Print the sum of the pauses.
+PAUSES = """
+pauses, short = [], time.sleep
+time.sleep = lambda seconds: (pauses.append(seconds), short(seconds))
+import atexit
+atexit.register(lambda: sys.stderr.write(str(sum(pauses))))
+"""
+
+
+@pytest.mark.parametrize("how", [500, 503, "closed"])
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_server_that_fails_is_given_up_within_seconds(hub, fetch, method, how):
+    """The pauses between the attempts, which the other tests shorten, are 3 s at most."""
+    if how == "closed":
+        hub.broken = {method: how}
+    else:
+        hub.fail(how, method=method, times=99)
+    answer = fetch.fails(before=PAUSES)
+    reason = f"HTTP {how}" if how != "closed" else "the server closes the connection"
+    assert reason in answer.message
+    assert "run the same command again" in answer.hint
+    assert float(answer.stderr) <= 3.0
+    assert sum(request.method == method for request in hub.requests) == 4
+
+
+def test_a_slow_server_error_is_not_repeated(hub, fetch):
+    hub.fail(500, times=99)
+    before = "from ggf_cli.checkpoints import attempts; attempts.FAIL_S = 0"
+    assert fetch.fails(before=before).message.endswith("HTTP 500")
+    assert len(hub.requests) == 1
+
+
+@pytest.mark.parametrize("part", ["HEAD", "GET", "content"])
+def test_a_server_that_sends_nothing_is_given_up(hub, fetch, part):
+    hub.broken = {part: "silent"}
+    fetch.environment["HF_HUB_DOWNLOAD_TIMEOUT"] = "1"
+    answer = fetch.fails(before=NO_PAUSE)
+    assert answer.message == (
+        f"cannot download {FILE} of {REPO} from 127.0.0.1: the server sent no byte for 1 s"
+    )
+    assert "HF_HUB_DOWNLOAD_TIMEOUT" in answer.hint
+    assert answer.stderr == ""
+    assert len(hub.requests) == (1 if part == "HEAD" else 2)
+
+
+def test_a_silent_server_is_given_up_after_ten_seconds_by_default(hub, fetch):
+    hub.broken = {"HEAD": "silent"}
+    before = """
+from huggingface_hub import constants
+assert constants.HF_HUB_DOWNLOAD_TIMEOUT == 10
+constants.HF_HUB_DOWNLOAD_TIMEOUT = 0.3
+"""
+    answer = fetch.fails(before=before)
+    assert answer.message.endswith("the server sent no byte for 0.3 s")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_server_that_asks_for_a_pause_is_not_waited_for(hub, fetch, method):
+    hub.fail(429, method=method, headers={"Retry-After": "3600"})
+    answer = fetch.fails(before=NO_PAUSE)
+    assert answer.message.endswith("too many requests from this address (HTTP 429)")
+    assert answer.hint.startswith("wait 3600 s, then run the same command again")
+    assert answer.stderr == ""
+    hub.fail(429, method=method, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})
+    assert fetch.fails(before=NO_PAUSE).hint.startswith("wait, then run")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_web_page_in_place_of_the_file_is_refused(hub, fetch, method):
+    hub.broken = {method: "page"}
+    answer = fetch.fails(before=NO_PAUSE)
+    assert answer.message.endswith("it sends a web page instead of the file")
+    assert "login" in answer.hint
+    assert answer.stderr == ""
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_loop_of_redirects_is_refused(hub, fetch, method):
+    hub.broken = {method: "loop"}
+    answer = fetch.fails(before=NO_PAUSE)
+    assert answer.message.endswith("the server redirects in a loop")
+    assert answer.stderr == ""
+
+
+def test_a_store_that_cannot_be_reached_is_named(hub, fetch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        hub.store_url = f"http://localhost:{free.getsockname()[1]}"
+    answer = fetch.fails(before=NO_PAUSE)
+    assert "it names the server localhost, which cannot be reached: Connection refused" in (
+        answer.message
+    )
+    assert answer.stderr == ""
+
+
+@pytest.mark.parametrize("how", [500, 429, "silent", "closed", "page"])
+def test_a_cached_file_of_a_branch_is_used_if_the_look_up_fails(hub, fetch, how):
+    path = fetch(file="config.json", verify=False).path
+    fetch.environment["HF_HUB_DOWNLOAD_TIMEOUT"] = "1"
+    if isinstance(how, int):
+        hub.fail(how, times=99)
+    else:
+        hub.broken = {"HEAD": how}
+    answer = fetch(file="config.json", verify=False)
+    assert answer.message is None
+    assert (answer.path, answer.stderr) == (path, "")
+
+
+def test_a_hub_that_failed_is_not_asked_again_at_once(hub, fetch):
+    path = fetch(file="config.json", verify=False).path
+    requests = len(hub.requests)
+    hub.broken = {"HEAD": "silent"}
+    fetch.environment["HF_HUB_DOWNLOAD_TIMEOUT"] = "1"
+    twice = f"fetch.fetch_file({REPO!r}, 'config.json', verify=False)"
+    assert fetch(file="config.json", verify=False, before=twice).path == path
+    assert len(hub.requests) == requests + 1
+
+
+def test_a_new_version_that_cannot_be_downloaded_is_an_error(hub, fetch):
+    fetch(verify=False)
+    hub.publish(REPO, {FILE: CHANGED})
+    hub.broken = {"GET": "page"}
+    assert "web page" in fetch.fails(verify=False).message
+
+
+def test_failures_count_in_a_row_and_progress_starts_the_count_again():
+    from ggf_cli.checkpoints.attempts import PROGRESS, Attempts, Failing
+
+    attempts = Attempts("x", 10.0, "http://127.0.0.1")
+    for _ in range(20):
+        attempts.broken(ConnectionResetError(104, "Connection reset"))
+        attempts.received(PROGRESS)
+    for _ in range(3):
+        attempts.broken(ConnectionResetError(104, "Connection reset"))
+        attempts.received(PROGRESS - 1)
+    with pytest.raises(Failing, match="cannot download x: Connection reset"):
+        attempts.broken(ConnectionResetError(104, "Connection reset"))
 
 
 def test_without_a_server_the_message_has_the_reason(hub, fetch):
@@ -230,10 +372,6 @@ def test_without_a_server_the_message_has_the_reason(hub, fetch):
     answer = fetch.fails()
     assert answer.message == f"cannot download {FILE} of {REPO} from 127.0.0.1: Connection refused"
     assert "ggf list-models --here" in answer.hint
-
-
-# The pauses of the client would take 23 s. This ends the test at the first of them.
-NO_PAUSE = "time.sleep = None"
 
 
 @pytest.fixture
@@ -261,16 +399,35 @@ def test_without_a_server_there_is_one_attempt_and_no_line_on_stderr(hub, fetch)
 
 def test_a_server_that_accepts_no_connection_is_given_up(fetch, silent_port):
     fetch.environment["HF_ENDPOINT"] = f"https://127.0.0.1:{silent_port}"
-    answer = fetch.fails(before=NO_PAUSE)
-    assert answer.message == (f"cannot download {FILE} of {REPO} from 127.0.0.1: no answer in 3 s")
+    before = f"{NO_PAUSE}; {SHORT_CONNECT}"
+    answer = fetch.fails(before=before)
+    assert answer.message == (
+        f"cannot download {FILE} of {REPO} from 127.0.0.1: no answer in 0.3 s"
+    )
     fetch.environment["GGF_DOWNLOAD_PATIENCE"] = "40"
-    assert fetch.fails(before=NO_PAUSE).message.endswith(": no answer in 4 s")
+    assert fetch.fails(before=before).message.endswith(": no answer in 0.4 s")
+
+
+def test_a_server_that_is_silent_in_the_tls_handshake_is_given_up(fetch):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(8)
+        fetch.environment["HF_ENDPOINT"] = f"https://127.0.0.1:{server.getsockname()[1]}"
+        answer = fetch.fails(before=f"{NO_PAUSE}; {SHORT_CONNECT}")
+    assert answer.message.endswith("from 127.0.0.1: the server does not answer")
+    assert answer.stderr == ""
 
 
 def test_a_name_server_that_does_not_answer_is_given_up(hub, fetch):
-    hang = "import socket; socket.getaddrinfo = lambda *_, **__: sleep(600); time.sleep = None"
-    answer = fetch.fails(before=hang)
-    assert answer.message.endswith(": no answer in 3 s")
+    hang = "import socket; socket.getaddrinfo = lambda *_, **__: sleep(600)"
+    answer = fetch.fails(before=f"{hang}; {NO_PAUSE}; {SHORT_CONNECT}")
+    assert answer.message.endswith(": no answer in 0.3 s")
+
+
+def test_the_time_for_a_connection_is_three_seconds():
+    from ggf_cli.checkpoints.patience import connect_s
+
+    assert connect_s() == 3.0
 
 
 def test_one_address_of_several_is_enough(hub, silent_port, monkeypatch):
@@ -285,7 +442,7 @@ def test_one_address_of_several_is_enough(hub, silent_port, monkeypatch):
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports
         ],
     )
-    monkeypatch.setattr("ggf_cli.checkpoints.pace.CONNECT_S", 0.2)
+    monkeypatch.setattr("ggf_cli.checkpoints.patience.CONNECT_S", 0.2)
     with pytest.raises(Unreachable):
         hub_connection.check_connection("http://localhost")
     monkeypatch.undo()

@@ -125,6 +125,15 @@ def test_samples_of_a_run_that_are_damaged_are_refused(tmp_path, damage):
         load_samples(tmp_path, files)
 
 
+def test_samples_of_a_run_without_index_are_refused(tmp_path):
+    buffer = io.BytesIO()
+    np.savez(buffer, images=np.zeros((2, 8, 8, 1), np.uint8))
+    (tmp_path / "samples.npz").write_bytes(buffer.getvalue())
+    files = [FileLog(path="samples.npz", sha256=sha256_of(buffer.getvalue()))]
+    with pytest.raises(OutputError, match="are damaged: KeyError"):
+        load_samples(tmp_path, files)
+
+
 def test_compressed_samples_of_a_run_are_refused(tmp_path):
     """They could unpack to any size; runs write uncompressed files."""
     buffer = io.BytesIO()

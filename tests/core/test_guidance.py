@@ -217,7 +217,7 @@ def test_bad_guidance_is_refused(settings, message):
 
 
 def test_guidance_needs_a_conditional_model_with_a_null_condition():
-    with pytest.raises(UsageError, match="needs the null condition of custom"):
+    with pytest.raises(UsageError, match="`guidance` needs the null condition of custom"):
         draw(labelled(null_condition=None), guidance=2)
     with pytest.raises(UsageError, match=r"null condition of custom has shape \(2,\), a condition"):
         draw(labelled(null_condition=torch.zeros(2)), guidance=2)

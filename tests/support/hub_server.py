@@ -50,13 +50,16 @@ class Hub:
         delay: Seconds before the content of each transfer.
         trickles: The parts sent at twenty bytes a second: "HEAD" or "GET" for the headers of the
             answers to this method, "content" for the content.
+        broken: How requests of a method, "HEAD" or "GET", are answered instead: "silent" (never),
+            "closed" (the connection is closed), "page" (a web page) or "loop" (a redirect to the
+            same address); {"content": "silent"} stops in the middle of the content.
     """
 
     def __init__(self):
         self.requests, self.gated, self.delay = [], set(), 0.0
         self._commits, self._branches, self._store = {}, {}, {}
         self._failures, self._cuts = [], []
-        self.trickles = set()
+        self.trickles, self.broken = set(), {}
         self._lock = threading.Lock()
         self._servers = [_Server(self, is_store) for is_store in (False, True)]
         self.url, self.store_url = (f"http://127.0.0.1:{s.server_port}" for s in self._servers)
@@ -76,17 +79,19 @@ class Hub:
             server.server_close()
         self._servers = []
 
-    def publish(self, repo, files, branch="main"):
+    def publish(self, repo, files, branch="main", commit=None):
         """Make a commit of these files, {path: bytes}, as head of the branch; return its hash."""
-        commit = hashlib.sha1(repr((repo, branch, sorted(files.items()))).encode()).hexdigest()
+        text = repr((repo, branch, sorted(files.items())))
+        commit = commit or hashlib.sha1(text.encode()).hexdigest()
         self._commits.setdefault(repo, {})[commit] = files
         self._branches[repo, branch] = commit
         self._store.update({hashlib.sha256(c).hexdigest(): c for c in files.values()})
         return commit
 
-    def fail(self, status, *, code=None, method=None, times=1):
+    def fail(self, status, *, code=None, method=None, times=1, headers=None):
         """Answer the next requests (of one method) with a status and an X-Error-Code."""
-        self._failures += [(status, code, method)] * times
+        headers = {**({"X-Error-Code": code} if code else {}), **(headers or {})}
+        self._failures += [(status, headers, method)] * times
 
     def cut(self, *, after, times=1, reset=False):
         """End the next transfers after `after` bytes, by closing the connection or by a reset."""
@@ -131,8 +136,13 @@ class Hub:
                 write(bytes([byte]))
                 time.sleep(0.05)
 
+    def stay_silent(self):
+        """Wait until the server stops."""
+        while self._servers:
+            time.sleep(0.05)
+
     def take_failure(self, method):
-        """Remove and return the next failure for this method, (status, code), or None."""
+        """Remove and return the next failure for this method, (status, headers), or None."""
         with self._lock:
             for failure in self._failures:
                 if failure[2] in (None, method):
@@ -176,14 +186,30 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append(self.request_)
         if self.command in hub.trickles:
             hub.trickle(self.wfile.write, b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 60_000)
-        if failure := hub.take_failure(self.command):
-            self._answer(failure[0], {"X-Error-Code": failure[1]} if failure[1] else {})
+        if how := hub.broken.get(self.command):
+            self._break(how)
+        elif failure := hub.take_failure(self.command):
+            self._answer(*failure)
         elif self.server.is_store:
             self._send_content(hub.stored(self.path.removeprefix("/")), {})
         else:
             self._resolve(*map(unquote, asked.groups()))
 
     do_GET = do_HEAD
+
+    def _break(self, how):
+        match how:
+            case "silent":
+                self.server.hub.stay_silent()
+                self.close_connection = True
+            case "closed":
+                self.close_connection = True
+            case "page":
+                page = b"<html>Welcome to the hotel</html>"
+                self._answer(200, {"Content-Type": "text/html", "Content-Length": len(page)})
+                self.wfile.write(b"" if self.command == "HEAD" else page)
+            case "loop":
+                self._answer(302, {"Location": self.path})
 
     def _resolve(self, repo, revision, file):
         if repo in self.server.hub.gated:
@@ -225,6 +251,9 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(self.server.hub.delay)
         after, reset = self.server.hub.take_cut() or (None, False)
         self.request_.sent = len(part[:after])
+        if "content" in self.server.hub.broken:
+            self.wfile.write(part[: len(part) // 2])
+            self.server.hub.stay_silent()
         if "content" in self.server.hub.trickles:
             self.server.hub.trickle(self.wfile.write, part)
         self.wfile.write(part[:after])

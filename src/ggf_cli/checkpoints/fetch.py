@@ -8,15 +8,18 @@ handles files, not models, and does not import torch.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
+from ggf_cli.checkpoints.attempts import Attempts, Failing
 from ggf_cli.checkpoints.hashes import check_hash, file_sha256
 from ggf_cli.checkpoints.hub_cache import MAIN, cached_file, is_commit, known_absent
 from ggf_cli.checkpoints.hub_connection import check_connection
@@ -29,11 +32,15 @@ from ggf_cli.checkpoints.hub_errors import (
     hub_failure,
     reason_of,
 )
-from ggf_cli.checkpoints.pace import patience, watched
+from ggf_cli.checkpoints.pace import TooSlow, watched
+from ggf_cli.checkpoints.patience import patience
 from ggf_cli.errors import CheckpointError, UsageError
 
 # Seconds before the second, third and fourth attempt.
 _PAUSES = (0.2, 0.4, 0.8)
+# Seconds for which a hub that failed is not asked for files that are in the cache.
+MEMORY_S = 30.0
+_failed_at = -math.inf
 
 
 def fetch_file(
@@ -124,29 +131,47 @@ def reach(*, timeout_s: float) -> None:
 
 
 def _download(repo: str, file: str, revision: str, quiet: bool, cached: Path | None) -> Path:
+    attempts = None
     try:
         from huggingface_hub import constants, get_session, hf_hub_download
 
         _check_address(constants.ENDPOINT)
         if not constants.HF_HUB_OFFLINE:
-            try:
-                check_connection(constants.ENDPOINT)
-            except Unreachable:
-                # As the library does, but it waits longer.
-                if cached:
-                    return cached
-                raise
+            if cached and monotonic() < _failed_at + MEMORY_S:
+                return cached
+            check_connection(constants.ENDPOINT)
         _check_requests()
-        host = urlsplit(constants.ENDPOINT).hostname
-        slow = watched(get_session(), f"{file} of {repo} from {host}", patience())
-        with _silence(bars=quiet), slow, warnings.catch_warnings():
+        what = f"{file} of {repo} from {urlsplit(constants.ENDPOINT).hostname}"
+        attempts = Attempts(what, constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.ENDPOINT)
+        limits = watched(get_session(), what, patience(), attempts)
+        with _silence(bars=quiet), limits, warnings.catch_warnings():
             # The library only warns that the disk is too small, and then fills the disk.
             warnings.filterwarnings("error", message="Not enough free disk space")
-            return Path(_retry(lambda: hf_hub_download(repo, file, revision=revision)))
+            return Path(
+                _retry(
+                    lambda: hf_hub_download(
+                        repo, file, revision=revision, etag_timeout=attempts.silence_s
+                    )
+                )
+            )
+    except (Unreachable, Failing, TooSlow) as error:
+        # As the library does, but it waits longer.
+        if cached and not (attempts and attempts.transferring):
+            _remember_failure()
+            return cached
+        if isinstance(error, Unreachable):
+            raise hub_failure(error, repo, file, revision) from error
+        raise
     except (CheckpointError, UsageError):
         raise
     except Exception as error:
         raise hub_failure(error, repo, file, revision) from error
+
+
+def _remember_failure() -> None:
+    """Take other files from the cache without a request for a while: each would wait as long."""
+    global _failed_at
+    _failed_at = monotonic()
 
 
 def _check_address(url: str) -> None:
@@ -194,15 +219,17 @@ def _retry(call: Callable[[], str]) -> str:
 def _is_worth_a_retry(error: Exception) -> bool:
     """Whether an error may be temporary and the library has not repeated the request itself.
 
-    The library repeats a failing look-up six times in 23 s, and resumes a transfer that is cut off.
-    It does neither when the answer to the transfer is 5xx or the connection is reset.
+    The library repeats a failing look-up, and resumes a transfer that is cut off. It does neither
+    when the answer to the transfer is 5xx, or the connection is reset, or closed in a look-up.
     """
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    if isinstance(error, LocalEntryNotFoundError):
+    if isinstance(error, (LocalEntryNotFoundError, CheckpointError)):
         return False
-    reset = any(isinstance(link, ConnectionResetError) for link in error_chain(error))
-    return reset or (http_status(error) or 0) >= 500
+    links = list(error_chain(error))
+    reset = any(isinstance(link, ConnectionResetError) for link in links)
+    closed = any(type(link).__name__ == "RemoteProtocolError" for link in links)
+    return reset or closed or (http_status(error) or 0) >= 500
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ggf_cli.checkpoints.hub_errors import Unreachable
-from ggf_cli.checkpoints.pace import connect_s
+from ggf_cli.checkpoints.patience import connect_s
 
 # Addresses, each with its family; or an error.
 _Result = list[tuple[int, tuple[object, ...]]] | OSError
@@ -30,7 +30,7 @@ def check_connection(url: str) -> None:
         url: An address with http or https.
 
     Raises:
-        Unreachable: No connection is possible, or there is none after `pace.connect_s`.
+        Unreachable: No connection is possible, or there is none after `patience.connect_s`.
     """
     host, port, what = _next_hop(url)
     try:

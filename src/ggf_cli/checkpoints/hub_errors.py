@@ -11,6 +11,15 @@ from urllib.parse import urlsplit
 
 from ggf_cli.errors import CheckpointError
 
+# Errors of the client that have no reason of the operating system -> their reason.
+_REASONS = {
+    "RemoteProtocolError": "the server closes the connection without an answer",
+    "TooManyRedirects": "the server redirects in a loop",
+    "ProxyError": "the proxy refuses the connection",
+    "ConnectTimeout": "the server does not answer",
+    "ReadTimeout": "the server does not answer",
+}
+
 
 class MissingFile(CheckpointError):
     """The repository exists and does not have the file."""
@@ -83,7 +92,8 @@ def reason_of(error: BaseException) -> str:
     if status := http_status(error):
         return f"HTTP {status}"
     words = (link.strerror for link in error_chain(error) if isinstance(link, OSError))
-    return next(filter(None, words), type(error).__name__)
+    known = (_REASONS.get(type(link).__name__) for link in error_chain(error))
+    return next(filter(None, (*words, *known)), type(error).__name__)
 
 
 def error_chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -21,6 +21,7 @@ from ggf_cli.checkpoints.documents import ModelEntry
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.checkpoints.locate import local_path
 from ggf_cli.checkpoints.manifest import find_model
+from ggf_cli.checkpoints.stated_sde import split_sde
 from ggf_cli.checkpoints.user_code import UserCode
 from ggf_cli.documents import Amount, Count, Number, Positive, Sha256, about
 from ggf_cli.errors import AssumptionWarning, CheckpointError, GGFError, first_line
@@ -77,6 +78,7 @@ class Inspection(Struct, frozen=True, kw_only=True):
     ]
     parametrization_config: dict[str, Any]
     sde: Annotated[dict[str, Any], about("as `SDE.to_dict`")]
+    sde_stated: Annotated[str | None, about("the SDE as the user states it, or null")] = None
     noise: Annotated[list[NoiseLevel], about("at t_eps and at T")]
     shape: list[Positive]
     data_range: Annotated[list[Number] | None, about("null: the samples are not images")]
@@ -150,6 +152,7 @@ def inspect_model(
         parametrization=facts.get("parametrization"),
         parametrization_config=to_builtins(facts.get("parametrization_config", {})),
         sde=model.sde.to_dict(),
+        sde_stated=str(stated) if (stated := split_sde(config)[1]) else None,
         noise=noise,
         shape=list(model.shape),
         data_range=None if model.data_range is None else list(model.data_range),

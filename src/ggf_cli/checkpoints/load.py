@@ -22,6 +22,7 @@ from ggf_cli.checkpoints.locate import obtain
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.checkpoints.refusals import refusal, refusal_of_name
+from ggf_cli.checkpoints.stated_sde import StatedSDE, for_training, join_sde, split_sde, with_stated
 from ggf_cli.checkpoints.tensors import read_pickle
 from ggf_cli.checkpoints.user_code import UserCode, load_user_model
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
@@ -48,6 +49,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     quiet: bool = False,
     config: str | None = None,
+    sde: str | None = None,
 ) -> ScoreModel:
     """Load a model; download it first if it is on the hub and not in the cache.
 
@@ -65,12 +67,13 @@ def load_model(
         quiet: No progress bar while downloading.
         config: For a `.pth` or `.pt` file: the settings that it does not state, like
             "cifar10-subvp" or "sde=vp,image_size=64"; see `read` of the format.
+        sde: The SDE that a file does not state, like "vp,beta_max=10"; see `stated_sde`.
 
     Raises:
-        UsageError: No such model, device or config.
+        UsageError: No such model, device or config, or the model has another SDE.
         CheckpointError: The checkpoint is missing, corrupt, altered or not supported.
     """
-    model = _load(name, device, dtype, quiet=quiet, config=config)
+    model = _load(name, device, dtype, quiet=quiet, config=join_sde(config, sde))
     for sentence in (model.provenance or {}).get("assumptions", ()):
         warnings.warn(sentence, AssumptionWarning, stacklevel=2)
     return model
@@ -86,16 +89,17 @@ def _load(
 ) -> ScoreModel:
     target = resolve_device(device)
     found = find_model(name)
+    settings, stated = split_sde(config)
     if isinstance(found, UserCode):
-        if config is not None:
+        if settings is not None:
             raise UsageError(f"`config` is only for .pth and .pt files, {found.text} is code")
-        return load_user_model(found, device)
+        return with_stated(load_user_model(found, device), stated)
     if isinstance(found, Path):
         checkpoint = read_checkpoint(found, config=config)
         title = f"{found.name} ({config})" if config else found.name
         model = build(checkpoint, title, found, device=target, dtype=dtype)
         return replace(model, provenance={**(model.provenance or {}), "config": config})
-    if config is not None:
+    if settings is not None:
         raise UsageError(f"`config` is only for .pth and .pt files, '{name}' is a registered model")
     path = obtain(found, quiet=quiet, inspect=diffusers.read_config)
     sde = sde_from_dict(found.sde) if found.sde else None
@@ -111,6 +115,7 @@ def _load(
     # The hash was compared by `obtain`.
     known = bool(found.sha256)
     model = build(checkpoint, found.name, path, device=target, dtype=dtype, known=known)
+    model = with_stated(model, stated)
     return replace(model, recommended={"snr": found.snr}) if found.snr else model
 
 
@@ -121,22 +126,26 @@ def read_checkpoint(path: Path, *, config: str | None = None) -> Checkpoint:
         path: A folder in diffusers layout, a native file, a `.pth` file of score_sde_pytorch, or a
             `.pt` file of denoising-diffusion-pytorch or of OpenAI's diffusion code, or a `.pkl` or
             `.pt` file of EDM.
-        config: For a `.pth` or `.pt` file: the settings that it does not state.
+        config: For a `.pth` or `.pt` file: the settings that it does not state; for others the SDE.
 
     Raises:
-        UsageError: `config` is malformed, or given for another format.
+        UsageError: `config` is malformed, given for another format, or has another SDE.
         CheckpointError: The checkpoint is corrupt or not supported.
     """
-    if config is not None and path.suffix not in CONFIGURED:
+    settings, stated = split_sde(config)
+    if settings is not None and path.suffix not in CONFIGURED:
         raise UsageError(f"`config` is only for .pth and .pt files, {path} states its own settings")
     try:
-        return _read(path, config)
+        checkpoint = _read(path, settings, stated)
+        if stated is not None:
+            stated.check(checkpoint.sde, str(path))
+        return checkpoint
     except OSError as error:
         where = error.filename or path
         raise CheckpointError(f"cannot read {where}: {error.strerror or error}") from error
 
 
-def _read(path: Path, config: str | None) -> Checkpoint:
+def _read(path: Path, config: str | None, stated: StatedSDE | None) -> Checkpoint:
     """Read a folder or a file; the format of a file is given by its suffix."""
     if path.is_dir():
         return diffusers.read(path)
@@ -147,9 +156,9 @@ def _read(path: Path, config: str | None) -> Checkpoint:
         case ".safetensors":
             return native.read(path)
         case ".pth":
-            return _read_pth(path, config)
+            return _read_pth(path, config, stated)
         case ".pt":
-            return _read_pt(path, config)
+            return _read_pt(path, config, stated)
         case ".py":
             raise CheckpointError(
                 f"{path} is Python code, and no object in it is named",
@@ -160,17 +169,17 @@ def _read(path: Path, config: str | None) -> Checkpoint:
     raise refusal_of_name(path)
 
 
-def _read_pth(path: Path, config: str | None) -> Checkpoint:
+def _read_pth(path: Path, config: str | None, stated: StatedSDE | None) -> Checkpoint:
     """Read a `.pth` file; its content decides the format."""
     content = read_pickle(path)
     if lucidrains.recognises(content):
         return lucidrains.read(path, content, config=config)
     if not {"model", "ema"} <= content.keys():
         raise refusal(path, content)
-    return score_sde.read(path, config=config)
+    return score_sde.read(path, config=for_training(config, stated))
 
 
-def _read_pt(path: Path, config: str | None) -> Checkpoint:
+def _read_pt(path: Path, config: str | None, stated: StatedSDE | None) -> Checkpoint:
     """Read a `.pt` file; its content decides the format."""
     content = read_pickle(path)
     if lucidrains.recognises(content):
@@ -178,7 +187,7 @@ def _read_pt(path: Path, config: str | None) -> Checkpoint:
     if adm.recognises(content):
         return adm.read(path, content, config=config)
     flat = all(isinstance(value, torch.Tensor) for value in content.values())
-    if flat and (checkpoint := edm.read_state_dict(content, path)):
+    if flat and (checkpoint := edm.read_state_dict(content, path, stated)):
         return checkpoint
     raise refusal(path, content)
 

@@ -1,14 +1,14 @@
-"""Stop a download from a server that sends too slowly.
+"""Stop a download from a server that sends too slowly, nothing at all, or errors only.
 
 The timeouts of the HTTP client only limit the wait for the next byte. A server that sends a byte
 every few seconds, in the headers or in the content, can keep the client waiting for days. Here the
 total time of waiting is limited: content must come at `RATE` or faster, headers within `patience`.
-This module does not import a client: the caller passes one, of httpx or with the same hooks.
+`attempts` ends a download without any byte, and one that fails again and again. This module does
+not import a client: the caller passes one, of httpx or with the same hooks.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -17,34 +17,13 @@ from threading import TIMEOUT_MAX, Timer
 from time import monotonic
 from typing import Any
 
+from ggf_cli.checkpoints.attempts import Attempts
 from ggf_cli.checkpoints.hub_errors import Unreachable
-from ggf_cli.errors import CheckpointError, UsageError
+from ggf_cli.checkpoints.patience import PATIENCE, connect_s
+from ggf_cli.errors import CheckpointError
 
-# Environment variable: the seconds to wait.
-PATIENCE = "GGF_DOWNLOAD_PATIENCE"
-PATIENCE_S = 30.0
-# Seconds for a connection, with this patience.
-CONNECT_S = 3.0
 # Bytes per second.
 RATE = 1000.0
-
-
-def patience() -> float:
-    """The seconds to wait: GGF_DOWNLOAD_PATIENCE, or 30.
-
-    Raises:
-        UsageError: GGF_DOWNLOAD_PATIENCE is not a number of seconds.
-    """
-    text = os.environ.get(PATIENCE) or str(PATIENCE_S)
-    with suppress(ValueError):
-        if (seconds := float(text)) > 0:
-            return seconds
-    raise UsageError(f"{PATIENCE} is {text!r}, it must be a number of seconds, or inf")
-
-
-def connect_s() -> float:
-    """The seconds to wait for a connection: 3, and more if the patience is longer than 30 s."""
-    return CONNECT_S * max(1.0, patience() / PATIENCE_S)
 
 
 class TooSlow(CheckpointError):
@@ -52,22 +31,26 @@ class TooSlow(CheckpointError):
 
 
 @contextmanager
-def watched(client: Any, what: str, patience_s: float) -> Iterator[None]:
+def watched(
+    client: Any, what: str, patience_s: float, attempts: Attempts | None = None
+) -> Iterator[None]:
     """Limit the time that a client waits for its answers inside the context.
 
     Args:
         client: A client of httpx, or with the same event hooks. Another client has no limit.
-        what: The name of the requested object, for the message.
-        patience_s: The seconds to wait.
+        what: The name of the requested object and its server, for messages.
+        patience_s: The seconds to wait for headers, and for content at `RATE`.
+        attempts: Ends a download without a byte, or with too many failures.
 
     Raises:
         TooSlow: An answer comes too slowly. Any error that the client raises then is its cause.
+        Failing: The server sends no byte, or fails too often.
     """
     hooks = getattr(client, "event_hooks", None)
     if hooks is None:
         yield
         return
-    pace = _Pace(what, patience_s)
+    pace = _Pace(what, patience_s, attempts)
     more = {"request": pace.on_request, "response": pace.on_response}
     client.event_hooks = {kind: [*hooks[kind], hook] for kind, hook in more.items()}
     try:
@@ -86,8 +69,9 @@ def watched(client: Any, what: str, patience_s: float) -> Iterator[None]:
 class _Pace:
     """The waiting time and the bytes of one download, over all its requests."""
 
-    def __init__(self, what: str, patience_s: float) -> None:
+    def __init__(self, what: str, patience_s: float, attempts: Attempts | None = None) -> None:
         self.slow = self._answered = False
+        self._attempts = attempts
         self._what, self._patience_s = what, patience_s
         self._connect_s = min(connect_s(), TIMEOUT_MAX)
         self._waited, self._bytes = 0.0, 0
@@ -110,11 +94,16 @@ class _Pace:
         if self.slow:
             raise self.error()
         timeouts = {**request.extensions.get("timeout", {}), "connect": self._connect_s}
+        if self._attempts:
+            url, read_s = str(request.url), timeouts.get("read")
+            timeouts["read"] = self._attempts.starts(request.method, url, read_s)
         request.extensions = {**request.extensions, "timeout": timeouts, "trace": self._trace}
 
     def on_response(self, response: Any) -> None:
         """Count the content of an answer whose headers have arrived."""
         self._answered = True
+        if self._attempts:
+            self._attempts.answered(response)
         client = sys.modules[type(response).__module__.partition(".")[0]]
         response.stream = _paced(response.stream, self, client.SyncByteStream)
 
@@ -139,6 +128,10 @@ class _Pace:
         elif name == "start_tls.failed" and not self._answered:
             # The client would try again for 23 s. A certificate does not get better with time.
             raise Unreachable from info["exception"]
+        error = info.get("exception")
+        # Not an interruption by the user.
+        if isinstance(error, Exception) and self._attempts and not self.slow:
+            self._attempts.broken(error)
 
     def _give_up(self) -> None:
         """Close the connections, so that the client stops waiting for headers."""
@@ -150,6 +143,8 @@ class _Pace:
 
     def count(self, size: int, seconds: float) -> None:
         """Add `size` bytes of content that came after `seconds` of waiting."""
+        if self._attempts:
+            self._attempts.received(size)
         self._waited += seconds
         self._bytes += size
         if self._waited >= self._patience_s:

@@ -10,6 +10,7 @@ import typer
 
 from ggf_cli.checkpoints.documents import ModelEntry
 from ggf_cli.checkpoints.manifest import find_model
+from ggf_cli.checkpoints.stated_sde import join_sde
 from ggf_cli.cli import compare_options as own
 from ggf_cli.cli import console, options
 from ggf_cli.cli.comparison_summary import print_comparison
@@ -32,6 +33,7 @@ def compare(
     solvers: own.Solvers = None,
     model: options.Model = "fashion-vp",
     config: options.Config = None,
+    sde: options.StateSDE = None,
     eps_rel: own.EpsRel = None,
     nfe: own.Nfe = MATCH,
     preset: own.PresetName = None,
@@ -72,6 +74,7 @@ def compare(
     if preset and n is None and budget is None and model in find_preset(preset).published:
         # As published.
         n, repeats = find_preset(preset).n, repeats or 1
+    config = join_sde(config, sde)
     request = CompareRequest(
         contenders=tuple(map(parse_contender, solvers or (() if preset else DEFAULT))),
         model=model,

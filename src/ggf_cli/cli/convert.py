@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ggf_cli.checkpoints.stated_sde import join_sde
 from ggf_cli.cli import console, options
 from ggf_cli.errors import CheckpointError, UsageError
 
@@ -21,6 +22,7 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(help="The native file to write, OUT.safetensors.")],
     config: options.Config = None,
+    sde: options.StateSDE = None,
     license: Annotated[
         str | None, typer.Option("--license", help="Licence of the weights.")
     ] = None,
@@ -52,7 +54,7 @@ def convert(
     from ggf_cli.checkpoints.native import to_bytes
     from ggf_cli.runs.layout import write_atomically
 
-    checkpoint = read_checkpoint(source, config=config)
+    checkpoint = read_checkpoint(source, config=join_sde(config, sde))
     provenance = {"license": "unknown", **checkpoint.provenance}
     if license:
         provenance["license"] = license
@@ -65,12 +67,11 @@ def convert(
 
     for sentence in checkpoint.assumptions:
         console.warn(sentence)
-    sde = checkpoint.sde
     console.result(
         f"{checkpoint.network}, {sum(t.numel() for t in checkpoint.tensors.values()):,} values,"
         f" shape {'×'.join(map(str, checkpoint.shape))}"
     )
-    console.result(f"{checkpoint.parametrization}, {sde}")
+    console.result(f"{checkpoint.parametrization}, {checkpoint.sde}")
     console.result(str(out))
 
 

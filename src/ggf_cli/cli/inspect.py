@@ -16,6 +16,7 @@ from msgspec import to_builtins
 from rich.table import Table
 from rich.text import Text
 
+from ggf_cli.checkpoints.stated_sde import join_sde
 from ggf_cli.cli import console, options
 from ggf_cli.errors import GGFError, SolveError
 from ggf_cli.registry import SDE_TITLES
@@ -38,6 +39,7 @@ def inspect(
         ),
     ],
     config: options.Config = None,
+    sde: options.StateSDE = None,
     device: options.Device = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -57,7 +59,9 @@ def inspect(
 
     full_precision()
     try:
-        found = inspect_model(model, device=device, quiet=quiet or json, config=config)
+        found = inspect_model(
+            model, device=device, quiet=quiet or json, config=join_sde(config, sde)
+        )
     except GGFError as error:
         if json:
             console.result_json(_as_typed(to_builtins(unreadable(model, error))))
@@ -106,7 +110,9 @@ def _rows(found: Inspection) -> Iterator[tuple[str, str]]:
         more = _settings(found.parametrization_config)
         yield "output", found.parametrization + (f" ({more})" if more else "")
     sde = {key: value for key, value in found.sde.items() if key not in ("name", "data_range")}
-    yield "SDE", f"{SDE_TITLES.get(found.sde['name'], found.sde['name'])}: {_settings(sde)}"
+    stated = f"\nas you state it: {found.sde_stated}" if found.sde_stated else ""
+    title = SDE_TITLES.get(found.sde["name"], found.sde["name"])
+    yield "SDE", f"{title}: {_settings(sde)}{stated}"
     yield (
         "noise",
         "\n".join(f"t {n.t:g}: alpha {n.alpha:.4g}, sigma {n.sigma:.4g}" for n in found.noise),

@@ -49,6 +49,15 @@ Config = Annotated[
         show_default=False,
     ),
 ]
+StateSDE = Annotated[
+    str | None,
+    typer.Option(
+        "--sde",
+        metavar="NAME[,KEY=VALUE,...]",
+        help="The SDE of a file that does not state it: vp, or edm,sigma_max=50. Part of --config.",
+        show_default=False,
+    ),
+]
 Solver = Annotated[
     str,
     typer.Option(

@@ -14,6 +14,7 @@ import typer
 from msgspec import to_builtins
 
 from ggf_cli.checkpoints.manifest import find_model
+from ggf_cli.checkpoints.stated_sde import join_sde
 from ggf_cli.cli import console, options
 from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import UsageError
@@ -36,6 +37,7 @@ _FORMAT = options.Format.PNG
 def sample(
     model: options.Model = "fashion-vp",
     config: options.Config = None,
+    sde: options.StateSDE = None,
     n: options.NumSamples = None,
     indices: options.Indices = None,
     seed: options.Seed = 0,
@@ -83,6 +85,7 @@ def sample(
     grid_size = options.parse_grid(grid)
     labels = options.parse_labels(label) if label is not None else []
     interval = options.parse_interval(guidance_interval)
+    config = join_sde(config, sde)
     find_model(model)
     started_at, clock = datetime.now().astimezone(), perf_counter()
     # An interrupted import leaves modules broken.

@@ -56,6 +56,15 @@ def load_samples(folder: Path, files: Sequence[FileLog]) -> RunSamples | None:
                 raise OutputError(f"cannot read {path}: {error}") from error
     if not shards:
         return None
+    try:
+        return _joined(shards)
+    # The arrays are missing, or do not fit each other.
+    except Exception as error:
+        raise OutputError(f"the samples in {folder} are damaged: {error!r:.200}") from error
+
+
+def _joined(shards: Sequence[Mapping[str, np.ndarray]]) -> RunSamples:
+    """The samples of all files, by index."""
     x = [shard["x"] for shard in shards if "x" in shard]
     times = [part for shard in shards for part in _split(shard)]
     index = np.concatenate([shard["index"] for shard in shards])

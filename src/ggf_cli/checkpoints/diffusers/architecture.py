@@ -250,7 +250,7 @@ def _class_embedding(config: Config) -> dict[str, Any]:
         return {"classes": config.whole("num_class_embeds", optional=True) or 0}
     if kind != "timestep":
         raise CheckpointError(
-            f"{config.refused('class_embed_type', 'None or ' + repr('timestep'))}: the network"
+            f"{config.refused('class_embed_type', 'null or ' + repr('timestep'))}: the network"
             " takes a vector of the user's, not a class label"
         )
     config.require("time_embedding_type", "positional")

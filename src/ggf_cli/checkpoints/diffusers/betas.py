@@ -65,7 +65,7 @@ def given_betas(config: Config) -> list[float]:
         length = f"; it has {len(betas)}" if isinstance(betas, list) else ""
         raise CheckpointError(
             f"{config.file}: trained_betas must be a list of num_train_timesteps = {count} numbers"
-            f" or None{length}",
+            f" or null{length}",
             hint="set num_train_timesteps to the number of noise levels of the training",
         )
     if not all(is_beta(beta) for beta in betas):

@@ -30,8 +30,10 @@ from ggf_cli.checkpoints.edm.preconditioning import (
 from ggf_cli.checkpoints.edm.unpickle import Record, unpickle
 from ggf_cli.checkpoints.hashes import file_sha256
 from ggf_cli.checkpoints.native import Checkpoint
+from ggf_cli.checkpoints.stated_sde import StatedSDE
 from ggf_cli.diffusions import EDM
 from ggf_cli.errors import CheckpointError, UsageError
+from ggf_cli.sde import SDE
 
 # The class of a network: the name of ours, and the module that reads it.
 NETWORKS = {"SongUNet": ("ncsnpp", song), "DhariwalUNet": ("adm", dhariwal)}
@@ -67,7 +69,9 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"the network in {path} is damaged: {error!r:.300}") from error
 
 
-def read_state_dict(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint | None:
+def read_state_dict(
+    tensors: Mapping[str, Tensor], path: Path, stated: StatedSDE | None = None
+) -> Checkpoint | None:
     """The checkpoint of a table of tensors with the names of EDM's networks; None for others.
 
     Such a table does not state the preconditioning, unless it has the noise levels of iDDPM. It is
@@ -76,29 +80,33 @@ def read_state_dict(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint | N
     Args:
         tensors: The tensors, whose names may start with "model.".
         path: The file, for messages and provenance.
+        stated: The SDE if the user states it; else EDM's with its usual noise levels is assumed.
 
     Raises:
         CheckpointError: The network is not supported.
+        UsageError: The stated SDE is not valid.
     """
     tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
     kind = kind_of(tensors)
     if kind is None:
         return None
+    sde = stated.make(data_range=(-1.0, 1.0)) if stated else None
     try:
         if kind == "DhariwalUNet" and (TABLE in tensors or dhariwal.has_variance(tensors)):
-            return _improved(tensors, path)
+            return _improved(tensors, sde, path)
         parametrization = {"preconditioning": "edm", "sigma_data": 0.5}
+        levels = "" if sde else " and noise levels from 0.002 to 80"
         assumed = (
             f"{path.name} does not state its preconditioning: that of EDM with sigma_data 0.5 is"
-            " assumed, for data in [-1, 1] and noise levels from 0.002 to 80."
+            f" assumed, for data in [-1, 1]{levels}."
         )
-        return _checkpoint(tensors, parametrization, EDM(), path, (assumed,))
+        return _checkpoint(tensors, parametrization, sde or EDM(), path, (assumed,))
     except _DAMAGE as error:
         raise CheckpointError(f"the network in {path} is damaged: {error!r:.300}") from error
 
 
-def _improved(tensors: dict[str, Tensor], path: Path) -> Checkpoint:
-    """The checkpoint of the tensors of a DhariwalUNet of improved DDPM."""
+def _improved(tensors: dict[str, Tensor], stated: SDE | None, path: Path) -> Checkpoint:
+    """The checkpoint of the tensors of a DhariwalUNet of improved DDPM, with the stated SDE."""
     table = tensors.pop(TABLE, None)
     levels = iddpm_levels() if table is None else noise_levels(table)
     assumed = (
@@ -106,7 +114,7 @@ def _improved(tensors: dict[str, Tensor], path: Path) -> Checkpoint:
         f" {len(levels)} noise levels is assumed, for data in [-1, 1]."
     )
     parametrization = {"preconditioning": "iddpm", "noise_levels": levels}
-    sde = _sde(levels[0], levels[-1], path)
+    sde = stated or _sde(levels[0], levels[-1], path)
     return _checkpoint(tensors, parametrization, sde, path, () if table is not None else (assumed,))
 
 
@@ -137,7 +145,7 @@ def _sde(lowest: float, highest: float, path: Path) -> EDM:
 def _checkpoint(
     tensors: Mapping[str, Tensor],
     parametrization: dict[str, Any],
-    sde: EDM,
+    sde: SDE,
     path: Path,
     assumptions: tuple[str, ...],
 ) -> Checkpoint:

@@ -69,5 +69,5 @@ def plus_minus(value: Mapping[str, Any], digits: int) -> str:
 
 def two_digits(count: int) -> int:
     """Round a number of samples up to two digits."""
-    step = 10 ** max(0, len(str(count)) - 2)
+    step = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // step) * step

@@ -95,6 +95,11 @@ class Evaluator:
         self._influence = Entry(metric.influence, "").load() if metric.influence else None
         self._excess = Entry(metric.excess, "").load() if metric.excess else None
 
+    @property
+    def dimensions(self) -> int | None:
+        """The number of features, if values can be extrapolated to N -> infinity; else None."""
+        return None if self._excess is None else len(self.features.space.reference.moments()[0])
+
     def evaluate(self, samples: Tensor) -> float:
         """Compute the metric of N samples. Its expectation depends on N.
 

@@ -534,7 +534,7 @@ def test_the_files_of_a_comparison_of_the_former_version_are_checked(compared, t
     document["schema"] = "ggf-compare/1"
     for cell in document["cells"]:
         cell["pieces"] = len(cell.pop("runs"))
-        cell["tied"] = cell.pop("indistinguishable")
+        cell["tied"] = cell.pop("statement") is None
     (folder / "compare.json").write_text(json.dumps(document))
     done = ggf("show", folder, "--check")
     assert done.exit_code == 0, done.output

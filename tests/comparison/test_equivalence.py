@@ -102,7 +102,7 @@ def test_an_allowance_and_the_error_of_the_margin_widen_the_interval():
     base = [10.0] * 20
     setting = [10 + value for value in groups(0.0, 0.5)]
     assert state(setting, base, scale=base, margin=0.05, samples=9).claim == "equivalent"
-    opposite = [10 - 20 * (value - 10) for value in setting]
+    opposite = [10 - 60 * (value - 10) for value in setting]
     assert state(setting, base, scale=opposite, margin=0.05, samples=9).claim == "undecided"
 
 

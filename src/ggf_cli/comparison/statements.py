@@ -10,7 +10,7 @@ from ggf_cli.comparison.equivalence import Statement
 _RELATIONS = {
     "better": "better than",
     "equivalent": "equivalent to",
-    "not worse": "not worse, within the margin, than",
+    "not worse": "not worse than",
     "worse": "worse than",
 }
 # With more samples than this the number is no advice.

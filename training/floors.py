@@ -63,7 +63,7 @@ def shares(images: Tensor, labels: Tensor, n: int) -> None:
     titles = " | ".join(evaluator.title for evaluator in evaluators)
     print(f"\n| {n} test images | {titles} |\n|---|---|---|---|")
     floors = [evaluator.floor(n, 5).values for evaluator in evaluators]
-    cells = [f"{statistics.mean(f):.3f} ± {statistics.stdev(f):.3f}" for f in floors]
+    cells = [f"{statistics.mean(f):.3f} ({statistics.stdev(f):.3f})" for f in floors]
     print(f"| as they are | {' | '.join(cells)} |")
     images, labels = images[SHIPPED:], labels[SHIPPED:]
     for name, worse in damaged(images, labels).items():
@@ -90,7 +90,7 @@ def main() -> None:
     print("| n | test images | training images |\n|---|---|---|")
     for n in SIZES:
         cells = [
-            "{:.3f} ± {:.3f}".format(*subset_distances(ffd, features, n, args.seeds))
+            "{:.3f} ({:.3f})".format(*subset_distances(ffd, features, n, args.seeds))
             if n < len(features)
             else f"{ffd.distance(features):.3f}"
             for features in (test_features, training_features)

@@ -35,7 +35,7 @@ def test_compare_writes_table_figures_and_report(tmp_path):
     figures = ("quality-vs-nfe.png", "nfe-histogram.png", "step-sizes.png", "grids.png")
     for name in ("compare.csv", "report.html", *figures):
         assert (tmp_path / "a" / name).stat().st_size > 500
-    assert "Recommendation: " in done.stdout
+    assert "ecommendation: " in done.stdout
     assert done.stdout.rstrip().endswith("report.html")
 
     # The command of the document repeats the comparison.
@@ -56,6 +56,12 @@ def test_the_same_command_continues_in_the_same_folder(tmp_path, monkeypatch):
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/*")}
     assert compare("em", *QUICK, "-q").stdout == first.stdout
     assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/*")} == kept
+    # Another margin is another analysis of the same samples.
+    assert compare("em", *QUICK, "-q", "--margin", "20%").stdout == first.stdout
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*/*")} == kept
+    document = read_comparison(folder)
+    assert document["margin"] == document["recommendation"]["within"] == 0.2
+    assert "--margin 20%" in document["command"]
     compare("em", *QUICK, "--seed", 1, "-q")
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
@@ -117,6 +123,9 @@ def test_a_preset_runs_on_a_model_that_is_not_in_the_paper(preset, tmp_path, mon
         (["em", "adaptive", "--n", "1"], "--n is 1"),
         (["em", "adaptive", "--budget", "soon"], "a time like 90s"),
         (["em", "adaptive", "--repeats", "0"], "--repeats is 0"),
+        (["em", "adaptive", "--margin", "0"], "--margin is 0"),
+        (["em", "adaptive", "--margin", "nan%"], "--margin is nan"),
+        (["em", "adaptive", "--margin", "small"], "a share like 5% or 0.05"),
         (["em", "adaptive", "--precision", "fp8"], "auto, fp32, tf32, bf16, fp16"),
         (["em", "--preset", "paper-cifar10"], "has its own solvers"),
         (["--preset", "paper-cifar"], "did you mean 'paper-cifar10'"),

@@ -45,7 +45,7 @@ def whole(tmp_path_factory):
 
 SETTINGS = ("id", "given", "options", "label", "runs")
 RESULTS = ("status", "quality", "nfe", "nfe_counts", "steps", "lost", "step_sizes", "error")
-ANALYSIS = ("best", "indistinguishable")
+ANALYSIS = ("best", "statement")
 
 
 def results(folder):

@@ -149,7 +149,7 @@ def test_floors_are_of_disjoint_draws_as_many_as_the_reference_allows(evaluators
 
 
 def test_floors_are_the_values_of_real_images(evaluators):
-    # docs/reference/metrics.md: 15.5 ± 2.3 at 250.
+    # docs/reference/metrics.md: 15.5 at 250, with standard deviation 2.3.
     assert max(evaluators["ffd"].floor(300, 5).values) < 25
     assert evaluators["ffd"].floor(300, 1).what == "300 test images, against the training images"
     for name in ("precision", "recall", "coverage"):

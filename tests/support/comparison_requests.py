@@ -19,9 +19,13 @@ class MeanError:
 
     name, title, summary = "mean", "Mean", "distance of the means"
     lower_is_better, digits, min_samples, sample_form = True, 3, 2, "x"
+    dimensions = None
 
     def groups(self, x):
         return [float((x.double().mean() - 0.3).abs())]
+
+    def excess(self, x):
+        return None
 
     def floor(self, n, draws):
         return None

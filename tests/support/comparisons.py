@@ -27,7 +27,7 @@ def _floor(values):
     return {key: value for key, value in summary(values).items() if key != "groups"}
 
 
-def metric(name, *, repeats=3, floor=None, what="300 real test images"):
+def metric(name, *, repeats=3, floor=None, what="300 real test images", dimensions=None):
     """The entry of a metric in compare.json; `floor` is the mean of its floor."""
     title, about, lower, digits = METRICS[name]
     draws = (
@@ -42,6 +42,7 @@ def metric(name, *, repeats=3, floor=None, what="300 real test images"):
         "lower_is_better": lower,
         "digits": digits,
         "floor": draws and {**_floor(draws), "what": what},
+        **({"dimensions": dimensions} if dimensions else {}),
         "notes": ["300 samples: compare at equal n only."],
     }
 
@@ -96,7 +97,7 @@ def cell(
         "step_sizes": None,
         "published": published,
         "best": False,
-        "indistinguishable": False,
+        "statement": None,
     }
     if status != "done":
         return found
@@ -140,20 +141,37 @@ def cell(
     }
 
 
+def _statement(cell, baseline, name, sign):
+    """The statement about a cell, from the means alone."""
+    own, other = (c["quality"][name]["mean"] for c in (cell, baseline))
+    difference, margin = sign * (own - other), 0.05 * other
+    half = None if cell["quality"][name]["se"] is None else 0.1 * margin
+    claim = "worse" if difference > margin else "better" if difference < -margin else "equivalent"
+    claim = "undecided" if half is None else claim
+    return {
+        "baseline": baseline["id"],
+        "claim": claim,
+        "difference": difference,
+        "half": half,
+        "margin": margin,
+        "samples": None,
+    }
+
+
 def comparison(cells, metrics, *, repeats=3, **changes):
-    """The document of these cells; a simple rule marks the best and the recommended cells."""
+    """The document of these cells; a simple rule makes the statements and the recommendation."""
     first = metrics[0]["name"]
-    done = [c for c in cells if c["status"] == "done" and c["role"] != "reference"]
+    done = [c for c in cells if c["status"] == "done"]
     if done:
         sign = 1 if metrics[0]["lower_is_better"] else -1
         best = min(done, key=lambda c: sign * c["quality"][first]["mean"])
         best["best"] = True
+        baseline = max(done, key=lambda c: c["nfe"]["mean"])
         for c in done:
-            c["indistinguishable"] = (
-                c is best
-                or abs(c["quality"][first]["mean"] / best["quality"][first]["mean"] - 1) < 0.05
-            )
-        chosen = min((c for c in done if c["indistinguishable"]), key=lambda c: c["nfe"]["mean"])
+            if c is not baseline:
+                c["statement"] = _statement(c, baseline, first, sign)
+        good = [c for c in done if (c["statement"] or {"claim": "better"})["claim"] != "worse"]
+        chosen = min(good, key=lambda c: c["nfe"]["mean"])
     return {
         "schema": "ggf-compare/2",
         "status": "completed" if all(c["status"] != "pending" for c in cells) else "interrupted",
@@ -186,6 +204,8 @@ def comparison(cells, metrics, *, repeats=3, **changes):
         "n": 300,
         "repeats": repeats,
         "budget_s": 600.0,
+        "margin": 0.05,
+        "statements": max(0, len(done) - 1),
         "preset": None,
         "notes": [
             "300 samples a repeat are what 10 minutes afford at 714 evaluations/s.",
@@ -198,10 +218,7 @@ def comparison(cells, metrics, *, repeats=3, **changes):
                 "At the same NFE, adaptive eps-rel 0.05 is better than em nfe 139: FFD 6.4 and "
                 "9.9, difference -3.5, 95 % confidence interval -4.7 to -2.3."
             ),
-            (
-                "adaptive eps-rel 0.02: no significant difference from em 1000 was found "
-                "(n = 900), with 4.2 times fewer evaluations."
-            ),
+            ("adaptive eps-rel 0.02 is equivalent to em 1000, with 4.2 times fewer evaluations."),
         ]
         if done
         else [],
@@ -209,7 +226,7 @@ def comparison(cells, metrics, *, repeats=3, **changes):
             "overall": chosen["id"],
             "by_series": {chosen["series"]: chosen["id"]},
             "within": 0.05,
-            "text": f"Use {chosen['label']}: the cheapest within 5 % of the best FFD.",
+            "text": f"Use {chosen['label']}: the cheapest that is equivalent.",
         }
         if done
         else {"overall": None, "by_series": {}, "within": 0.05, "text": "Nothing is drawn yet."},
@@ -340,6 +357,17 @@ def exact():
     return comparison(cells, metrics, model=model, n=500, budget_s=None)
 
 
+def extrapolated():
+    """Fréchet distances with their values for n to infinity, one of them below the floor."""
+    cells = [
+        cell("adaptive", "adaptive", quality={"ffd": 2.09}, nfe=60, adaptive=True),
+        cell("em", "em 1000", quality={"ffd": 2.4}, nfe=1001, role="reference"),
+    ]
+    for c in cells:
+        c["quality"]["ffd"]["excess"] = [2.0, 2.1, 2.05]
+    return comparison(cells, [metric("ffd", floor=2.17, dimensions=64)])
+
+
 def many(count=30):
     """Many cells, of six solvers."""
     cells = []
@@ -363,7 +391,7 @@ def unjudged():
     """A model without a reference: no metrics, only costs. One cell is partly drawn."""
     document = fashion()
     for c in document["cells"]:
-        c.update(quality={}, best=False, indistinguishable=False)
+        c.update(quality={}, best=False, statement=None)
     document["cells"][0].update(status="pending", runs=["cells/a/0", "cells/a/1"])
     return document | {
         "metrics": [],
@@ -380,6 +408,7 @@ ALL = {
     "pending": pending,
     "single": single,
     "exact": exact,
+    "extrapolated": extrapolated,
     "many": many,
     "unjudged": unjudged,
 }

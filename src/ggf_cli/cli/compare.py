@@ -17,7 +17,7 @@ from ggf_cli.cli.comparison_summary import print_comparison
 from ggf_cli.comparison.budget import parse_duration
 from ggf_cli.comparison.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
 from ggf_cli.comparison.presets import find_preset
-from ggf_cli.comparison.request import MAX_SAMPLES, CompareRequest, plan_comparison
+from ggf_cli.comparison.request import MAX_SAMPLES, CompareRequest, parse_margin, plan_comparison
 from ggf_cli.errors import UsageError
 from ggf_cli.files import sha256_of
 from ggf_cli.runs.distributed import find_job
@@ -50,6 +50,7 @@ def compare(
     compile: options.Compile = False,
     metric: own.Metric = None,
     reference: own.Reference = None,
+    margin: own.Margin = own.MARGIN,
     out: own.Out = None,
     quiet: options.Quiet = False,
     json: own.Json = False,
@@ -91,6 +92,7 @@ def compare(
         seed=seed,
         metrics=_list("--metric", metric, str),
         reference=reference,
+        margin=_share(margin),
     )
     labels = options.parse_labels(label) if label is not None else []
     interval = options.parse_interval(guidance_interval)
@@ -142,7 +144,7 @@ def compare(
         summary=entry.summary if isinstance(entry, ModelEntry) else None,
         processes=job.world if job else 1,
     )
-    comparison = Comparison(plan, WorkerGroup(job, folder) if job else None)
+    comparison = Comparison(plan, WorkerGroup(job, folder) if job else None, margin=request.margin)
     warm_up(network, plan.batch_size, quiet=quiet)
     with (
         graceful_interrupt(insist=job is None) as interrupted,
@@ -179,6 +181,13 @@ def _seconds(text: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"--budget is {text!r}, it must be a time like 90s, 10m or 2h") from error
+
+
+def _share(text: str) -> float:
+    try:
+        return parse_margin(text)
+    except ValueError as error:
+        raise UsageError(f"--margin is {text!r}, it must be a share like 5% or 0.05") from error
 
 
 def _folder_name(request: CompareRequest) -> str:

@@ -13,6 +13,7 @@ from ggf_cli.comparison.request import REPEATS
 from ggf_cli.metrics.registry import METRICS
 
 BUDGET = "10m"
+MARGIN = "5%"
 _SETTINGS, _SIZE, _QUALITY = "Solvers and settings", "Number of samples", "Quality"
 _PRESETS = "; ".join(f"{name}, {preset.summary}" for name, preset in PRESETS.items())
 
@@ -98,6 +99,15 @@ Reference = Annotated[
         "--reference",
         metavar="DIR|NPZ",
         help="Real images or Inception statistics (needs the extra `fid`), or samples x in a .npz.",
+        rich_help_panel=_QUALITY,
+    ),
+]
+Margin = Annotated[
+    str,
+    typer.Option(
+        "--margin",
+        metavar="SHARE",
+        help="How much worse than the reference a recommended setting may be.",
         rich_help_panel=_QUALITY,
     ),
 ]

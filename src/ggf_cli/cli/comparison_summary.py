@@ -41,5 +41,6 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
     for line in [*comparison["notes"], *comparison["findings"]]:
         console.result(plain(line, lines=True))
     if comparison["recommendation"]:
-        text = f"Recommendation: {comparison['recommendation']['text']}"
-        console.result(plain(text, lines=True))
+        found = comparison["recommendation"]
+        title = "Recommendation" if found["overall"] else "No recommendation"
+        console.result(plain(f"{title}: {found['text']}", lines=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ggf_cli.comparison.analysis import MARGIN
 from ggf_cli.comparison.lineup import DEFAULT, EPS_REL, MATCH, parse_contender
 from ggf_cli.comparison.observer import ComparisonObserver
 from ggf_cli.comparison.report import write_outputs
@@ -18,7 +19,7 @@ from ggf_cli.metrics.registry import default_metrics, holds_samples
 from ggf_cli.per_sample import PerSampleLike
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.interrupt import interruptible
-from ggf_cli.scalars import shown
+from ggf_cli.scalars import as_float, shown
 from ggf_cli.score import ScoreModel
 
 T = TypeVar("T")
@@ -57,6 +58,7 @@ def compare(
     batch_size: int | None = None,
     metrics: str | Sequence[str] = (),
     reference: str | Path | None = None,
+    margin: float = MARGIN,
     conditions: PerSampleLike | None = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
@@ -82,6 +84,8 @@ def compare(
         batch_size: Samples evaluated together; None: chosen.
         metrics: Metrics, the first one decides; none: those of the model.
         reference: A folder of real images, or a .npz file of their statistics or of samples x.
+        margin: How much worse than the reference a setting may be, as a share: 0.05. The folder
+            may hold the same comparison with another margin.
         conditions: As in `ggf_cli.sample`, for all samples of all repeats. The exact distribution
             of a conditional model is not used: give a reference.
         guidance: As in `ggf_cli.sample`. Matched solvers get as many evaluations as the others.
@@ -119,10 +123,11 @@ def compare(
         seed=seed,
         metrics=_listed(metrics),
         reference=None if reference is None else Path(reference),
+        margin=as_float(margin, "margin"),
     )
     evaluators = evaluators_of(request, model)
     plan = plan_comparison(request, model, evaluators, Path(out), batch_size=batch_size)
-    comparison = Comparison(plan)
+    comparison = Comparison(plan, margin=request.margin)
     compilation.warm_up(model, plan.batch_size)
     with interruptible() as stop:
         result = draw_and_report(comparison, observer=observer, stop=stop)

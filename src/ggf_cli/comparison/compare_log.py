@@ -82,6 +82,7 @@ def metric_log(evaluator: Evaluator, n: int, floor: dict[str, Any] | None) -> di
         "lower_is_better": evaluator.lower_is_better,
         "digits": evaluator.digits,
         "floor": floor,
+        **({} if evaluator.dimensions is None else {"dimensions": evaluator.dimensions}),
         "notes": list(evaluator.notes(n)),
     }
 
@@ -97,7 +98,7 @@ def cell_log(
     Args:
         cell: The cell.
         repeats: The repeats that were drawn.
-        quality: {metric: {"values", "groups", "mean", "se"}}.
+        quality: {metric: as `summarise` returns it}.
         more: options, adaptive, label, status, error, command, published.
     """
     return {
@@ -110,24 +111,27 @@ def cell_log(
         "runs": [repeat.run for repeat in repeats],
         "quality": quality,
         "best": False,
-        "indistinguishable": False,
+        "statement": None,
         **more,
         **(_measured(repeats) if repeats else dict.fromkeys(MEASURED)),
     }
 
 
 def with_analysis(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with findings, recommendation and marks of cells, by its first metric."""
+    """The document with statements, findings and recommendation, by its first metric."""
     if not document["metrics"]:
         return document | {"findings": [], "recommendation": None}
-    analysis = Analysis(document["metrics"][0], document["cells"], document["n"])
-    best, equal = analysis.best(), analysis.indistinguishable()
+    analysis = Analysis(
+        document["metrics"][0], document["cells"], document["n"], document["margin"]
+    )
+    best = analysis.best()
     cells = [
-        c | {"best": c["id"] == best, "indistinguishable": c["id"] in equal}
+        c | {"best": c["id"] == best, "statement": analysis.statement(c["id"])}
         for c in document["cells"]
     ]
     return document | {
         "cells": cells,
+        "statements": analysis.count,
         "findings": analysis.findings(),
         "recommendation": analysis.recommendation(),
     }

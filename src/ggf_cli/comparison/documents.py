@@ -64,7 +64,30 @@ class MetricLog(Struct, kw_only=True):
     lower_is_better: bool
     digits: Annotated[int, Meta(ge=0, le=12, description="decimals to print")]
     floor: FloorLog | None
+    dimensions: Annotated[
+        Count | UnsetType,
+        about("number of features; from n = twice as many, values are extrapolated in 1 / n"),
+    ] = UNSET
     notes: list[str]
+
+
+class StatementLog(Struct, kw_only=True):
+    """What a comparison shows about the difference of a setting and the baseline."""
+
+    baseline: Annotated[str, about("id of a cell: the reference, else that with the highest NFE")]
+    claim: Annotated[
+        Literal["better", "equivalent", "not worse", "worse", "undecided"],
+        about("equivalent: the interval lies within the margin; not worse: below it"),
+    ]
+    difference: Annotated[
+        Number, about("of the first metric, for n -> infinity if known; negative: better")
+    ]
+    half: Annotated[
+        Amount | None,
+        about("half-width of the interval; all of a comparison hold together with 95 %"),
+    ]
+    margin: Amount
+    samples: Annotated[Count | None, about("about as many would decide; null if decided")]
 
 
 class Quality(Struct, kw_only=True):
@@ -77,6 +100,10 @@ class Quality(Struct, kw_only=True):
     ]
     mean: Number
     se: Annotated[Amount | None, about("standard error; null for one group")]
+    excess: Annotated[
+        Values | UnsetType,
+        about("how much each value exceeds its limit for n -> infinity, on average"),
+    ] = UNSET
 
 
 class StepSizes(Struct, kw_only=True):
@@ -135,17 +162,21 @@ class CellLog(Struct, kw_only=True):
     step_sizes: StepSizes | None
     published: Published | None
     best: Annotated[bool, about("best mean of the first metric")]
+    statement: Annotated[
+        StatementLog | UnsetType | None, about("null for the baseline and without a value")
+    ] = UNSET
     indistinguishable: Annotated[
-        bool, about("no significant difference from the best (95 %, paired over groups)")
-    ]
+        bool | UnsetType,
+        about("of an earlier version: no significant difference from the best"),
+    ] = UNSET
 
 
 class Recommendation(Struct, kw_only=True):
-    """The cheapest setting whose quality is within a share of the best."""
+    """The cheapest setting that is shown to be at most a margin worse than the baseline."""
 
-    overall: Annotated[str | None, about("id of a cell")]
+    overall: Annotated[str | None, about("id of a cell; null if none is shown to be")]
     by_series: dict[str, str]
-    within: Amount
+    within: Annotated[Amount, about("the margin, a share of the value of the baseline")]
     text: str
 
 
@@ -176,6 +207,10 @@ class CompareLog(Struct, kw_only=True):
         about("repeat r has the sample indices r n .. r n + n - 1 of the seed, in every cell"),
     ]
     budget_s: Annotated[Amount | None, about("time that n was chosen for")]
+    margin: Annotated[Amount | UnsetType, about("of equivalence, a share")] = UNSET
+    statements: Annotated[
+        Count | UnsetType, about("number of statements whose intervals hold together with 95 %")
+    ] = UNSET
     preset: str | None
     notes: list[str]
     metrics: Annotated[

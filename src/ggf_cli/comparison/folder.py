@@ -93,7 +93,7 @@ def _upgrade(document: dict[str, Any]) -> None:
     for cell in document["cells"]:
         count = cell.pop("pieces", 0)
         cell.setdefault("runs", [f"samples/{cell['id']}-{r}.npz" for r in range(count)])
-        cell.setdefault("indistinguishable", cell.pop("tied", False))
+        cell.pop("tied", None)
 
 
 def check_same_comparison(

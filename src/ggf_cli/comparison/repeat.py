@@ -85,18 +85,33 @@ def make_repeat(run: str, log: RunLog, samples: RunSamples | None) -> Repeat:
     )
 
 
-def evaluate(samples: RunSamples, evaluators: Sequence[Evaluator]) -> dict[str, list[float]]:
-    """The group values of each metric, see `Evaluator.groups`.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A metric of the samples of a repeat.
+
+    Attributes:
+        groups: See `Evaluator.groups`; their mean is the value.
+        excess: See `Evaluator.excess`.
+    """
+
+    groups: list[float]
+    excess: float | None
+
+
+def evaluate(samples: RunSamples, evaluators: Sequence[Evaluator]) -> dict[str, Evaluation]:
+    """Evaluate the samples of a repeat, {metric: its evaluation}.
 
     Raises:
         UsageError: A metric cannot evaluate the samples.
     """
     images = _images(samples)
     x = images if samples.x is None else torch.from_numpy(samples.x)
-    return {
-        evaluator.name: evaluator.groups(x if evaluator.sample_form == "x" else images)
-        for evaluator in evaluators
-    }
+    found = {}
+    for evaluator in evaluators:
+        own = x if evaluator.sample_form == "x" else images
+        groups = evaluator.groups(own)
+        found[evaluator.name] = Evaluation(groups=groups, excess=evaluator.excess(own))
+    return found
 
 
 def _pictures(log: RunLog, samples: RunSamples) -> Tensor:

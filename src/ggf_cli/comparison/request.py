@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggf_cli.comparison.analysis import MARGIN
 from ggf_cli.comparison.budget import afford
 from ggf_cli.comparison.lineup import EPS_REL, MATCH, REFERENCE, Cell, Contender, make_cells
 from ggf_cli.comparison.presets import Preset, find_preset
@@ -22,6 +23,7 @@ REPEATS = 1
 BUDGET_S = 600.0
 MAX_SAMPLES = 10_000_000
 MAX_REPEATS = 1000
+MAX_MARGIN = 10.0
 # With fewer samples than this times the metrics' minimum, settings are left out first.
 SAMPLES_FACTOR = 3
 
@@ -46,6 +48,7 @@ class CompareRequest:
         seed: Random seed.
         metrics: Names of metrics; none: those of the model.
         reference: Real images or their statistics; None without.
+        margin: The share of the baseline's value by which a setting may be worse.
 
     Raises:
         UsageError: A value is out of range, options exclude each other, or nothing to compare.
@@ -62,6 +65,7 @@ class CompareRequest:
     seed: int = 0
     metrics: tuple[str, ...] = ()
     reference: Path | None = None
+    margin: float = MARGIN
     config: str | None = None
     label: str | None = None
     guidance: float | None = None
@@ -73,6 +77,12 @@ class CompareRequest:
         if self.repeats is not None and not 1 <= self.repeats <= MAX_REPEATS:
             raise OptionError(
                 f"repeats is {self.repeats}, it must lie in 1..{MAX_REPEATS}", option="repeats"
+            )
+        if not 0 < self.margin <= MAX_MARGIN:
+            raise OptionError(
+                f"margin is {self.margin:g}, it must lie above 0 and be {MAX_MARGIN:g} at most",
+                option="margin",
+                hint="5 % is 0.05",
             )
         if not isinstance(self.nfe, str) and min(self.nfe, default=0) < 1:
             raise OptionError(
@@ -112,11 +122,23 @@ class CompareRequest:
     def key(self) -> str:
         """A text that two requests share if they are equal."""
         fields = asdict(self)
+        # Samples do not depend on the margin: another one gives another analysis of them.
+        del fields["margin"]
         # Folders of comparisons without these keep their names.
         for name in ("config", "label", "guidance", "guidance_interval"):
             if fields[name] is None:
                 del fields[name]
         return repr(fields)
+
+
+def parse_margin(text: str) -> float:
+    """Parse a margin: "5%" and "0.05" are the same.
+
+    Raises:
+        ValueError: The text is no number.
+    """
+    number = text.strip()
+    return float(number.removesuffix("%")) / 100 if number.endswith("%") else float(number)
 
 
 def plan_comparison(
@@ -197,6 +219,7 @@ def plan_comparison(
             ["--n", str(n), "--repeats", str(repeats), "--seed", str(request.seed)],
             ["--metric", ",".join(evaluator.name for evaluator in evaluators)],
             ["--reference", str(request.reference)] if request.reference else [],
+            ["--margin", f"{100 * request.margin:g}%"],
             ["--precision", model.precision, *(["--compile"] if model.compiled else [])],
             ["--batch-size", str(batch_size)],
             # Which of several GPUs a process of a job uses does not matter.

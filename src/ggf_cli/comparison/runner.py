@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from itertools import chain
@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from ggf_cli.comparison import compare_log
-from ggf_cli.comparison.analysis import summarise
+from ggf_cli.comparison.analysis import MARGIN, summarise
 from ggf_cli.comparison.cell_runs import draw_cell_run, find_cell_run, plan_cell_run
 from ggf_cli.comparison.documents import COMPARE_SCHEMA
 from ggf_cli.comparison.folder import CELLS, check_same_comparison, locked
 from ggf_cli.comparison.lineup import Cell
 from ggf_cli.comparison.observer import CellObserver, ComparisonObserver
 from ggf_cli.comparison.plan import ComparisonPlan
-from ggf_cli.comparison.repeat import PICTURED, Repeat, evaluate, make_repeat
+from ggf_cli.comparison.repeat import PICTURED, Evaluation, Repeat, evaluate, make_repeat
 from ggf_cli.comparison.report import COMPARISON
 from ggf_cli.comparison.speed import solver_nfe
 from ggf_cli.comparison.workers import WorkerGroup
@@ -53,21 +53,28 @@ class Comparison:
     Args:
         plan: The comparison.
         group: The workers of a job, if several processes draw the comparison.
+        margin: The share of the baseline's value by which a setting may be worse.
 
     Raises:
         UsageError: An option is out of range, or a solver cannot solve the model's SDE.
         OutputError: The folder holds another comparison, or cannot be written to.
     """
 
-    def __init__(self, plan: ComparisonPlan, group: WorkerGroup | None = None) -> None:
-        self._plan = plan
+    def __init__(
+        self,
+        plan: ComparisonPlan,
+        group: WorkerGroup | None = None,
+        *,
+        margin: float = MARGIN,
+    ) -> None:
+        self._plan, self._margin = plan, margin
         self._group = group
         self._observer = ComparisonObserver()
         self._stop: Callable[[], bool] = lambda: False
         self._batch_size = plan.batch_size
         self._repeats: dict[str, list[Repeat]] = {cell.id: [] for cell in plan.cells}
-        # The group values of each metric, repeat by repeat.
-        self._groups: dict[str, list[dict[str, list[float]]]] = {c.id: [] for c in plan.cells}
+        # The evaluation of each metric, repeat by repeat.
+        self._evaluations: dict[str, list[dict[str, Evaluation]]] = {c.id: [] for c in plan.cells}
         self._errors: dict[str, str] = {}
         # Options given and all options of the cells that were begun.
         self._options: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
@@ -153,7 +160,7 @@ class Comparison:
             self._repeats[cell.id].append(repeat)
             if samples is None:
                 raise SolveError(f"none of {repeat.lost} samples reached the end")
-            self._groups[cell.id].append(evaluate(samples, self._plan.evaluators))
+            self._evaluations[cell.id].append(evaluate(samples, self._plan.evaluators))
         # A full disk fails every cell.
         except (OutputError, JobError):
             raise
@@ -223,6 +230,7 @@ class Comparison:
             "n": plan.n,
             "repeats": plan.repeats,
             "budget_s": plan.budget_s,
+            "margin": self._margin,
             "preset": plan.preset,
             "notes": list(dict.fromkeys([*plan.notes, *assumed])),
             "metrics": [
@@ -241,12 +249,10 @@ class Comparison:
 
     def _cell_log(self, cell: Cell) -> dict[str, Any]:
         drawn, error = self._repeats[cell.id], self._errors.get(cell.id)
-        groups = self._groups[cell.id]
+        evaluations = self._evaluations[cell.id]
         quality = {
-            name: summarise(
-                [fmean(g[name]) for g in groups], list(chain.from_iterable(g[name] for g in groups))
-            )
-            for name in (groups or [{}])[0]
+            name: _summary([repeat[name] for repeat in evaluations])
+            for name in (evaluations or [{}])[0]
         }
         given, options = self._options.get(cell.id) or (
             dict(cell.given),
@@ -288,6 +294,16 @@ class Comparison:
         content = (json.dumps(result, indent=1) + "\n").encode()
         write_atomically(self._plan.folder / COMPARISON, content)
         return result
+
+
+def _summary(repeats: Sequence[Evaluation]) -> dict[str, Any]:
+    """The entry of a metric of a cell, from all its repeats."""
+    excess = [repeat.excess for repeat in repeats if repeat.excess is not None]
+    return summarise(
+        [fmean(repeat.groups) for repeat in repeats],
+        list(chain.from_iterable(repeat.groups for repeat in repeats)),
+        excess or None,
+    )
 
 
 def _value(value: Any) -> str:

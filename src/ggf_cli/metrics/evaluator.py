@@ -93,6 +93,12 @@ class Evaluator:
         self.features = features
         self._reference_form, self._function = metric.reference_form, metric.load()
         self._influence = Entry(metric.influence, "").load() if metric.influence else None
+        self._excess = Entry(metric.excess, "").load() if metric.excess else None
+
+    @property
+    def dimensions(self) -> int | None:
+        """The number of features, if values can be extrapolated to N -> infinity; else None."""
+        return None if self._excess is None else len(self.features.space.reference.moments()[0])
 
     def evaluate(self, samples: Tensor) -> float:
         """Compute the metric of N samples. Its expectation depends on N.
@@ -132,6 +138,22 @@ class Evaluator:
             value + float(part.mean())
             for part in torch.tensor_split(influence, min(GROUPS, len(influence)))
         ]
+
+    def excess(self, samples: Tensor) -> float | None:
+        """Compute how much the value exceeds its limit for many samples, on average.
+
+        The value minus the excess is the extrapolation of the metric to N -> infinity. It may be
+        negative by chance.
+
+        Returns:
+            None if there is no estimate for the metric.
+
+        Raises:
+            UsageError: As `evaluate`.
+        """
+        if self._excess is None:
+            return None
+        return float(self._excess(self.features(samples), *self.features.space.reference.moments()))
 
     def floor(self, n: int, draws: int) -> Floor | None:
         """Compute the metric of up to `draws` disjoint draws of n reference samples.

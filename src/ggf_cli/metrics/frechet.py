@@ -11,6 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Blocks of rows that the jackknife leaves out, one at a time.
+BLOCKS = 20
+
 
 def frechet(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
     """Fréchet distance, >= 0, of features (N, D), N >= 2, to a mean (D,) and covariance (D, D)."""
@@ -46,6 +49,51 @@ def influence(features: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     curved = (centred * (centred - centred @ to_reference)).sum(1)
     total: Tensor = curved + 2 * centred @ (own_mean - mean)
     return total - total.mean()
+
+
+def excess(features: Tensor, mean: Tensor, covariance: Tensor) -> float:
+    """Excess of `frechet` from N features (N, D) over its limit for N to infinity.
+
+    The expectation of the distance is a series in 1 / N, because the moments are estimates. The
+    jackknife (Quenouille 1956; Chong and Forsyth 2020, arXiv:1911.07023, fit the series instead)
+    estimates its first term from the distances without each of up to `BLOCKS` blocks of rows:
+
+        excess = (blocks - 1) (mean of these distances - distance of all rows)
+
+    What remains is of order 1 / N^2. It is small if N is several times D, or than the number of
+    directions that contain most of the variance.
+
+    Args:
+        features: (N, D), N >= 2.
+        mean: Mean of the reference, (D,).
+        covariance: Covariance of the reference, (D, D).
+    """
+    # At least two rows remain.
+    blocks = min(BLOCKS, len(features) - 1)
+    if blocks < 2:
+        return 0.0
+    mean, covariance = mean.double(), covariance.double()
+    root, trace = _square_root(covariance), covariance.trace()
+    rows = features.double()
+    centre = rows.mean(0)
+    rows = rows - centre
+    squares = rows.T @ rows
+
+    def distance(count: int, total: Tensor, squared: Tensor) -> float:
+        """The distance of `count` rows from the sums of their values and of their products."""
+        shift = total / count
+        own = (squared - count * torch.outer(shift, shift)) / (count - 1)
+        values = torch.linalg.eigvalsh(root @ own @ root)
+        means = (centre + shift - mean).square().sum()
+        return float(means + own.trace() + trace - 2 * values.clamp(min=0).sqrt().sum())
+
+    total = rows.sum(0)
+    whole = distance(len(rows), total, squares)
+    left = [
+        distance(len(rows) - len(part), total - part.sum(0), squares - part.T @ part)
+        for part in torch.tensor_split(rows, blocks)
+    ]
+    return (blocks - 1) * (sum(left) / blocks - whole)
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,8 @@ class Metric(Entry):
         min_samples: The minimum number of samples.
         influence: Import path of the influence function, which takes the same arguments and returns
             (N,) of mean 0. None: there is none.
+        excess: Import path of the excess of the value over its limit for many samples, which takes
+            the same arguments. None: there is none.
     """
 
     title: str
@@ -48,6 +50,7 @@ class Metric(Entry):
     digits: int = 3
     min_samples: int = 2
     influence: str | None = None
+    excess: str | None = None
 
 
 METRICS: dict[str, Metric] = {
@@ -58,6 +61,7 @@ METRICS: dict[str, Metric] = {
         reference_form="moments",
         digits=2,
         influence="ggf_cli.metrics.frechet:influence",
+        excess="ggf_cli.metrics.frechet:excess",
         summary="Fréchet distance to Fashion-MNIST in the features of a small classifier (not FID)",
     ),
     "frechet": Metric(
@@ -66,6 +70,7 @@ METRICS: dict[str, Metric] = {
         space="pixels",
         reference_form="moments",
         influence="ggf_cli.metrics.frechet:influence",
+        excess="ggf_cli.metrics.frechet:excess",
         summary="Fréchet distance to the exact mean and covariance",
     ),
     "swd": Metric(
@@ -89,6 +94,7 @@ METRICS: dict[str, Metric] = {
         reference_form="moments",
         digits=2,
         influence="ggf_cli.metrics.frechet:influence",
+        excess="ggf_cli.metrics.frechet:excess",
         summary="Fréchet distance to the reference in Inception features",
     ),
     "kid": Metric(

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ggf_cli.comparison.analysis import limit
 from ggf_cli.comparison.report.rows import Cell, Comparison, ordered
 from ggf_cli.solvers.catalog import as_text
 
@@ -25,7 +26,9 @@ _COSTS = (
 def csv_text(comparison: Comparison) -> str:
     """Export all numbers of a comparison, except the distributions of NFE and step sizes.
 
-    - `METRIC` is the value of the repeat; `METRIC.mean`, `METRIC.se` and the costs are of the cell.
+    - `METRIC` is the value of the repeat; `METRIC.mean`, `METRIC.se` (standard error) and the costs
+      are of the cell. `METRIC.limit` is the extrapolation to n -> infinity.
+    - `statement.CLAIM` and the others are about the cell and the baseline.
     - `option.NAME` is empty if the solver has no such option.
     - A cell without samples has one row without a repeat. Rows of role "floor" have the floors.
 
@@ -63,6 +66,9 @@ def _cell(comparison: Comparison, cell: Cell) -> Iterator[dict[str, Any]]:
     numbers: dict[str, Any] = {}
     for metric in comparison["metrics"]:
         numbers |= _summary(metric["name"], cell["quality"].get(metric["name"]))
+        if metric.get("dimensions"):
+            found = limit(cell["quality"].get(metric["name"], {}))
+            numbers[f"{metric['name']}.limit"] = found["mean"] if found else None
     for group, keys in {
         "nfe": ("mean", "min", "p50", "p95", "max", "total"),
         "steps": ("accepted", "rejected"),
@@ -72,8 +78,15 @@ def _cell(comparison: Comparison, cell: Cell) -> Iterator[dict[str, Any]]:
     numbers |= {key: cell[key] for key in _COSTS}
     for repeat in range(len(cell["runs"])) or [None]:
         values = {} if repeat is None else _values(comparison, cell["quality"], repeat)
-        marks = {"best": cell["best"], "indistinguishable": cell["indistinguishable"]}
+        marks = {"best": cell["best"]} | _statement(cell)
         yield {**about, "repeat": repeat, **numbers, **values, **marks}
+
+
+def _statement(cell: Cell) -> dict[str, Any]:
+    """The statement about a cell."""
+    keys = ("baseline", "claim", "difference", "half", "margin", "samples")
+    found = cell.get("statement") or {}
+    return {f"statement.{key}": found.get(key) for key in keys}
 
 
 def _floors(comparison: Comparison) -> Iterator[dict[str, Any]]:

@@ -5,9 +5,12 @@ The table in the terminal and the one in the HTML report are made from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ggf_cli.comparison.analysis import is_extrapolated, limit
+from ggf_cli.comparison.statements import plus_minus
 
 # The content of compare.json, and one of its cells.
 Comparison = Mapping[str, Any]
@@ -57,12 +60,15 @@ def columns(comparison: Comparison) -> list[Column]:
     found = [
         Column(key="label", title="solver", numeric=False, optional=False),
         Column(key="nfe", title="NFE", optional=False),
-        *(
-            Column(key=m["name"], title=metric_title(m), optional=False)
-            for m in comparison["metrics"]
-        ),
     ]
-    found[3:3] = [Column(key="mark", title="", numeric=False, optional=False)] * (len(found) > 2)
+    for place, metric in enumerate(comparison["metrics"]):
+        title = metric_title(metric)
+        found.append(Column(key=metric["name"], title=title, optional=False))
+        if is_extrapolated(metric, comparison["n"]):
+            key = f"{metric['name']}.limit"
+            found.append(Column(key=key, title=f"{metric['title']} n→∞", optional=False))
+        if place == 0:
+            found.append(Column(key="mark", title="", numeric=False, optional=False))
     if any(cell["published"] for cell in comparison["cells"]):
         found.append(Column(key="published.nfe", title="paper NFE", optional=False))
         found.append(Column(key="published.fid", title="paper FID", optional=False))
@@ -130,16 +136,36 @@ def legend(comparison: Comparison) -> Iterator[str]:
         yield f"± is one standard error, from {samples}."
     else:
         yield f"{samples.capitalize()}, no error bars."
-    if any(cell["best"] for cell in cells):
-        yield f"best: the best mean {comparison['metrics'][0]['title']}."
-    if any(cell["indistinguishable"] and not cell["best"] for cell in cells):
-        yield "≈: no significant difference from the best was found (95 %, paired by samples)."
+    if any(is_extrapolated(metric, n) for metric in comparison["metrics"]):
+        yield "n→∞: extrapolated in 1/n; exact samples have 0, and chance may give less."
+    stated = [cell["statement"] for cell in cells if cell.get("statement")]
+    if stated:
+        yield from _statements_legend(comparison, stated)
     if recommended(comparison):
-        within = 100 * comparison["recommendation"]["within"]
-        yield f"✓: recommended, the cheapest within {within:g} % of the best."
+        yield "✓: recommended, the cheapest that is better, equivalent or not worse."
     for metric in comparison["metrics"]:
         better = "lower" if metric["lower_is_better"] else "higher"
         yield f"{metric['title']}: {better} is better."
+
+
+def _statements_legend(
+    comparison: Comparison, stated: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield the legend of the statements about cells."""
+    name = stated[0]["baseline"]
+    label = next((c["label"] for c in comparison["cells"] if c["id"] == name), name)
+    count, margin = comparison.get("statements", len(stated)), 100 * comparison.get("margin", 0)
+    yield (
+        f"Every setting is compared with {label}; with 95 % confidence, all {count} statements"
+        " hold together."
+    )
+    meanings = {
+        "equivalent": f"equivalent: the difference is within the margin of {margin:g} %.",
+        "not worse": f"not worse: worse by less than the margin of {margin:g} %, if at all.",
+        "undecided": "undecided: none of these could be shown.",
+    }
+    claims = {found["claim"] for found in stated}
+    yield from (text for claim, text in meanings.items() if claim in claims)
 
 
 def samples_of(comparison: Comparison) -> str:
@@ -172,12 +198,6 @@ def metric_title(metric: Mapping[str, Any]) -> str:
     return f"{metric['title']} {'↓' if metric['lower_is_better'] else '↑'}"
 
 
-def plus_minus(value: Mapping[str, Any], digits: int) -> str:
-    """Format mean ± standard error, or the mean alone without one."""
-    mean, se = value["mean"], value["se"]
-    return f"{mean:,.{digits}f}" + ("" if se is None else f" ± {se:,.{digits}f}")
-
-
 def whole(value: float) -> str:
     """Format a count or rate with at least two significant digits: 1,234, 51, 4.0, 0.042."""
     return f"{value:,.0f}" if value >= 9.95 else f"{value:#.2g}"
@@ -193,8 +213,11 @@ def _texts(comparison: Comparison, cell: Cell) -> Iterator[tuple[str, str]]:
     yield "nfe", f"{cell['nfe']['mean']:,.0f}" if cell["nfe"] else cell["status"]
     for metric in comparison["metrics"]:
         if metric["name"] in cell["quality"]:
-            yield metric["name"], plus_minus(cell["quality"][metric["name"]], metric["digits"])
-    marks = ["best"] if cell["best"] else ["≈"] if cell["indistinguishable"] else []
+            quality = cell["quality"][metric["name"]]
+            yield metric["name"], plus_minus(quality, metric["digits"])
+            if is_extrapolated(metric, comparison["n"]) and (found := limit(quality)):
+                yield f"{metric['name']}.limit", plus_minus(found, metric["digits"])
+    marks = [cell["statement"]["claim"]] if cell.get("statement") else []
     marks += ["✓"] if cell["id"] == recommended(comparison) else []
     yield "mark", " ".join(marks)
     for key, number in (cell["published"] or {}).items():

@@ -107,9 +107,15 @@ def test_a_missing_file_is_refused_before_torch_is_imported(code):
 
 
 def test_config_is_not_for_code(code):
-    done = ggf(*RUN, "--model", "own_net.py:model", "--config", "sde=vp")
+    done = ggf(*RUN, "--model", "own_net.py:model", "--config", "image_size=64")
     assert done.exit_code == 2
     assert "--config is only for .pth and .pt files" in done.stderr
+
+
+def test_a_stated_sde_must_be_that_of_the_code(code):
+    words = [*RUN, "--model", "own_net.py:model", "--out", "stated", "--sde"]
+    assert ggf(*words, "ve").exit_code == 2
+    assert ggf(*words, "vp").exit_code == 0
 
 
 def test_resume_refuses_changed_code(code):

@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 from ggf_cli.comparison.lineup import DEFAULT, EPS_REL, MATCH, parse_contender
 from ggf_cli.comparison.observer import ComparisonObserver
 from ggf_cli.comparison.report import write_outputs
-from ggf_cli.comparison.request import BUDGET_S, CompareRequest, plan_comparison
+from ggf_cli.comparison.request import BUDGET_S, CompareRequest, metrics_of, plan_comparison
 from ggf_cli.comparison.runner import Comparison
 from ggf_cli.errors import OptionError
 from ggf_cli.metrics.evaluator import Evaluator, make_evaluators
-from ggf_cli.metrics.registry import default_metrics, holds_samples
 from ggf_cli.per_sample import PerSampleLike
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.interrupt import interruptible
@@ -144,22 +143,8 @@ def evaluators_of(request: CompareRequest, model: ScoreModel) -> list[Evaluator]
     Raises:
         UsageError: The model has no metric, or the reference is of no use.
     """
-    names = request.metrics or default_metrics(model, request.reference)
-    if not names:
-        found = f": {request.reference} has no array x" if _without_samples(request) else ""
-        raise OptionError(
-            f"there is nothing to compare samples of {model.name} with{found}",
-            option="reference",
-            hint="give as reference a .npz file with samples x, or a folder of real images (which"
-            " needs ggf-cli[fid])",
-        )
+    names = metrics_of(request, model)
     return make_evaluators(names, model, reference=request.reference, device=model.device)
-
-
-def _without_samples(request: CompareRequest) -> bool:
-    """Whether the reference is a file without samples."""
-    reference = request.reference
-    return reference is not None and reference.is_file() and not holds_samples(reference)
 
 
 def draw_and_report(
@@ -186,4 +171,5 @@ def draw_and_report(
     folder = comparison.folder
     pictures, reference = comparison.pictures(), comparison.reference()
     document = write_outputs(document, pictures, folder, reference=reference)
+    document = comparison.with_time(document)
     return ComparisonResult(folder=folder, document=document)

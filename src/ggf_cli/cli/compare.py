@@ -18,6 +18,7 @@ from ggf_cli.cli.comparison_summary import print_comparison
 from ggf_cli.comparison.durations import parse_duration
 from ggf_cli.comparison.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
 from ggf_cli.comparison.presets import find_preset
+from ggf_cli.comparison.report import COMPARISON
 from ggf_cli.comparison.request import (
     MAX_SAMPLES,
     CompareRequest,
@@ -141,11 +142,10 @@ def compare(
     rows = rows or choose_batch_size(network, n or MAX_SAMPLES)
     network = compiled(network) if compile else network
     evaluators = evaluators_of(request, network)
-    if not quiet:
+    if not quiet and not (folder / COMPARISON).exists():
         console.note("measuring evaluations and speed for a few seconds, to plan the time")
-    if n is None:
-        # So that the time to compile is not measured as that of evaluations.
-        warm_up(network, rows, quiet=quiet)
+    # So that the time to compile is not measured as that of evaluations.
+    warm_up(network, min(rows, n or rows), quiet=quiet)
     plan = plan_comparison(
         request,
         network,

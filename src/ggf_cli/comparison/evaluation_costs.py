@@ -39,7 +39,8 @@ def measure_evaluation(
     if not evaluators:
         return Growth(), Growth()
     start = perf_counter()
-    n = max(FEWEST, *(evaluator.min_samples for evaluator in evaluators))
+    least = max(evaluator.min_samples for evaluator in evaluators)
+    n = max(least, min(FEWEST, most))
     a_row = _seconds_of_features(evaluators, model)
     if a_row * n > seconds:
         # Metrics of features take the time of their floor.

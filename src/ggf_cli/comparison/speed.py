@@ -29,11 +29,14 @@ CALLS = 12
 # The NFE of a matched solver in a measurement.
 STEPS = 20
 # Shares of the time for measuring: network calls, NFE of adaptive solvers; the rest: evaluation.
-CALLS_SHARE, NFE_SHARE = 0.35, 0.4
+CALLS_SHARE, NFE_SHARE = 0.3, 0.5
 # The assumed NFE where none could be measured: about that of the paper's solver.
 UNKNOWN = 250.0
-# The NFE of an adaptive solver grows about like tolerance^-EXPONENT.
-EXPONENT = 0.6
+# The NFE of an adaptive solver grows about like tolerance^-EXPONENT; the paper's solver has
+# TYPICAL[1] at the tolerance TYPICAL[0].
+EXPONENT, TYPICAL = 0.6, (0.1, 100.0)
+# Tolerances for which that holds.
+COARSE = 1e-3
 
 
 class Stopwatch:
@@ -98,7 +101,12 @@ def measure_costs(
         calls[name], batch_size = _call_cost(model, cell, batch_size, share, first=not calls)
     by_cell = {cell.id: calls[cell.series] for cell in cells}
     nfe, estimated = expected_nfe(
-        cells, model, calls=by_cell, seed=seed, seconds=min(NFE_SHARE * seconds, watch.left)
+        cells,
+        model,
+        calls=by_cell,
+        batch_size=batch_size,
+        seed=seed,
+        seconds=min(NFE_SHARE * seconds, watch.left),
     )
     drawing = Costs(nfe=nfe, calls=by_cell, batch_size=batch_size, processes=processes)
     evaluation, floors = measure_evaluation(
@@ -112,6 +120,7 @@ def expected_nfe(
     model: ScoreModel,
     *,
     calls: Mapping[str, CallCost] | None = None,
+    batch_size: int = SAMPLES,
     seed: int = 0,
     seconds: float = math.inf,
 ) -> tuple[dict[str, float], list[str]]:
@@ -124,6 +133,7 @@ def expected_nfe(
         cells: The cells.
         model: The model.
         calls: The time of a network call, by cell id; None: any time is short enough.
+        batch_size: The batch size of a compiled network.
         seed: Random seed.
         seconds: The time for pilot samples.
     """
@@ -135,8 +145,8 @@ def expected_nfe(
     for cell in sorted(unknown, key=_tolerance, reverse=True):
         tolerance = _tolerance(cell)
         guess = UNKNOWN
-        if cell.series in before:
-            larger, nfe = before[cell.series]
+        if cell.series in before or tolerance >= COARSE:
+            larger, nfe = before.get(cell.series, TYPICAL)
             guess = nfe * (larger / tolerance) ** EXPONENT if tolerance else nfe
         cost = calls[cell.id] if calls else CallCost(row=0.0)
         rows = SAMPLES
@@ -144,7 +154,7 @@ def expected_nfe(
             rows //= 2
         found = None
         if cell.series not in before or guess * (cost.call + cost.row * rows) <= watch.left:
-            found = _pilot(model, cell, seed, rows, max(watch.left, 0.0))
+            found = _pilot(model, cell, seed, rows, batch_size, max(watch.left, 0.0))
         if found is None:
             estimated.append(cell.id)
         result[cell.id] = found or guess
@@ -156,7 +166,9 @@ def expected_nfe(
     return result, estimated
 
 
-def _pilot(model: ScoreModel, cell: Cell, seed: int, rows: int, seconds: float) -> float | None:
+def _pilot(
+    model: ScoreModel, cell: Cell, seed: int, rows: int, batch_size: int, seconds: float
+) -> float | None:
     """The mean NFE of a few samples; None if they take too long, or fail."""
     watch = Stopwatch(seconds)
 
@@ -164,7 +176,9 @@ def _pilot(model: ScoreModel, cell: Cell, seed: int, rows: int, seconds: float) 
         if watch.left < 0:
             raise TimeoutError
 
-    engine = Engine(model, make_solver(cell.solver, cell.given), seed=seed, batch_size=rows)
+    solver = make_solver(cell.solver, cell.given)
+    # Another batch size would be compiled anew.
+    engine = Engine(model, solver, seed=seed, batch_size=batch_size if model.compiled else rows)
     try:
         counts = [sample.nfe for sample in engine.run(range(rows), on_tick)]
     # A cell that fails will fail in the same way, and its row of the table has the error.
@@ -185,7 +199,10 @@ def _call_cost(
             _, batch_size = _seconds_a_call(model, solver, batch_size, 0.0, calls=1)
         many, batch_size = _seconds_a_call(model, solver, batch_size, 0.8 * seconds)
         rows = min(SAMPLES, batch_size)
-        few, _ = _seconds_a_call(model, solver, rows, 0.2 * seconds) if seconds else (many, rows)
+        # Another batch size would be compiled anew.
+        if model.compiled:
+            return CallCost(row=many / batch_size), batch_size
+        few, _ = _seconds_a_call(model, solver, rows, 0.2 * seconds)
     # The cell will fail in the same way.
     except (GGFError, RuntimeError):
         return CallCost(row=0.0), batch_size

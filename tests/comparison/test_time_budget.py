@@ -181,11 +181,11 @@ def draw(cells, clock, end, costs, slower):
     """Draw cells by a clock, `slower` times as slow as expected; the cells that were drawn."""
     left, drawn = list(cells), []
     while left:
-        cut = end.to_cut(left)
-        left = [cell for cell in left if cell not in cut]
-        if not left:
-            break
-        cell = left.pop(0)
+        cell = left[0]
+        if cell in end.to_cut(left):
+            left = [c for c in left if cell.id not in (c.id, c.matches)]
+            continue
+        left.remove(cell)
         end.begin()
         clock.now += slower * costs.repeat(cell, 100)
         end.end(cell)

@@ -18,7 +18,7 @@ from ggf_cli.comparison.lineup import Cell
 # Seconds that were measured on one core: files and log of a run, and of a sample of it; the report,
 # and its share of a cell.
 RUN_S, SAMPLE_S = 0.1, 0.0005
-REPORT_S, REPORT_CELL_S = 2.0, 0.15
+REPORT_S, REPORT_CELL_S = 2.0, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,7 @@ class Deadline:
         self._measured += took
 
     def to_cut(self, left: Sequence[Cell]) -> list[Cell]:
-        """The cells to be left out before the next one is drawn.
+        """The cells that would be left out if drawing stays as fast as it is.
 
         Args:
             left: The cells of the first repeat that are not drawn yet.

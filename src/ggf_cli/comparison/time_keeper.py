@@ -35,8 +35,9 @@ class TimeKeeper:
             return
         if repeat == 0:
             left = self.cells[self.cells.index(cell) :] if cell in self.cells else []
-            for cut in self._deadline.to_cut(left):
-                self._leave_out(cut)
+            # The others are left out when it is their turn: drawing may become faster.
+            if cell in self._deadline.to_cut(left):
+                self._leave_out(cell)
             left = [other for other in left if other in self.cells]
             if left and self._deadline.is_over(left):
                 self._note("the comparison takes longer than its time budget: drawing is slow")
@@ -70,8 +71,7 @@ class TimeKeeper:
         if repeat:
             self._end_with(repeat)
             return
-        for cut in [c for c in self.cells if cell.id in (c.id, c.matches)]:
-            self._leave_out(cut)
+        self._leave_out(cell)
 
     def time(self) -> dict[str, dict[str, float]]:
         """The entry `time` of the document at present; empty if the time was not planned."""
@@ -87,8 +87,9 @@ class TimeKeeper:
 
     def _leave_out(self, cell: Cell) -> None:
         assert self._deadline is not None
-        self.cells.remove(cell)
-        self._note(self._deadline.describe_cut(cell))
+        for cut in [c for c in self.cells if cell.id in (c.id, c.matches)]:
+            self.cells.remove(cut)
+            self._note(self._deadline.describe_cut(cut))
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:

@@ -17,7 +17,7 @@ from ggf_cli.comparison.lineup import Cell
 
 # Seconds that were measured on one core: files and log of a run, and of a sample of it; the report,
 # and its share of a cell.
-RUN_S, SAMPLE_S = 0.1, 0.0005
+RUN_S, SAMPLE_S = 0.25, 0.0005
 REPORT_S, REPORT_CELL_S = 2.0, 0.1
 
 
@@ -60,7 +60,7 @@ class Growth:
         if not points:
             return cls()
         if len(points) == 1:
-            (n, seconds), constant = points[0], 0.7
+            (n, seconds), constant = points[0], 0.9
             return cls(c0=constant * seconds, c1=(1 - constant) * seconds / n)
         n, seconds = np.array(points, float).T
         powers = np.stack([np.ones_like(n), n, n * n], 1) / seconds[:, None]

@@ -18,8 +18,9 @@ from ggf_cli.comparison.lineup import Cell
 # The share of the budget by which a comparison may exceed it, and the share at which it is cut:
 # before a run, there is still something to cut later.
 TOLERANCE, CUT_AT = 0.10, 0.05
-# A run is interrupted only after this share of its expected time.
-CERTAIN = 0.1
+# A run is interrupted only after this share of its evaluations, or all of its expected time; and
+# only after so many seconds.
+CERTAIN, CERTAIN_S = 0.1, 3.0
 
 
 class Deadline:
@@ -102,7 +103,8 @@ class Deadline:
             share: The finished share of its evaluations.
         """
         took = self._clock() - self._begun
-        if share <= 0 or took < CERTAIN * self._costs.drawing(cell, self._n):
+        expected = self._costs.drawing(cell, self._n)
+        if share <= 0 or took < CERTAIN_S or (share < CERTAIN and took < expected):
             return False
         left = took * (1 - share) / share + self.delay * self._costs.evaluation(self._n)
         end = self.seconds + left + self._costs.report(len(self._cells))

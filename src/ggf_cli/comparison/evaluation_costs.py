@@ -20,6 +20,8 @@ FEWEST, MOST_EVALUATED, FACTOR = 64, 4096, 4
 WORST = FACTOR**2
 # Images whose features are measured first.
 IMAGES = 8
+# A floor that is not computed, since the reference has too few samples, takes less.
+NEGLIGIBLE_S = 1e-3
 
 
 def measure_evaluation(
@@ -47,7 +49,7 @@ def measure_evaluation(
         floor = _seconds_of_floors(evaluators, n)
         growth = Growth.through([(n, floor)])
         return Growth(c0=growth.c0, c1=growth.c1 + a_row, c2=growth.c2), _times(growth, FLOOR_DRAWS)
-    points: list[tuple[int, float]] = []
+    points, floors = list[tuple[int, float]](), list[tuple[int, float]]()
     last = 0.0
     while not points or (n <= most and WORST * last < seconds - (perf_counter() - start)):
         last = _seconds_of_groups(evaluators, model, n)
@@ -55,12 +57,10 @@ def measure_evaluation(
         if not points and 3 * last < seconds - (perf_counter() - start):
             last = _seconds_of_groups(evaluators, model, n)
         points.append((n, last))
+        if (floor := _seconds_of_floors(evaluators, n)) > NEGLIGIBLE_S:
+            floors.append((n, floor))
         n *= FACTOR
-    evaluation = Growth.through(points)
-    without_features = Growth(
-        c0=evaluation.c0, c1=max(evaluation.c1 - a_row, 0.0), c2=evaluation.c2
-    )
-    return evaluation, _times(without_features, FLOOR_DRAWS)
+    return Growth.through(points), _times(Growth.through(floors), FLOOR_DRAWS)
 
 
 def _seconds_of_features(evaluators: Sequence[Evaluator], model: ScoreModel) -> float:

@@ -38,8 +38,6 @@ REPEATS = 1
 BUDGET_S = 600.0
 MAX_SAMPLES = 10_000_000
 MAX_REPEATS = 1000
-# The share of the time budget for measuring, at most so many seconds; and that with a given n.
-MEASURING, MOST_MEASURING_S, QUICK_S = 0.1, 60.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,9 +201,14 @@ def plan_comparison(
     plan_of_time = None
     if n is None or (measured and before is None):
         plan_of_time = plan_time(
-            request,
+            cells,
             model,
             evaluators,
+            n=n,
+            most=MAX_SAMPLES,
+            repeats=repeats or REPEATS,
+            budget_s=request.budget_s,
+            seed=request.seed,
             batch_size=batch_size,
             processes=processes,
             started=started,

@@ -13,18 +13,13 @@ from ggf_cli.comparison.deadline import Deadline
 from ggf_cli.comparison.durations import as_duration
 from ggf_cli.comparison.evaluation_costs import FLOOR_DRAWS
 from ggf_cli.comparison.lineup import Cell
-from ggf_cli.comparison.request import (
-    MAX_SAMPLES,
-    MEASURING,
-    MOST_MEASURING_S,
-    QUICK_S,
-    REPEATS,
-    CompareRequest,
-)
 from ggf_cli.comparison.speed import measure_costs
 from ggf_cli.errors import UsageError
 from ggf_cli.metrics.evaluator import Evaluator, Floor
 from ggf_cli.score import ScoreModel
+
+# The share of the time budget for measuring, at most so many seconds; and that with a given n.
+MEASURING, MOST_MEASURING_S, QUICK_S = 0.1, 60.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +48,31 @@ class TimePlan:
 
 
 def plan_time(
-    request: CompareRequest,
+    cells: list[Cell],
     model: ScoreModel,
     evaluators: Sequence[Evaluator],
     *,
+    n: int | None,
+    most: int,
+    repeats: int,
+    budget_s: float,
+    seed: int,
     batch_size: int,
     processes: int,
     started: float,
     may_exceed: Callable[[str], bool],
 ) -> TimePlan:
-    """Measure the costs of a request, and choose what fits its budget if n is open.
+    """Measure the costs of a comparison, and choose what fits its budget if n is open.
 
     Args:
-        request: The request.
+        cells: The requested cells.
         model: The model, in its precision.
         evaluators: The metrics.
+        n: Samples of a repeat; None: chosen.
+        most: The most samples of a repeat.
+        repeats: Requested repeats.
+        budget_s: The time budget in seconds.
+        seed: Random seed.
         batch_size: Batch size.
         processes: Number of processes that draw.
         started: When the time budget began, `time.monotonic`.
@@ -76,28 +81,26 @@ def plan_time(
     Raises:
         UsageError: The time budget is too small.
     """
-    cells, repeats, notes = request.cells(), request.repeats or REPEATS, list[str]()
-    begun, budget, n = monotonic(), request.budget_s, request.n
+    begun, notes = monotonic(), list[str]()
     costs = measure_costs(
         cells,
         model,
         evaluators,
         batch_size=batch_size if n is None else min(n, batch_size),
-        seconds=min(MEASURING * budget, MOST_MEASURING_S) if n is None else QUICK_S,
-        seed=request.seed,
+        seconds=min(MEASURING * budget_s, MOST_MEASURING_S) if n is None else QUICK_S,
+        seed=seed,
         processes=processes,
         samples=n,
     )
     measuring, deadline = monotonic() - begun, None
     if n is None:
         fewest = max((evaluator.min_samples for evaluator in evaluators), default=2)
-        most = MAX_SAMPLES
         if model.conditions is not None and model.conditions.count is not None:
-            most = max(1, model.conditions.count // repeats)
+            most = max(1, min(most, model.conditions.count // repeats))
         found = afford(
             cells,
             costs,
-            seconds=PLANNED * budget - (monotonic() - started),
+            seconds=PLANNED * budget_s - (monotonic() - started),
             repeats=repeats,
             min_samples=min(fewest, most),
             exact=model.distribution is not None and not model.conditional,
@@ -106,9 +109,9 @@ def plan_time(
         cells, n, repeats, notes = found.cells, found.n, found.repeats, found.notes
         if not found.fits:
             needed = (monotonic() - started + found.seconds) / PLANNED
-            notes.append(_may_exceed(needed, budget, n, len(cells), may_exceed))
-            budget = needed
-        deadline = Deadline(budget_s=budget, started=started, costs=costs, cells=cells, n=n)
+            notes.append(_may_exceed(needed, budget_s, n, len(cells), may_exceed))
+            budget_s = needed
+        deadline = Deadline(budget_s=budget_s, started=started, costs=costs, cells=cells, n=n)
     planned = monotonic() - started + costs.total(cells, n, repeats)
     floors = {e.name: e.floor(n, FLOOR_DRAWS) for e in evaluators[:1]}
     return TimePlan(

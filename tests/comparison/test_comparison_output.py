@@ -71,7 +71,7 @@ def test_the_schema_is_generated_from_the_types_that_are_checked():
         # An SDE has parameters of its own.
         assert name == "SDESettings" or definition["additionalProperties"] is False
     optional = {"runs", "pieces", "config", "code", "assumptions", "images"}
-    optional |= {"weights", "conditions", "guidance", "interval"}
+    optional |= {"weights", "conditions", "guidance", "interval", "time", "threads", "costs"}
     for definition in definitions.values():
         assert set(definition["properties"]) - set(definition["required"]) <= optional
 

@@ -56,6 +56,7 @@ def compare(
     batch_size: int | None = None,
     metrics: str | Sequence[str] = (),
     reference: str | Path | None = None,
+    baseline: bool = True,
     conditions: PerSampleLike | None = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
@@ -75,12 +76,14 @@ def compare(
         nfe: NFE of fixed-step solvers; "match": that of each tolerance; "default": their own.
         preset: A table of the paper, in place of solvers and settings.
         n: Samples of a repeat; None: as many as the time budget allows.
-        budget_s: Time budget in seconds, if `n` is None.
+        budget_s: Time budget in seconds, if `n` is None: for measuring, drawing, evaluation and
+            report.
         repeats: Repeats, each with samples of its own.
         seed: Random seed, in 0..2^63 - 1.
         batch_size: Samples evaluated together; None: chosen.
         metrics: Metrics, the first one decides; none: those of the model.
         reference: A folder of real images, or a .npz file of their statistics or of samples x.
+        baseline: Add Euler–Maruyama with 1000 steps, unless `nfe` has budgets.
         conditions: As in `ggf_cli.sample`, for all samples of all repeats. The exact distribution
             of a conditional model is not used: give a reference.
         guidance: As in `ggf_cli.sample`. Matched solvers get as many evaluations as the others.
@@ -91,7 +94,8 @@ def compare(
         The folder and the content of its `compare.json`.
 
     Raises:
-        UsageError: A value is out of range, or the model has no metric.
+        UsageError: A value is out of range, the model has no metric, the metrics need more samples,
+            or the time budget is too small.
         OutputError: The folder cannot be used, or holds another comparison.
         KeyboardInterrupt: The comparison was interrupted. What was drawn is in the folder.
     """
@@ -118,6 +122,7 @@ def compare(
         seed=seed,
         metrics=_listed(metrics),
         reference=None if reference is None else Path(reference),
+        baseline=baseline,
     )
     evaluators = evaluators_of(request, model)
     plan = plan_comparison(request, model, evaluators, Path(out), batch_size=batch_size)

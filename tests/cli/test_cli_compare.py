@@ -70,14 +70,14 @@ def test_the_same_command_continues_in_the_same_folder(tmp_path, monkeypatch):
 def test_a_budget_sets_n_and_a_continued_comparison_keeps_it(tmp_path):
     words = ["adaptive:eps-rel=0.5", "em:steps=10", "em:steps=20"]
     words += ["--model", "mixture", "--nfe", "5"]
-    done = compare(*words, "--budget", "4s", "--metric", "swd", "--out", tmp_path / "a")
+    done = compare(*words, "--budget", "30s", "--metric", "swd", "--out", tmp_path / "a")
     assert done.exit_code == 0, done.output
     document = read_comparison(tmp_path / "a")
-    assert document["budget_s"] == 4
+    assert document["budget_s"] == 30
     assert document["n"] >= 2
     assert document["repeats"] == 1
     assert f"--n {document['n']} " in document["command"]
-    again = compare(*words, "--budget", "4s", "--metric", "swd", "--out", tmp_path / "a", "--json")
+    again = compare(*words, "--budget", "30s", "--metric", "swd", "--out", tmp_path / "a", "--json")
     assert json.loads(again.stdout)["n"] == document["n"]
 
 
@@ -122,6 +122,7 @@ def test_a_preset_runs_on_a_model_that_is_not_in_the_paper(preset, tmp_path, mon
         (["em", "adaptive", "--n", "5", "--budget", "1m"], "exclude each other"),
         (["em", "adaptive", "--n", "1"], "--n is 1"),
         (["em", "adaptive", "--budget", "soon"], "a time like 90s"),
+        (["em", "adaptive", "--budget", "10"], "10 of what.*write 10s or 10min"),
         (["em", "adaptive", "--repeats", "0"], "--repeats is 0"),
         (["em", "adaptive", "--margin", "0"], "--margin is 0"),
         (["em", "adaptive", "--margin", "nan%"], "--margin is nan"),
@@ -204,3 +205,64 @@ def test_ctrl_c_keeps_finished_cells(tmp_path):
     document = read_comparison(tmp_path)
     assert [cell["status"] for cell in document["cells"]] == ["done", "pending"]
     assert (tmp_path / "report.html").exists()
+
+
+def test_the_plan_is_printed_before_drawing_and_costs_after_it(tmp_path):
+    done = compare("adaptive", "em", *QUICK, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    plan, line = done.stderr, " ".join(done.stderr.split())
+    assert plan.index("evaluations") < plan.index("em-nfe=20") < plan.index("expected error bar")
+    # 8 samples, 2 repeats, 20 evaluations.
+    assert re.search(r"em-nfe=20 20 2 × 8 320 [0-9.]+ s", line)
+    costs = read_comparison(tmp_path)["costs"]
+    assert re.search(
+        r"2 × 8 samples \(float32, batch size 8, on cpu.*em nfe 20 .* images/s\)", costs[0]
+    )
+    assert "The comparison took" in costs[1]
+    assert costs[0] in done.stdout
+    time_ = read_comparison(tmp_path)["time"]
+    assert 0 < time_["measuring_s"] < time_["planned_s"]
+    assert time_["taken_s"] > 0
+
+
+def test_impossible_requests_fail_before_torch_is_imported(tmp_path):
+    for words, message in [
+        (["--n", "16"], "--n is 16, and FFD needs 128 samples"),
+        (["--metric", "fid"], "'fid' needs"),
+        (["--budget", "10"], "10 of what"),
+        (["--model", "nope"], "unknown model"),
+        (["--reference", "nowhere"], "nowhere"),
+    ]:
+        code = (
+            "import sys\nfrom ggf_cli.cli.app import app\n"
+            f"try:\n    app(['compare', 'em', 'adaptive', *{words!r}])\n"
+            "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+        )
+        assert done.stdout == "2 False\n"
+        assert message in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_budget_that_is_too_small_is_refused_without_a_terminal(tmp_path):
+    words = ["em", "adaptive", "--model", "fashion-mixture", "--metric", "frechet"]
+    done = compare(*words, "--budget", "1s", "--out", tmp_path / "a")
+    assert done.exit_code == 2, done.output
+    assert "the fewest samples for the metrics" in done.stderr
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_comparison_whose_settings_all_failed_has_exit_code_4(tmp_path):
+    (tmp_path / "nan.py").write_text(
+        "import ggf_cli\n"
+        "model = ggf_cli.ScoreModel(score=lambda x, t: x * float('nan'), sde=ggf_cli.VPSDE(),"
+        " shape=(2,), data_range=None)\n"
+    )
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(50, 2)))
+    words = ["--model", tmp_path / "nan.py:model", "--reference", tmp_path / "data.npz"]
+    done = compare("em", "--nfe", "5,9", *words, "--n", 8, "--out", tmp_path / "a")
+    assert done.exit_code == 4, done.output
+    assert "every setting failed: none of 8 samples reached the end" in done.stderr
+    assert {c["status"] for c in read_comparison(tmp_path / "a")["cells"]} == {"failed"}

@@ -73,6 +73,7 @@ def test_the_schema_is_generated_from_the_types_that_are_checked():
     optional = {"runs", "pieces", "config", "code", "assumptions", "images"}
     optional |= {"weights", "conditions", "guidance", "interval"}
     optional |= {"margin", "statements", "statement", "indistinguishable", "excess", "dimensions"}
+    optional |= {"time", "threads", "costs"}
     for definition in definitions.values():
         assert set(definition["properties"]) - set(definition["required"]) <= optional
 

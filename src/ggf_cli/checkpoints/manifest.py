@@ -10,6 +10,7 @@ import os
 import re
 import reprlib
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -75,6 +76,38 @@ def looks_like_path(name: str | Path) -> bool:
     return (
         isinstance(name, Path) or "/" in name or "." in name or (name != "" and _exists(Path(name)))
     )
+
+
+@dataclass(frozen=True)
+class RegisteredFacts:
+    """What the choice of a metric depends on, of a model in the registry that is not loaded."""
+
+    entry: ModelEntry
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self.entry.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.entry.shape
+
+    @property
+    def data_range(self) -> object:
+        """All models of the registry are of images."""
+        return (0, 1)
+
+    @property
+    def distribution(self) -> object:
+        """The entry itself if the model is exact; else None."""
+        return None if self.entry.parameters else self.entry
+
+    @property
+    def conditional(self) -> bool:
+        """No exact model of the registry has conditions."""
+        return False
 
 
 def find_model(name: str | Path) -> ModelEntry | Path | UserCode:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from ggf_cli.checkpoints.documents import ModelEntry
-from ggf_cli.checkpoints.manifest import find_model
+from ggf_cli.checkpoints.manifest import RegisteredFacts, find_model
 from ggf_cli.checkpoints.stated_sde import join_sde
 from ggf_cli.cli import compare_options as own
 from ggf_cli.cli import console, options
+from ggf_cli.cli.compare_plan import asking, print_plan
 from ggf_cli.cli.comparison_summary import print_comparison
-from ggf_cli.comparison.budget import parse_duration
+from ggf_cli.comparison.durations import parse_duration
 from ggf_cli.comparison.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
 from ggf_cli.comparison.presets import find_preset
-from ggf_cli.comparison.request import MAX_SAMPLES, CompareRequest, parse_margin, plan_comparison
-from ggf_cli.errors import UsageError
+from ggf_cli.comparison.report import COMPARISON
+from ggf_cli.comparison.request import (
+    MAX_SAMPLES,
+    CompareRequest,
+    check_possible,
+    parse_margin,
+    plan_comparison,
+)
+from ggf_cli.errors import SolveError, UsageError
 from ggf_cli.files import sha256_of
 from ggf_cli.runs.distributed import find_job
 from ggf_cli.runtime.interrupt import graceful_interrupt
@@ -36,9 +45,11 @@ def compare(
     sde: options.StateSDE = None,
     eps_rel: own.EpsRel = None,
     nfe: own.Nfe = MATCH,
+    baseline: own.Baseline = True,
     preset: own.PresetName = None,
     n: own.NumSamples = None,
     budget: own.Budget = None,
+    yes: own.Yes = False,
     repeats: own.Repeats = None,
     seed: options.Seed = 0,
     label: options.Label = None,
@@ -69,6 +80,7 @@ def compare(
 
     ggf compare --preset paper-cifar10 --model cifar10-vp --reference cifar10-train/
     """
+    started = monotonic()
     # Checks that do not need torch come first.
     if n is not None and budget is not None:
         raise UsageError("--n and --budget exclude each other")
@@ -87,17 +99,20 @@ def compare(
         nfe=nfe if nfe in (MATCH, DEFAULTS) else _list("--nfe", nfe, int),
         preset=preset,
         n=n,
-        budget_s=_seconds(budget or own.BUDGET),
+        budget_s=parse_duration(budget or own.BUDGET),
         repeats=repeats,
         seed=seed,
         metrics=_list("--metric", metric, str),
         reference=reference,
         margin=_share(margin),
+        baseline=baseline,
     )
     labels = options.parse_labels(label) if label is not None else []
     interval = options.parse_interval(guidance_interval)
     rows = options.parse_batch_size(batch_size)
     entry = find_model(model)
+    if isinstance(entry, ModelEntry):
+        check_possible(request, RegisteredFacts(entry))
     folder = out or Path("runs") / _folder_name(request)
     job = find_job()
     device = job.device(device) if job else device
@@ -133,8 +148,10 @@ def compare(
     rows = rows or choose_batch_size(network, n or MAX_SAMPLES)
     network = compiled(network) if compile else network
     evaluators = evaluators_of(request, network)
-    if n is None and not quiet:
+    if not quiet and not (folder / COMPARISON).exists():
         console.note("measuring evaluations and speed for a few seconds, to plan the time")
+    # So that the time to compile is not measured as that of evaluations.
+    warm_up(network, min(rows, n or rows), quiet=quiet)
     plan = plan_comparison(
         request,
         network,
@@ -143,7 +160,12 @@ def compare(
         batch_size=rows,
         summary=entry.summary if isinstance(entry, ModelEntry) else None,
         processes=job.world if job else 1,
+        started=started,
+        measured=not quiet,
+        may_exceed=asking(yes),
     )
+    if not quiet:
+        print_plan(plan)
     comparison = Comparison(plan, WorkerGroup(job, folder) if job else None, margin=request.margin)
     warm_up(network, plan.batch_size, quiet=quiet)
     with (
@@ -155,6 +177,9 @@ def compare(
     if result.interrupted:
         console.note(f"interrupted: the same command continues the comparison in {folder}")
         raise typer.Exit(130)
+    errors = [cell["error"] for cell in result.document["cells"]]
+    if all(errors):
+        raise SolveError(f"every setting failed: {errors[0]}", hint="the table has all reasons")
 
 
 def _print(result: ComparisonResult, *, json: bool, quiet: bool) -> None:
@@ -174,13 +199,6 @@ def _list(name: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...
         return tuple(dict.fromkeys(kind(part.strip()) for part in text.split(","))) if text else ()
     except ValueError as error:
         raise UsageError(f"{name} is {text!r}, it must be numbers with commas between") from error
-
-
-def _seconds(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"--budget is {text!r}, it must be a time like 90s, 10m or 2h") from error
 
 
 def _share(text: str) -> float:

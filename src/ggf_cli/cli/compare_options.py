@@ -45,6 +45,14 @@ Nfe = Annotated[
         rich_help_panel=_SETTINGS,
     ),
 ]
+Baseline = Annotated[
+    bool,
+    typer.Option(
+        "--baseline/--no-baseline",
+        help="Add em with 1000 steps, unless --nfe is a list.",
+        rich_help_panel=_SETTINGS,
+    ),
+]
 PresetName = Annotated[
     str | None,
     typer.Option(
@@ -69,8 +77,18 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME",
-        help="Time for sampling, like 90s, 10m or 2h: chooses --n; drops settings if necessary.",
+        help="Time of the whole command, like 90s, 5min or 1h30m: chooses --n, and leaves out "
+        "em with 1000 steps and then settings if necessary.",
         show_default=BUDGET,
+        rich_help_panel=_SIZE,
+    ),
+]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Draw the fewest samples even if they take longer than --budget.",
         rich_help_panel=_SIZE,
     ),
 ]

@@ -38,7 +38,8 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
     from ggf_cli.comparison.report import table
 
     console.show(table(comparison))
-    for line in [*comparison["notes"], *comparison["findings"]]:
+    costs = comparison.get("costs", [])
+    for line in [*comparison["notes"], *comparison["findings"], *costs]:
         console.result(plain(line, lines=True))
     if comparison["recommendation"]:
         found = comparison["recommendation"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ggf_cli.comparison.costs import Costs
+from ggf_cli.comparison.durations import as_duration
 from ggf_cli.comparison.lineup import Cell
 
-# The share of the time for drawing; the rest is for evaluation and plots.
-DRAWING = 0.9
-FEWEST_REPEATS = 1
+# The share of the budget that is planned; the rest is for what takes longer than expected.
+PLANNED = 0.95
+# With fewer samples than this times the metrics' minimum, or than 3 in each of the 20 groups for a
+# standard error, the comparison is cut first.
+COMFORTABLE, LEAST = 3, 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +24,8 @@ class Allocation:
         n: Samples of a repeat.
         repeats: Repeats.
         cells: The cells that are kept.
-        seconds: Expected time of drawing.
+        seconds: Expected time, from the floors to the report.
+        fits: Whether it is within the time that is left.
         notes: Decisions, a sentence each.
     """
 
@@ -28,66 +33,92 @@ class Allocation:
     repeats: int
     cells: list[Cell]
     seconds: float
+    fits: bool
     notes: list[str]
 
 
 def afford(
     cells: Sequence[Cell],
-    nfe: Mapping[str, float],
+    costs: Costs,
     *,
-    rate: float,
     seconds: float,
     repeats: int,
     min_samples: int,
+    exact: bool = False,
+    most: int,
 ) -> Allocation:
-    """Spend the budget on as many samples as possible.
+    """Spend a time on as many samples as possible.
 
-    If the budget is too small for `min_samples`, the most expensive cells are left out first, then
-    repeats.
+    If it is too short for `COMFORTABLE` times `min_samples`, or `LEAST`, it is cut in this order:
+    the reference; the most expensive settings of solvers that have several; repeats; samples, down
+    to `min_samples`.
 
     Args:
         cells: The requested cells.
-        nfe: Expected evaluations of a sample, by cell id.
-        rate: Network evaluations a second.
-        seconds: The budget.
+        costs: Their costs.
+        seconds: The time that is left.
         repeats: Requested repeats.
         min_samples: The fewest samples of a repeat.
+        exact: Whether the floor is one of exact samples, which serve as a reference.
+        most: The most samples of a repeat.
     """
     chosen, notes = list(cells), []
+    most = max(most, min_samples)
+    wanted = min(max(COMFORTABLE * min_samples, LEAST), most)
 
-    def affordable() -> int:
-        per_sample = sum(nfe[cell.id] for cell in chosen)
-        return int(DRAWING * seconds * rate / (per_sample * repeats))
+    def fits(n: int) -> bool:
+        return costs.total(chosen, n, repeats) <= seconds
 
-    while affordable() < min_samples and (dearest := _dearest(chosen, nfe)):
-        chosen = [cell for cell in chosen if dearest.id not in (cell.id, cell.matches)]
-        notes.append(f"{dearest.id} is left out: the time budget is too small for it")
-    while affordable() < min_samples and repeats > FEWEST_REPEATS:
+    while not fits(wanted) and (cut := next_cut(chosen, costs)) is not None:
+        chosen = [cell for cell in chosen if cut.id not in (cell.id, cell.matches)]
+        notes.append(_left_out(cut, costs, wanted, repeats, exact=exact))
+    before = repeats
+    while not fits(wanted) and repeats > 1:
         repeats -= 1
-        notes.append(f"only {repeats} repeats: the time budget is too small for more")
-    n = affordable()
-    if n < min_samples:
-        n = min_samples
-        notes.append(f"{n} samples a repeat, the fewest for the metrics, exceed the time budget")
-    needed = n * repeats * sum(nfe[cell.id] for cell in chosen) / rate
-    return Allocation(n=n, repeats=repeats, cells=chosen, seconds=needed, notes=notes)
+    if repeats < before:
+        notes.append(f"{repeats} repeats in place of {before}: the time budget is too small")
+    n = _largest(fits, min_samples, most)
+    return Allocation(
+        n=n,
+        repeats=repeats,
+        cells=chosen,
+        seconds=costs.total(chosen, n, repeats),
+        fits=fits(n),
+        notes=notes,
+    )
 
 
-def _dearest(cells: Sequence[Cell], nfe: Mapping[str, float]) -> Cell | None:
-    """The most expensive cell of a series that has other cells."""
+def next_cut(cells: Sequence[Cell], costs: Costs) -> Cell | None:
+    """The cell that is left out first: the reference, then the most expensive of a solver.
+
+    A solver keeps one setting, and a comparison two cells.
+    """
+    if len(cells) <= 2:
+        return None
+    for cell in cells:
+        if cell.role == "reference":
+            return cell
     contenders = [cell for cell in cells if cell.role == "contender"]
     spare = [c for c in contenders if sum(other.series == c.series for other in contenders) > 1]
-    return max(spare, key=lambda cell: nfe[cell.id], default=None)
+    return max(spare, key=lambda cell: costs.nfe[cell.id], default=None)
 
 
-def parse_duration(text: str) -> float:
-    """Parse a duration, "90s", "10m", "1.5h" or "600", in seconds.
+def _left_out(cell: Cell, costs: Costs, n: int, repeats: int, *, exact: bool) -> str:
+    """The sentence for a cell that is left out."""
+    takes = as_duration(repeats * costs.repeat(cell, n))
+    text = f"{cell.id} is left out: {n:,} samples of it take {takes}, too long for the time budget"
+    if cell.role == "reference" and exact:
+        text += "; the floor, of exact samples, is there instead"
+    return text
 
-    Raises:
-        ValueError: The text is no duration of 1 to 1e7 s.
-    """
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
-    value = float(text[:-1]) * unit if unit else float(text)
-    if not 1 <= value <= 1e7:
-        raise ValueError(text)
-    return value
+
+def _largest(fits: Callable[[int], bool], low: int, high: int) -> int:
+    """The largest number in low..high that fits; low if none does."""
+    while low < high:
+        # Doubling first: most numbers are far below the limit.
+        middle = min(2 * low, (low + high + 1) // 2)
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low

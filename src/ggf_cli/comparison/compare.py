@@ -11,11 +11,10 @@ from ggf_cli.comparison.analysis import MARGIN
 from ggf_cli.comparison.lineup import DEFAULT, EPS_REL, MATCH, parse_contender
 from ggf_cli.comparison.observer import ComparisonObserver
 from ggf_cli.comparison.report import write_outputs
-from ggf_cli.comparison.request import BUDGET_S, CompareRequest, plan_comparison
+from ggf_cli.comparison.request import BUDGET_S, CompareRequest, metrics_of, plan_comparison
 from ggf_cli.comparison.runner import Comparison
 from ggf_cli.errors import OptionError
 from ggf_cli.metrics.evaluator import Evaluator, make_evaluators
-from ggf_cli.metrics.registry import default_metrics, holds_samples
 from ggf_cli.per_sample import PerSampleLike
 from ggf_cli.runtime import compilation
 from ggf_cli.runtime.interrupt import interruptible
@@ -59,6 +58,7 @@ def compare(
     metrics: str | Sequence[str] = (),
     reference: str | Path | None = None,
     margin: float = MARGIN,
+    baseline: bool = True,
     conditions: PerSampleLike | None = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
@@ -78,7 +78,8 @@ def compare(
         nfe: NFE of fixed-step solvers; "match": that of each tolerance; "default": their own.
         preset: A table of the paper, in place of solvers and settings.
         n: Samples of a repeat; None: as many as the time budget allows.
-        budget_s: Time budget in seconds, if `n` is None.
+        budget_s: Time budget in seconds, if `n` is None: for measuring, drawing, evaluation and
+            report.
         repeats: Repeats, each with samples of its own.
         seed: Random seed, in 0..2^63 - 1.
         batch_size: Samples evaluated together; None: chosen.
@@ -86,6 +87,7 @@ def compare(
         reference: A folder of real images, or a .npz file of their statistics or of samples x.
         margin: How much worse than the reference a setting may be, as a share: 0.05. The folder
             may hold the same comparison with another margin.
+        baseline: Add Euler–Maruyama with 1000 steps, unless `nfe` has budgets.
         conditions: As in `ggf_cli.sample`, for all samples of all repeats. The exact distribution
             of a conditional model is not used: give a reference.
         guidance: As in `ggf_cli.sample`. Matched solvers get as many evaluations as the others.
@@ -96,7 +98,8 @@ def compare(
         The folder and the content of its `compare.json`.
 
     Raises:
-        UsageError: A value is out of range, or the model has no metric.
+        UsageError: A value is out of range, the model has no metric, the metrics need more samples,
+            or the time budget is too small.
         OutputError: The folder cannot be used, or holds another comparison.
         KeyboardInterrupt: The comparison was interrupted. What was drawn is in the folder.
     """
@@ -124,6 +127,7 @@ def compare(
         metrics=_listed(metrics),
         reference=None if reference is None else Path(reference),
         margin=as_float(margin, "margin"),
+        baseline=baseline,
     )
     evaluators = evaluators_of(request, model)
     plan = plan_comparison(request, model, evaluators, Path(out), batch_size=batch_size)
@@ -149,22 +153,8 @@ def evaluators_of(request: CompareRequest, model: ScoreModel) -> list[Evaluator]
     Raises:
         UsageError: The model has no metric, or the reference is of no use.
     """
-    names = request.metrics or default_metrics(model, request.reference)
-    if not names:
-        found = f": {request.reference} has no array x" if _without_samples(request) else ""
-        raise OptionError(
-            f"there is nothing to compare samples of {model.name} with{found}",
-            option="reference",
-            hint="give as reference a .npz file with samples x, or a folder of real images (which"
-            " needs torch-fidelity)",
-        )
+    names = metrics_of(request, model)
     return make_evaluators(names, model, reference=request.reference, device=model.device)
-
-
-def _without_samples(request: CompareRequest) -> bool:
-    """Whether the reference is a file without samples."""
-    reference = request.reference
-    return reference is not None and reference.is_file() and not holds_samples(reference)
 
 
 def draw_and_report(
@@ -191,4 +181,5 @@ def draw_and_report(
     folder = comparison.folder
     pictures, reference = comparison.pictures(), comparison.reference()
     document = write_outputs(document, pictures, folder, reference=reference)
+    document = comparison.with_time(document)
     return ComparisonResult(folder=folder, document=document)

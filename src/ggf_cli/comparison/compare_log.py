@@ -11,6 +11,7 @@ import torch
 from msgspec import to_builtins
 
 from ggf_cli.comparison.analysis import Analysis
+from ggf_cli.comparison.cost_sentences import cost_sentences
 from ggf_cli.comparison.lineup import Cell
 from ggf_cli.comparison.repeat import Repeat
 from ggf_cli.comparison.step_sizes import step_size_percentiles
@@ -51,8 +52,11 @@ def compared_model(model: ScoreModel, summary: str | None) -> dict[str, Any]:
 
 def device_and_versions(model: ScoreModel) -> dict[str, Any]:
     """The entries of the device and of package versions."""
+    device = torch.device(model.device)
+    threads = {"threads": torch.get_num_threads()} if device.type == "cpu" else {}
     return {
-        "device": describe_device(torch.device(model.device)),
+        "device": describe_device(device),
+        **threads,
         "versions": versions("torch", "numpy", "matplotlib"),
     }
 
@@ -119,6 +123,7 @@ def cell_log(
 
 def with_analysis(document: dict[str, Any]) -> dict[str, Any]:
     """The document with statements, findings and recommendation, by its first metric."""
+    document = document | {"costs": cost_sentences(document)}
     if not document["metrics"]:
         return document | {"findings": [], "recommendation": None}
     analysis = Analysis(
@@ -156,8 +161,8 @@ def _measured(repeats: Sequence[Repeat]) -> dict[str, Any]:
         "rows_evaluated": rows,
         "network_calls": sum(repeat.network_calls for repeat in repeats),
         "seconds": seconds,
-        "images_per_s": done / seconds if seconds else 0.0,
-        "evaluations_per_s": rows / seconds if seconds else 0.0,
+        "images_per_s": done / seconds if seconds else None,
+        "evaluations_per_s": rows / seconds if seconds else None,
         "peak_memory_bytes": max(memory, default=None),
         "step_sizes": step_size_percentiles(repeats[0].step_times),
     }

@@ -180,6 +180,14 @@ class Recommendation(Struct, kw_only=True):
     text: str
 
 
+class TimeLog(Struct, kw_only=True):
+    """The planned and the taken time, in seconds, from the start of the command."""
+
+    planned_s: Annotated[Amount, about("as planned before anything was drawn")]
+    measuring_s: Annotated[Amount, about("of it, to measure speed and NFE")]
+    taken_s: Annotated[Amount, about("until this document was written, over all launches")]
+
+
 class CompareLog(Struct, kw_only=True):
     """compare.json of ggf compare"""
 
@@ -211,6 +219,8 @@ class CompareLog(Struct, kw_only=True):
     statements: Annotated[
         Count | UnsetType, about("number of statements whose intervals hold together with 95 %")
     ] = UNSET
+    time: TimeLog | UnsetType = UNSET
+    threads: Annotated[Positive | UnsetType, about("threads of the CPU that evaluates")] = UNSET
     preset: str | None
     notes: list[str]
     metrics: Annotated[
@@ -218,6 +228,9 @@ class CompareLog(Struct, kw_only=True):
     ]
     cells: list[CellLog]
     findings: list[str]
+    costs: Annotated[
+        list[str] | UnsetType, about("seconds and images/s of the settings, a sentence each")
+    ] = UNSET
     recommendation: Annotated[Recommendation | None, about("null without metrics")]
     files: list[FileLog]
 

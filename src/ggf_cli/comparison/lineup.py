@@ -188,6 +188,20 @@ def make_cells(
     return cells
 
 
+def without_reference(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells without the reference.
+
+    Raises:
+        UsageError: One cell is left.
+    """
+    kept = [cell for cell in cells if cell.role != "reference"]
+    if len(kept) < 2:
+        raise UsageError(
+            f"{kept[0].id} alone cannot be compared", hint="add another solver, or the baseline"
+        )
+    return kept
+
+
 def _cell(contender: Contender, option: str = "", value: float | None = None) -> Cell:
     """A contender at one value of the swept option."""
     given = {**contender.given, **({option: value} if option else {})}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -48,13 +48,16 @@ class CellObserver(RunObserver):
 
     Args:
         observer: The observer of the comparison.
+        watch: Called with the progress after every tick too.
 
     Attributes:
         batch_size: The batch size after memory ran out; None if it did not.
     """
 
-    def __init__(self, observer: ComparisonObserver) -> None:
-        self._observer = observer
+    def __init__(
+        self, observer: ComparisonObserver, watch: Callable[[Progress], None] = lambda _: None
+    ) -> None:
+        self._observer, self._watch = observer, watch
         self.batch_size: int | None = None
 
     def warn(self, text: str) -> None:
@@ -66,4 +69,8 @@ class CellObserver(RunObserver):
 
     @contextmanager
     def sampling(self, num_samples: int, expected_nfe: int | None) -> Iterator[ProgressCallback]:
-        yield self._observer.tick
+        def tick(progress: Progress) -> None:
+            self._observer.tick(progress)
+            self._watch(progress)
+
+        yield tick

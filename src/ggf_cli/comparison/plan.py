@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ggf_cli.comparison.costs import Costs
+from ggf_cli.comparison.deadline import Deadline
 from ggf_cli.comparison.lineup import Cell
-from ggf_cli.metrics.evaluator import Evaluator
+from ggf_cli.metrics.evaluator import Evaluator, Floor
 from ggf_cli.score import ScoreModel
 
 
@@ -34,6 +36,11 @@ class ComparisonPlan:
         config: The value of `ggf sample --config`; None without one.
         label: The value of `ggf sample --label`; None without one.
         notes: Decisions made while planning, a sentence each.
+        floors: The floors that are computed already, by metric.
+        costs: The measured costs; None if they were not measured.
+        time: The entry `time` of compare.json; None if the time was not planned.
+        started: When the command began, `time.monotonic`; None if it does not matter.
+        deadline: The end of the time budget; None without one.
     """
 
     model: ScoreModel
@@ -54,3 +61,8 @@ class ComparisonPlan:
     config: str | None = None
     label: str | None = None
     notes: Sequence[str] = ()
+    floors: Mapping[str, Floor | None] = field(default_factory=dict)
+    costs: Costs | None = None
+    time: Mapping[str, float] | None = None
+    started: float | None = None
+    deadline: Deadline | None = None

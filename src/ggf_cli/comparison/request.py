@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ggf_cli.comparison.analysis import MARGIN
-from ggf_cli.comparison.budget import afford
-from ggf_cli.comparison.lineup import EPS_REL, MATCH, REFERENCE, Cell, Contender, make_cells
+from ggf_cli.comparison.lineup import (
+    EPS_REL,
+    MATCH,
+    REFERENCE,
+    Cell,
+    Contender,
+    make_cells,
+    without_reference,
+)
 from ggf_cli.comparison.presets import Preset, find_preset
 from ggf_cli.errors import OptionError
+from ggf_cli.metrics.registry import (
+    METRICS,
+    ModelFacts,
+    default_metrics,
+    holds_samples,
+    min_samples_of,
+    spaces_of,
+)
 
 if TYPE_CHECKING:
     from ggf_cli.comparison.plan import ComparisonPlan
@@ -24,8 +40,6 @@ BUDGET_S = 600.0
 MAX_SAMPLES = 10_000_000
 MAX_REPEATS = 1000
 MAX_MARGIN = 10.0
-# With fewer samples than this times the metrics' minimum, settings are left out first.
-SAMPLES_FACTOR = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +63,8 @@ class CompareRequest:
         metrics: Names of metrics; none: those of the model.
         reference: Real images or their statistics; None without.
         margin: The share of the baseline's value by which a setting may be worse.
+        baseline: Add the reference, Euler–Maruyama with 1000 steps; it is never added to a list of
+            budgets.
 
     Raises:
         UsageError: A value is out of range, options exclude each other, or nothing to compare.
@@ -66,6 +82,7 @@ class CompareRequest:
     metrics: tuple[str, ...] = ()
     reference: Path | None = None
     margin: float = MARGIN
+    baseline: bool = True
     config: str | None = None
     label: str | None = None
     guidance: float | None = None
@@ -106,12 +123,13 @@ class CompareRequest:
     def cells(self) -> list[Cell]:
         """All cells of the request."""
         table = self.table
-        return make_cells(
+        cells = make_cells(
             table.line_up(self.model) if table else self.contenders,
             eps_rel=self.eps_rel,
             nfe=self.nfe,
             reference=table.reference if table else REFERENCE,
         )
+        return cells if self.baseline else without_reference(cells)
 
     def tolerance(self) -> float:
         """The smallest relative tolerance of all solvers."""
@@ -128,6 +146,8 @@ class CompareRequest:
         for name in ("config", "label", "guidance", "guidance_interval"):
             if fields[name] is None:
                 del fields[name]
+        if self.baseline:
+            del fields["baseline"]
         return repr(fields)
 
 
@@ -150,6 +170,9 @@ def plan_comparison(
     batch_size: int | None = None,
     summary: str | None = None,
     processes: int = 1,
+    started: float | None = None,
+    measured: bool = False,
+    may_exceed: Callable[[str], bool] = lambda question: False,
 ) -> ComparisonPlan:
     """Choose samples, repeats, cells and batch size, as far as the request leaves them open.
 
@@ -163,12 +186,23 @@ def plan_comparison(
         batch_size: Batch size; None: chosen.
         summary: One line about the model.
         processes: Number of processes that draw, each as fast as this one.
+        started: When the time budget began, `time.monotonic`; None: now.
+        measured: Measure the time of a given number of samples too.
+        may_exceed: Called with a sentence if the budget is too small for the fewest samples;
+            whether the comparison may take longer.
+
+    Raises:
+        UsageError: The metrics need more samples, or the time budget is too small.
     """
     from ggf_cli.batch_size import choose_batch_size
     from ggf_cli.comparison.folder import read_document
     from ggf_cli.comparison.plan import ComparisonPlan
-    from ggf_cli.comparison.speed import expected_nfe, measure_rate
+    from ggf_cli.comparison.speed import known_nfe
+    from ggf_cli.comparison.time_plan import plan_time
 
+    started = monotonic() if started is None else started
+    if request.n is not None:
+        check_samples(request.n, {e.title: e.min_samples for e in evaluators})
     cells, n, repeats, notes = request.cells(), request.n, request.repeats, list[str]()
     table, before = request.table, read_document(folder)
     batch_size = batch_size or choose_batch_size(model, n or MAX_SAMPLES)
@@ -186,22 +220,24 @@ def plan_comparison(
         kept = {cell["id"] for cell in before["cells"]}
         cells = [cell for cell in cells if cell.id in kept]
         budget_s = before["budget_s"]
-    expected = expected_nfe(cells)
-    if n is None:
-        expected = expected_nfe(cells, model, seed=request.seed, batch_size=batch_size)
-        fewest = max((evaluator.min_samples for evaluator in evaluators), default=2)
-        allocation = afford(
+    plan_of_time = None
+    if n is None or (measured and before is None):
+        plan_of_time = plan_time(
             cells,
-            expected,
-            rate=processes * measure_rate(model, batch_size),
-            seconds=request.budget_s,
+            model,
+            evaluators,
+            n=n,
+            most=MAX_SAMPLES,
             repeats=repeats or REPEATS,
-            min_samples=SAMPLES_FACTOR * fewest,
+            budget_s=request.budget_s,
+            seed=request.seed,
+            batch_size=batch_size,
+            processes=processes,
+            started=started,
+            may_exceed=may_exceed,
         )
-        cells, n, repeats = allocation.cells, allocation.n, allocation.repeats
-        notes += allocation.notes
-        if model.conditions is not None and model.conditions.count is not None:
-            n = max(1, min(n, model.conditions.count // repeats))
+        cells, n, repeats = plan_of_time.cells, plan_of_time.n, plan_of_time.repeats
+        notes += plan_of_time.notes
     batch_size, repeats = min(batch_size, n), repeats or REPEATS
     device = str(model.device)
     return ComparisonPlan(
@@ -228,13 +264,66 @@ def plan_comparison(
         model_argument=request.model,
         config=request.config,
         label=request.label,
-        expected_nfe=expected,
+        expected_nfe=plan_of_time.costs.nfe if plan_of_time else known_nfe(cells),
         budget_s=budget_s,
         preset=request.preset,
         published=table.numbers(request.model, cells) if table else {},
         summary=summary,
         notes=notes,
+        costs=plan_of_time.costs if plan_of_time else None,
+        floors=plan_of_time.floors if plan_of_time else {},
+        time=plan_of_time.time if plan_of_time else (before or {}).get("time"),
+        started=started,
+        deadline=plan_of_time.deadline if plan_of_time else None,
     )
+
+
+def check_samples(n: int, fewest: Mapping[str, int]) -> None:
+    """Check that metrics can evaluate so many samples, {title: fewest samples}.
+
+    Raises:
+        OptionError: A metric needs more.
+    """
+    for title, least in fewest.items():
+        if n < least:
+            raise OptionError(
+                f"n is {n:,}, and {title} needs {least:,} samples at least",
+                option="n",
+                others=["metrics"],
+                hint=f"draw {least:,} samples or more, or choose another metric",
+            )
+
+
+def metrics_of(request: CompareRequest, model: ModelFacts) -> tuple[str, ...]:
+    """The requested metrics, else those of the model.
+
+    Raises:
+        UsageError: The model has no metric, or the reference is of no use.
+    """
+    reference = request.reference
+    names = request.metrics or tuple(default_metrics(model, reference))
+    if not names:
+        unusable = reference is not None and reference.is_file() and not holds_samples(reference)
+        found = f": {reference} has no array x" if unusable else ""
+        raise OptionError(
+            f"there is nothing to compare samples of {model.name} with{found}",
+            option="reference",
+            hint="give as reference a .npz file with samples x, or a folder of real images (which"
+            " needs ggf-cli[fid])",
+        )
+    return names
+
+
+def check_possible(request: CompareRequest, model: ModelFacts) -> None:
+    """Check, without torch, that the metrics fit the model and the number of samples.
+
+    Raises:
+        UsageError: They do not.
+    """
+    spaces = spaces_of(metrics_of(request, model), model, request.reference)
+    if request.n is not None:
+        fewest = {METRICS[m].title: min_samples_of(m, space) for m, space in spaces.items()}
+        check_samples(request.n, fewest)
 
 
 def _nfe_text(nfe: tuple[int, ...] | str) -> str:
@@ -258,4 +347,6 @@ def _command(request: CompareRequest, cells: Sequence[Cell], *more: list[str]) -
         if tolerances := [f"{eps_rel:g}" for eps_rel in request.eps_rel if eps_rel in left]:
             words += ["--eps-rel", ",".join(tolerances)]
         words += ["--nfe", _nfe_text(request.nfe)]
+        if isinstance(request.nfe, str) and not any(cell.role == "reference" for cell in cells):
+            words.append("--no-baseline")
     return shlex.join(words + [word for part in more for word in part])

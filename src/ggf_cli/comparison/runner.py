@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -23,7 +24,9 @@ from torch import Tensor
 from ggf_cli.comparison import compare_log
 from ggf_cli.comparison.analysis import MARGIN, summarise
 from ggf_cli.comparison.cell_runs import draw_cell_run, find_cell_run, plan_cell_run
+from ggf_cli.comparison.cost_sentences import cost_sentences
 from ggf_cli.comparison.documents import COMPARE_SCHEMA
+from ggf_cli.comparison.evaluation_costs import FLOOR_DRAWS
 from ggf_cli.comparison.folder import CELLS, check_same_comparison, locked
 from ggf_cli.comparison.lineup import Cell
 from ggf_cli.comparison.observer import CellObserver, ComparisonObserver
@@ -31,6 +34,7 @@ from ggf_cli.comparison.plan import ComparisonPlan
 from ggf_cli.comparison.repeat import PICTURED, Evaluation, Repeat, evaluate, make_repeat
 from ggf_cli.comparison.report import COMPARISON
 from ggf_cli.comparison.speed import solver_nfe
+from ggf_cli.comparison.time_keeper import TimeKeeper
 from ggf_cli.comparison.workers import WorkerGroup
 from ggf_cli.engine import Engine
 from ggf_cli.errors import GGFError, JobError, OutputError, SolveError, first_line
@@ -42,7 +46,6 @@ from ggf_cli.runs.pictures import picture_of
 from ggf_cli.solvers import make_solver
 from ggf_cli.solvers.catalog import as_text, as_words, read_catalog
 
-FLOOR_DRAWS = 5
 # Characters of an option's value in a label.
 MAX_VALUE = 24
 
@@ -76,6 +79,7 @@ class Comparison:
         # The evaluation of each metric, repeat by repeat.
         self._evaluations: dict[str, list[dict[str, Evaluation]]] = {c.id: [] for c in plan.cells}
         self._errors: dict[str, str] = {}
+        self._keeper = TimeKeeper(plan, lambda sentence: self._observer.warn(sentence))
         # Options given and all options of the cells that were begun.
         self._options: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         # Options out of range fail before anything is drawn.
@@ -112,23 +116,38 @@ class Comparison:
             result = self._write()
             for repeat in range(self._plan.repeats):
                 for cell in self._plan.cells:
-                    if cell.id not in self._errors:
+                    self._keeper.before(cell, repeat)
+                    drawn = cell in self._keeper.cells and repeat < self._keeper.repeats
+                    if drawn and cell.id not in self._errors:
                         self._add_repeat(cell, repeat)
-                        result = self._write()
+                    result = self._write()
         return result
 
     def result(self) -> dict[str, Any]:
         """The content of `compare.json` so far."""
-        cells = [self._cell_log(cell) for cell in self._plan.cells]
-        ended = all(c["error"] or len(c["runs"]) == self._plan.repeats for c in cells)
+        cells = [self._cell_log(cell) for cell in self._keeper.cells]
+        ended = all(c["error"] or len(c["runs"]) == self._keeper.repeats for c in cells)
         return compare_log.with_analysis(
             self._settings
+            | self._keeper.time()
             | {
                 "status": "completed" if ended else "interrupted",
                 "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "repeats": self._keeper.repeats,
+                "notes": [*self._settings["notes"], *self._keeper.notes],
                 "cells": cells,
             }
         )
+
+    def with_time(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the time that the comparison took, with its report, into the document."""
+        if self._plan.time is None:
+            return dict(document)
+        document = {**document, **self._keeper.time()}
+        document["costs"] = cost_sentences(document)
+        content = json.dumps(document, indent=2, allow_nan=False)
+        write_atomically(self._plan.folder / COMPARISON, content.encode() + b"\n")
+        return document
 
     def pictures(self) -> dict[str, Tensor]:
         """The first samples of each cell, {cell id: (k, *shape)}; images are float32 in [0, 1]."""
@@ -164,11 +183,16 @@ class Comparison:
         # A full disk fails every cell.
         except (OutputError, JobError):
             raise
+        except KeyboardInterrupt:
+            if not self._keeper.late or self._stop():
+                raise
+            self._keeper.give_up(cell, number)
         except (GGFError, RuntimeError, MemoryError) as error:
             self._errors[cell.id] = first_line(error)
             self._observer.end(cell, None)
         else:
             self._observer.end(cell, repeat.mean_nfe)
+            self._keeper.after(cell)
 
     def _draw(self, cell: Cell, number: int) -> tuple[Repeat, RunSamples | None]:
         plan, given = self._plan, self._given(cell)
@@ -193,9 +217,15 @@ class Comparison:
         self._observer.begin(cell, self._label(cell), number, kept=found.log is not None)
         log, samples = found.log, found.samples
         if log is None:
-            observer = CellObserver(self._observer)
+            # The workers of a job are stopped between runs only.
+            watch = (lambda _: None) if self._group else partial(self._keeper.watch, cell, number)
+            observer = CellObserver(self._observer, watch)
+
+            def stop() -> bool:
+                return self._keeper.late or self._stop()
+
             log, samples = draw_cell_run(
-                run, path, found, observer=observer, stop=self._stop, group=self._group
+                run, path, found, observer=observer, stop=stop, group=self._group
             )
             self._batch_size = observer.batch_size or self._batch_size
         return make_repeat(name, log, samples), samples
@@ -241,15 +271,20 @@ class Comparison:
         }
 
     def _floor(self, evaluator: Evaluator) -> dict[str, Any] | None:
-        floor = evaluator.floor(self._plan.n, FLOOR_DRAWS)
+        floors = self._plan.floors
+        if evaluator.name in floors:
+            floor = floors[evaluator.name]
+        else:
+            floor = evaluator.floor(self._plan.n, FLOOR_DRAWS)
         if floor is None:
             return None
         summary = summarise(floor.values)
         return {key: summary[key] for key in ("values", "mean", "se")} | {"what": floor.what}
 
     def _cell_log(self, cell: Cell) -> dict[str, Any]:
-        drawn, error = self._repeats[cell.id], self._errors.get(cell.id)
-        evaluations = self._evaluations[cell.id]
+        repeats = self._keeper.repeats
+        drawn, error = self._repeats[cell.id][:repeats], self._errors.get(cell.id)
+        evaluations = self._evaluations[cell.id][:repeats]
         quality = {
             name: _summary([repeat[name] for repeat in evaluations])
             for name in (evaluations or [{}])[0]

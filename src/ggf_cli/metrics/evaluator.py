@@ -15,11 +15,9 @@ from ggf_cli.metrics.registry import (
     METRICS,
     SPACES,
     ReferenceForm,
-    holds_samples,
-    metrics_for,
-    space_of,
+    spaces_of,
 )
-from ggf_cli.registry import Entry, lookup
+from ggf_cli.registry import Entry
 from ggf_cli.scalars import as_int
 
 if TYPE_CHECKING:
@@ -226,15 +224,7 @@ def make_evaluators(
             used.
         CheckpointError: Weights of a feature network are missing, corrupt or cannot be downloaded.
     """
-    available = f"metrics for {model.name}: {', '.join(metrics_for(model, reference)) or 'none'}"
-    spaces: dict[str, str] = {}
-    for name in names:
-        lookup(METRICS, name, "metric", available)
-        if (space := space_of(name, model, reference)) is None:
-            raise UsageError(
-                f"metric '{name}' needs {_requirement(name, reference)}", hint=available
-            )
-        spaces[name] = space
+    spaces = spaces_of(names, model, reference)
     features = {
         space: CachedFeatures(
             SPACES[space]
@@ -246,12 +236,3 @@ def make_evaluators(
         for space in dict.fromkeys(spaces.values())
     }
     return [Evaluator(name, features[spaces[name]]) for name in names]
-
-
-def _requirement(name: str, reference: Path | None) -> str:
-    """Name what is missing for a metric, for the message."""
-    metric = METRICS[name]
-    if reference is not None and reference.is_file() and metric.space in (None, "inception"):
-        content = "samples, not images" if holds_samples(reference) else "their statistics only"
-        return f"images, and {reference} has {content}"
-    return SPACES[metric.space].summary if metric.space else "real or exact samples"

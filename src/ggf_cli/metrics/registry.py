@@ -6,22 +6,43 @@ features and reference. A new metric is one file, and one entry here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from ggf_cli.errors import UsageError
-from ggf_cli.registry import Entry
-
-if TYPE_CHECKING:
-    from ggf_cli.score import ScoreModel
+from ggf_cli.registry import Entry, lookup
 
 # The array of a `.npz` reference with samples.
 SAMPLES = "x"
 
 # What a metric takes of the reference, see `Metric.reference_form`.
 ReferenceForm = Literal["moments", "same_size", "all"]
+
+
+class ModelFacts(Protocol):
+    """What the choice of a metric depends on: a `ScoreModel`, or a model that is not loaded."""
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+
+    @property
+    def data_range(self) -> object:
+        """The range of pixels; None if samples are not images."""
+
+    @property
+    def distribution(self) -> object:
+        """The exact distribution; None if it is not known."""
+
+    @property
+    def conditional(self) -> bool:
+        """Whether each sample has a condition."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +158,16 @@ class SpaceEntry(Entry):
         fits: fits(model, reference, reference_form): whether the space has features of the model's
             samples, and a reference of this form.
         defaults: The default metrics; the first one determines best and recommended settings.
+        min_samples: The minimum number of samples of metrics that compare moments.
     """
 
-    fits: Callable[[ScoreModel, Path | None, ReferenceForm], bool]
+    fits: Callable[[ModelFacts, Path | None, ReferenceForm], bool]
     defaults: tuple[str, ...]
+    min_samples: int = 2
 
 
 def _fits_inception(
-    model: ScoreModel, reference: Path | None, reference_form: ReferenceForm
+    model: ModelFacts, reference: Path | None, reference_form: ReferenceForm
 ) -> bool:
     images = model.data_range is not None and len(model.shape) == 3 and model.shape[0] in (1, 3)
     if reference is None or holds_samples(reference):
@@ -153,7 +176,7 @@ def _fits_inception(
     return images and (reference_form == "moments" or reference.is_dir())
 
 
-def _fits_pixels(model: ScoreModel, reference: Path | None, reference_form: ReferenceForm) -> bool:
+def _fits_pixels(model: ModelFacts, reference: Path | None, reference_form: ReferenceForm) -> bool:
     # The distribution of a conditional model is not that of its samples.
     exact = model.distribution is not None and not model.conditional
     return exact or (reference is not None and holds_samples(reference))
@@ -172,7 +195,7 @@ def holds_samples(reference: Path) -> bool:
         return False
 
 
-def _fits_fashion(model: ScoreModel, reference: Path | None, reference_form: ReferenceForm) -> bool:
+def _fits_fashion(model: ModelFacts, reference: Path | None, reference_form: ReferenceForm) -> bool:
     return model.data_range is not None and model.shape == (1, 28, 28)
 
 
@@ -195,12 +218,14 @@ SPACES: dict[str, SpaceEntry] = {
         target="ggf_cli.metrics.fashion:Fashion",
         defaults=("ffd", "precision", "recall"),
         fits=_fits_fashion,
+        # A covariance of 64 features from fewer than 128 images is mostly noise.
+        min_samples=128,
         summary="a model of 28 x 28 Fashion-MNIST images",
     ),
 }
 
 
-def metrics_for(model: ScoreModel, reference: Path | None = None) -> list[str]:
+def metrics_for(model: ModelFacts, reference: Path | None = None) -> list[str]:
     """Return the names of the metrics that samples of a model can be evaluated by.
 
     Args:
@@ -214,7 +239,7 @@ def metrics_for(model: ScoreModel, reference: Path | None = None) -> list[str]:
     return [name for name in METRICS if space_of(name, model, reference)]
 
 
-def default_metrics(model: ScoreModel, reference: Path | None = None) -> list[str]:
+def default_metrics(model: ModelFacts, reference: Path | None = None) -> list[str]:
     """Return the names of the default metrics for samples of a model; may be empty.
 
     The first one determines best and recommended settings.
@@ -229,13 +254,48 @@ def default_metrics(model: ScoreModel, reference: Path | None = None) -> list[st
     return []
 
 
-def space_of(name: str, model: ScoreModel, reference: Path | None = None) -> str | None:
+def space_of(name: str, model: ModelFacts, reference: Path | None = None) -> str | None:
     """Return the feature space of a metric for samples of a model; None if there is none."""
     metric = METRICS[name]
     for space, entry in SPACES.items():
         if metric.space in (None, space) and entry.fits(model, reference, metric.reference_form):
             return space
     return None
+
+
+def spaces_of(
+    names: Sequence[str], model: ModelFacts, reference: Path | None = None
+) -> dict[str, str]:
+    """Return the feature space of each metric, {metric: space}.
+
+    Raises:
+        UsageError: Unknown metric, or no reference of the model for it.
+    """
+    available = f"metrics for {model.name}: {', '.join(metrics_for(model, reference)) or 'none'}"
+    spaces: dict[str, str] = {}
+    for name in names:
+        lookup(METRICS, name, "metric", available)
+        if (space := space_of(name, model, reference)) is None:
+            raise UsageError(
+                f"metric '{name}' needs {_requirement(name, reference)}", hint=available
+            )
+        spaces[name] = space
+    return spaces
+
+
+def min_samples_of(metric: str, space: str) -> int:
+    """Return the fewest samples of a metric in a feature space."""
+    of_space = SPACES[space].min_samples if METRICS[metric].reference_form == "moments" else 0
+    return max(METRICS[metric].min_samples, of_space)
+
+
+def _requirement(name: str, reference: Path | None) -> str:
+    """Name what is missing for a metric, for the message."""
+    metric = METRICS[name]
+    if reference is not None and reference.is_file() and metric.space in (None, "inception"):
+        content = "samples, not images" if holds_samples(reference) else "their statistics only"
+        return f"images, and {reference} has {content}"
+    return SPACES[metric.space].summary if metric.space else "real or exact samples"
 
 
 def _check_reference(reference: Path | None) -> None:

@@ -11,7 +11,7 @@ import typer
 from ggf_cli.checkpoints.documents import ModelEntry
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import compare_options as own
-from ggf_cli.cli import console, options
+from ggf_cli.cli import console, options, values
 from ggf_cli.cli.comparison_summary import print_comparison
 from ggf_cli.comparison.budget import parse_duration
 from ggf_cli.comparison.lineup import DEFAULT, DEFAULTS, EPS_REL, MATCH, parse_contender
@@ -79,19 +79,19 @@ def compare(
         label=label,
         guidance=guidance,
         guidance_interval=guidance_interval,
-        eps_rel=_list("--eps-rel", eps_rel, float) or EPS_REL,
-        nfe=nfe if nfe in (MATCH, DEFAULTS) else _list("--nfe", nfe, int),
+        eps_rel=_list(eps_rel, values.real("--eps-rel", share=True)) or EPS_REL,
+        nfe=nfe if nfe in (MATCH, DEFAULTS) else _list(nfe, values.whole("--nfe")),
         preset=preset,
         n=n,
         budget_s=_seconds(budget or own.BUDGET),
         repeats=repeats,
         seed=seed,
-        metrics=_list("--metric", metric, str),
+        metrics=_list(metric, str),
         reference=reference,
     )
-    labels = options.parse_labels(label) if label is not None else []
-    interval = options.parse_interval(guidance_interval)
-    rows = options.parse_batch_size(batch_size)
+    labels = values.parse_labels(label) if label is not None else []
+    interval = values.parse_interval(guidance_interval)
+    rows = values.parse_batch_size(batch_size)
     entry = find_model(model)
     folder = out or Path("runs") / _folder_name(request)
     job = find_job()
@@ -163,12 +163,9 @@ def _print(result: ComparisonResult, *, json: bool, quiet: bool) -> None:
         console.result(str(result.folder / "report.html"))
 
 
-def _list(name: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...]:
+def _list(text: str | None, kind: Callable[[str], T]) -> tuple[T, ...]:
     """Parse a list: "0.02,0.05" -> the values, each once."""
-    try:
-        return tuple(dict.fromkeys(kind(part.strip()) for part in text.split(","))) if text else ()
-    except ValueError as error:
-        raise UsageError(f"{name} is {text!r}, it must be numbers with commas between") from error
+    return tuple(dict.fromkeys(kind(part.strip()) for part in text.split(","))) if text else ()
 
 
 def _seconds(text: str) -> float:

@@ -10,8 +10,8 @@ import typer
 
 from ggf_cli.cli import console, tables
 from ggf_cli.cli.tables import Column
-from ggf_cli.registry import lookup
 from ggf_cli.solvers.catalog import OptionInfo, SolverInfo, flag, read_catalog
+from ggf_cli.solvers.refusals import find_solver
 
 
 def list_solvers(
@@ -28,7 +28,7 @@ def list_solvers(
     """
     catalog = read_catalog()
     if solver is not None:
-        catalog = {solver: lookup(catalog, solver, "solver", f"solvers: {', '.join(catalog)}")}
+        catalog = {solver: find_solver(solver)}
     if json:
         console.result_json([_document(name, about) for name, about in catalog.items()])
         return

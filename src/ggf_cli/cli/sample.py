@@ -14,7 +14,7 @@ import typer
 from msgspec import to_builtins
 
 from ggf_cli.checkpoints.manifest import find_model
-from ggf_cli.cli import console, options
+from ggf_cli.cli import console, options, values
 from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import Job, find_job
@@ -22,6 +22,7 @@ from ggf_cli.runs.layout import ANIMATION
 from ggf_cli.runs.pictures import PICTURES
 from ggf_cli.runtime.interrupt import graceful_interrupt
 from ggf_cli.solvers.catalog import read_catalog
+from ggf_cli.solvers.refusals import check_options
 from ggf_cli.text import per_second
 
 if TYPE_CHECKING:
@@ -76,13 +77,14 @@ def sample(
         # torchrun restarts the job with the command of its first start.
         resume, force = True, False
     _check_combination(n, indices, out, resume=resume, force=force, job=job)
-    wanted = options.parse_count(16 if n is None else n)
+    wanted = values.parse_count(16 if n is None else n)
     if indices is not None:
-        wanted = options.parse_indices(indices)
-    rows = options.parse_batch_size(batch_size)
-    grid_size = options.parse_grid(grid)
-    labels = options.parse_labels(label) if label is not None else []
-    interval = options.parse_interval(guidance_interval)
+        wanted = values.parse_indices(indices)
+    rows = values.parse_batch_size(batch_size)
+    grid_size = values.parse_grid(grid)
+    labels = values.parse_labels(label) if label is not None else []
+    interval = values.parse_interval(guidance_interval)
+    check_options(solver, solver_options)
     find_model(model)
     started_at, clock = datetime.now().astimezone(), perf_counter()
     # An interrupted import leaves modules broken.

@@ -13,10 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ggf_cli.solvers.catalog import flag, owners, read_catalog
+from ggf_cli.cli import values
+from ggf_cli.solvers.catalog import OptionInfo, flag, owners, read_catalog
 
 # The solver parses a sequence of numbers from its text.
 _TYPES = {"int": int, "float": float, "bool": bool, "text": str, "numbers": str}
+_METAVARS = {"int": "N", "float": "NUMBER", "bool": None, "text": "TEXT", "numbers": "NUMBERS"}
 
 
 def with_solver_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -44,9 +46,9 @@ def with_solver_options(command: Callable[..., None]) -> Callable[..., None]:
 def _grouped() -> list[tuple[str, list[str]]]:
     """(option, its solvers) for each option, grouped by solvers, the most common first."""
     names = dict.fromkeys(name for solver in read_catalog().values() for name in solver.options)
-    options = [(name, owners(name)) for name in names]
-    groups = list(dict.fromkeys(tuple(solvers) for _, solvers in options))
-    return sorted(options, key=lambda o: (-len(o[1]), groups.index(tuple(o[1]))))
+    pairs = [(name, owners(name)) for name in names]
+    groups = list(dict.fromkeys(tuple(solvers) for _, solvers in pairs))
+    return sorted(pairs, key=lambda o: (-len(o[1]), groups.index(tuple(o[1]))))
 
 
 def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
@@ -55,7 +57,8 @@ def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
     declaration = f"{flag(name)}/{flag('no_' + name)}" if option.type == "bool" else flag(name)
     info = typer.Option(
         declaration,
-        metavar="|".join(option.choices) if option.choices else None,
+        metavar="|".join(option.choices) if option.choices else _METAVARS[option.type],
+        parser=_parser(name, option),
         help=_help(name, solvers),
         show_default=_defaults(name, solvers),
         rich_help_panel=_panel(solvers),
@@ -66,6 +69,13 @@ def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
         default=None,
         annotation=Annotated[_TYPES[option.type] | None, info],
     )
+
+
+def _parser(name: str, option: OptionInfo) -> Callable[[str], int | float] | None:
+    """The parser of a number; None: Typer's own for the type."""
+    if option.type == "int":
+        return values.whole(flag(name))
+    return values.real(flag(name), share=bool(option.share)) if option.type == "float" else None
 
 
 def _help(name: str, solvers: list[str]) -> str:

@@ -1,0 +1,204 @@
+"""What a user reads after a wrong value, option or name: the cause and what to write instead."""
+
+import subprocess
+import sys
+
+import pytest
+
+from command import ggf, read_log
+from ggf_cli.errors import UsageError
+from ggf_cli.numerals import read_real, read_whole
+
+FAST = ["--model", "mixture", "--n", "2", "--eps-rel", "0.5"]
+
+
+def refused(*arguments, exit_code=2):
+    """Message and hint of a command that is refused."""
+    done = ggf(*arguments)
+    assert done.exit_code == exit_code, done.output
+    assert done.stdout == ""
+    message, hint = done.stderr.rstrip("\n").split("\nhint: ")
+    return message.removeprefix("error: "), hint
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("7", 7),
+        ("1e6", 1_000_000),
+        ("1_000_000", 1_000_000),
+        ("1.5e3", 1500),
+        ("2.0", 2),
+        ("-3", -3),
+        ("+3", 3),
+        ("1E+2", 100),
+        (" 4 ", 4),
+        # A float would round it.
+        ("9223372036854775807", 2**63 - 1),
+    ],
+)
+def test_whole_numbers(text, value):
+    assert read_whole(text, "--n") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("10k", "write 10000"),
+        ("1.5M", "write 1500000"),
+        ("1,000", "write 1000"),
+        ("1.5", "like 1000 or 1e3"),
+        ("1e-3", "like 1000 or 1e3"),
+        ("1e999999999", "like 1000 or 1e3"),
+        ("9" * 5000, "like 1000 or 1e3"),
+        ("_", "like 1000 or 1e3"),
+        ("", "like 1000 or 1e3"),
+        ("k", "like 1000 or 1e3"),
+        ("x", "like 1000 or 1e3"),
+        ("nan", "like 1000 or 1e3"),
+        ("٣", "like 1000 or 1e3"),
+    ],
+)
+def test_other_texts_are_no_whole_numbers(text, hint):
+    with pytest.raises(UsageError, match=r"^--n is '.*it must be a whole number$") as caught:
+        read_whole(text, "--n")
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("2%", 0.02), ("0.5 %", 0.005), ("7%", 0.07), ("1e1%", 0.1), ("2e-2", 0.02), ("0.02", 0.02)],
+)
+def test_shares(text, value):
+    assert read_real(text, "--eps-rel", share=True) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "hint"),
+    [
+        ("2%", False, "write 0.02 for 2 hundredths"),
+        ("0,02", True, "write 0.02"),
+        ("x", True, "like 0.02 or 2%"),
+        ("%", True, "like 0.02 or 2%"),
+        ("", False, "like 0.02 or 2e-2"),
+        ("1,2,3", False, "like 0.02 or 2e-2"),
+    ],
+)
+def test_other_texts_are_no_numbers(text, share, hint):
+    with pytest.raises(UsageError) as caught:
+        read_real(text, "--eps-rel", share=share)
+    assert caught.value.hint == hint
+
+
+def test_a_percentage_and_1e1_are_accepted_where_they_have_a_meaning(tmp_path):
+    words = ["--eps-rel", "50%", "--n", "2e0", "--max-nfe", "1e3", "--seed", "1e1"]
+    done = ggf("sample", "--model", "mixture", *words, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    log = read_log(tmp_path)
+    assert (log["num_samples"], log["seed"], log["max_nfe"]) == (2, 10, 1000)
+    assert log["solver"]["options"]["eps_rel"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["sample", "--n", "10k"], "--n is '10k', it must be a whole number", "write 10000"),
+        (["sample", "--eps-abs", "2%"], "--eps-abs is '2%'", "write 0.02"),
+        (["compare", "em", "--nfe", "1k"], "--nfe is '1k'", "write 1000"),
+        (["compare", "em:steps=1k"], "'em:steps=1k': steps is '1k'", "write 1000"),
+        (["compare", "adaptive:eps-rel=x"], "eps-rel is 'x'", "like 0.02 or 2%"),
+        (["compare", "adaptive:denoise=ja"], "denoise is 'ja'", "see ggf compare --help"),
+        (
+            ["sample", "--eps-rel", "0"],
+            "must be a finite number and > 0",
+            "with 1e-9, --eps-abs alone decides",
+        ),
+    ],
+)
+def test_a_number_that_is_refused_says_what_to_write(arguments, message, hint):
+    said = refused(*arguments)
+    assert message in said[0]
+    assert hint in said[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (
+            ["sample", "--steps", "100"],
+            "solver 'adaptive' has no option --steps",
+            "adaptive chooses its own step sizes, set --eps-rel; solvers with --steps: em, heun,",
+        ),
+        (
+            ["sample", "-s", "em", "--eps-rel", "2%"],
+            "solver 'em' has no option --eps-rel",
+            "em has fixed step sizes, set --steps or --nfe; solvers with --eps-rel: adaptive,",
+        ),
+        (
+            ["sample", "--snr", "0.2"],
+            "solver 'adaptive' has no option --snr",
+            "solvers with --snr: pc; adaptive has --eps-rel, --eps-abs,",
+        ),
+        (
+            ["compare", "em:eps-rel=0.1"],
+            "solver 'em' has no option 'eps-rel'",
+            "em has fixed step sizes, set steps or nfe; solvers with eps-rel: adaptive,",
+        ),
+        (
+            ["compare", "em:stps=3"],
+            "solver 'em' has no option 'stps'",
+            "did you mean steps? em has steps, nfe, schedule, denoise",
+        ),
+    ],
+)
+def test_an_option_of_other_solvers_names_them_and_what_this_one_has(arguments, message, hint):
+    said = refused(*arguments)
+    assert message in said[0]
+    assert said[1].startswith(hint)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "--solver", "adaptve"],
+        ["sample", "--solver", "em", "--eps-rel", "0.1"],
+        ["compare", "adaptve"],
+        ["list-solvers", "adaptve"],
+        ["sample", "--n", "x"],
+        ["sample", "--out", ""],
+        ["sample", "--model", "google/ncsnpp-church-256"],
+    ],
+    ids=" ".join,
+)
+def test_it_is_refused_before_torch_is_imported(arguments):
+    code = (
+        "import sys; from ggf_cli.cli.app import app\n"
+        f"try: app({arguments!r})\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() in (["2", "False"], ["3", "False"])
+
+
+# --- --out ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["sample", "compare"])
+def test_out_is_a_folder(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = refused(command, "--out", "")
+    assert said == ("--out is empty, it must be a folder", "like --out runs/a")
+    said = refused(command, "--out", "my/cats.png")
+    assert said[0] == "--out is 'my/cats.png', the name of a file; it must be a folder"
+    assert said[1] == "like --out my/cats"
+    (tmp_path / "notes.txt").touch()
+    said = refused(command, "--out", "notes.txt", exit_code=5)
+    assert said[0] == "cannot create the folder notes.txt: there is a file of this name"
+    assert said[1] == "give another place to write to, like --out notes-run"
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_may_have_a_dot_in_its_name_and_one_that_exists_any_name(tmp_path):
+    (tmp_path / "old.png").mkdir()
+    for name in ("eps-0.5", "v1.2", "old.png"):
+        assert ggf("sample", *FAST, "--out", tmp_path / name).exit_code == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,17 +59,8 @@ def lookup(table: Mapping[str, T], name: str, kind: str, hint: str) -> T:
     raise UsageError(f"unknown {kind} '{name}'", hint=did_you_mean(name, table, hint))
 
 
-def did_you_mean(
-    name: str, choices: Iterable[str], otherwise: str, spell: Callable[[str], str] = "'{}'".format
-) -> str:
-    """Suggest a choice that is spelled like `name`: "did you mean 'church'? " + `otherwise`.
-
-    Args:
-        name: What the user wrote.
-        choices: The names that exist.
-        otherwise: The rest of the hint, or all of it if no choice is spelled alike.
-        spell: How to write the choice.
-    """
+def did_you_mean(name: str, choices: Iterable[str], otherwise: str) -> str:
+    """Suggest a choice that is spelled like `name`: "did you mean 'church'? " + `otherwise`."""
     by_lower = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
-    return f"did you mean {spell(by_lower[close[0]])}? {otherwise}" if close else otherwise
+    return f"did you mean '{by_lower[close[0]]}'? {otherwise}" if close else otherwise

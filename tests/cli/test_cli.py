@@ -186,7 +186,7 @@ def test_convert_round_trip(tmp_path):
         (["--n", "-3"], "--n is -3", None),
         (["--batch-size", "0"], "--batch-size is '0'", None),
         (["--batch-size", "many"], "--batch-size is 'many'", None),
-        (["--steps", "10"], "solver 'adaptive' has no option --steps", "set --eps-rel; solvers with --steps: em"),
+        (["--steps", "10"], "solver 'adaptive' has no option --steps", "solvers with --steps: em"),
         (["--batch-size", "9" * 30], "--batch-size is '9999", None),
         (["--batch-size", "9" * 17], "batch size is 9999", None),
         (["--max-nfe", "9" * 30], "max NFE is 9999", None),

@@ -147,7 +147,7 @@ def test_a_number_that_is_refused_says_what_to_write(arguments, message, hint):
         (
             ["compare", "em:stps=3"],
             "solver 'em' has no option 'stps'",
-            "did you mean steps? em has steps, nfe, schedule, denoise",
+            "did you mean 'steps'? em has steps, nfe, schedule, denoise",
         ),
     ],
 )
@@ -202,3 +202,73 @@ def test_a_folder_may_have_a_dot_in_its_name_and_one_that_exists_any_name(tmp_pa
     (tmp_path / "old.png").mkdir()
     for name in ("eps-0.5", "v1.2", "old.png"):
         assert ggf("sample", *FAST, "--out", tmp_path / name).exit_code == 0
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["sample", "--model", "fashon-vp"], "unknown model 'fashon-vp'", "'fashion-vp'"),
+        (["sample", "--solver", "Adaptve"], "unknown solver 'Adaptve'", "'adaptive'"),
+        (["sample", "--solver", "EM"], "unknown solver 'EM'", "'em'"),
+        (["compare", "emm"], "unknown solver 'emm'", "'em'"),
+        (["compare", "em:stps=3"], "solver 'em' has no option 'stps'", "'steps'"),
+        (["list-solvers", "hein"], "unknown solver 'hein'", "'heun'"),
+        (["compare", "--preset", "paper-cifar"], "unknown preset 'paper-cifar'", "'paper-cifar10'"),
+        (["compare", "--metric", "sdw"], "unknown metric 'sdw'", "'swd'"),
+        (["list-models", "--family", "exakt"], "unknown family 'exakt'", "'exact'"),
+        (["sample", "--format", "pngs"], "unknown format 'pngs'", "'png'"),
+        (["sample", "--precision", "bf17"], "--precision is 'bf17'", "'bf16'"),
+        (["sample", "--fromat", "npz"], "unknown option '--fromat'", "'--format'"),
+        (["sample", "--eps_rel", "1"], "unknown option '--eps_rel'", "'--eps-rel'"),
+        (["samle"], "unknown command 'samle'", "'sample'"),
+        (["--verion"], "unknown option '--verion'", "'--version'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_misspelt_name_is_answered_in_one_style(arguments, message, hint):
+    said = refused(*arguments)
+    assert said[0].endswith(message) or said[0].startswith(message)
+    assert said[1].startswith(f"did you mean {hint}? ")
+
+
+def test_other_errors_in_the_command_line_have_that_style_too():
+    assert refused("sample", "--seed")[0] == "option '--seed' requires an argument"
+    assert refused("show", "a", "b") == (
+        "got unexpected extra argument(s) (b)",
+        "see ggf show --help",
+    )
+
+
+def test_a_repository_without_its_prefix_is_recognised():
+    said = refused("sample", "--model", "google/ncsnpp-church-257", exit_code=3)
+    assert said[0] == "no checkpoint at google/ncsnpp-church-257"
+    assert said[1].startswith("did you mean 'hf:google/ncsnpp-church-257'? ")
+    page = "https://huggingface.co/google/ncsnpp-church-257"
+    said = refused("sample", "--model", page, exit_code=3)
+    assert said[1].startswith("did you mean 'hf:google/ncsnpp-church-257'? ")
+
+
+def test_the_repository_of_a_registered_model_is_answered_with_its_name():
+    from ggf_cli.checkpoints.documents import HUB
+    from ggf_cli.checkpoints.manifest import read_manifest
+
+    entry = next(entry for entry in read_manifest().values() if entry.kind == HUB)
+    said = refused("sample", "--model", entry.place, exit_code=3)
+    assert said[1] == f"did you mean '{entry.name}'? it is hf:{entry.place}"
+
+
+def test_a_path_that_does_not_exist_is_answered_with_a_file_that_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "church.pth").touch()
+    said = refused("sample", "--model", "./churhc.pth", exit_code=3)
+    assert said == (
+        "no checkpoint at ./churhc.pth",
+        "did you mean './church.pth'? see ggf list-models for names",
+    )
+    said = refused("sample", "--model", "churhc.pth", exit_code=3)
+    assert said[1].startswith("did you mean 'church.pth'? ")
+    said = refused("sample", "--model", "none/church.pth", exit_code=3)
+    assert said[1].startswith("there is no folder none; ")

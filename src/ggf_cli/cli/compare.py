@@ -165,7 +165,11 @@ def _print(result: ComparisonResult, *, json: bool, quiet: bool) -> None:
 
 def _list(text: str | None, kind: Callable[[str], T]) -> tuple[T, ...]:
     """Parse a list: "0.02,0.05" -> the values, each once."""
-    return tuple(dict.fromkeys(kind(part.strip()) for part in text.split(","))) if text else ()
+    try:
+        return tuple(dict.fromkeys(kind(part.strip()) for part in text.split(","))) if text else ()
+    except UsageError as error:
+        hint = f"{error.hint}; several are numbers with commas between"
+        raise UsageError(error.message, hint=hint) from error
 
 
 def _seconds(text: str) -> float:

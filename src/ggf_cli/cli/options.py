@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.cli.values import folder, real, whole
+from ggf_cli.cli.values import folder, one_of, real, whole
 from ggf_cli.solvers import SOLVERS
 
 _SOLVER = "Solver"
@@ -217,7 +217,14 @@ Trajectory = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="How to store samples.", rich_help_panel=_OUTPUT)
+    Format,
+    typer.Option(
+        "--format",
+        metavar="|".join(Format),
+        parser=one_of(Format, "format"),
+        help="How to store samples.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 Quiet = Annotated[
     bool,

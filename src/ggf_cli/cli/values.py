@@ -6,11 +6,16 @@ import os
 import re
 import shlex
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from ggf_cli.errors import OutputError, UsageError
 from ggf_cli.numerals import read_real, read_whole
+from ggf_cli.registry import lookup
 from ggf_cli.scalars import MAX_INT, shown
+
+ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
 
 MAX_SAMPLES = 10_000_000
 MAX_LABEL_DIGITS = 6
@@ -26,6 +31,17 @@ def whole(flag: str) -> Callable[[str], int]:
 def real(flag: str, *, share: bool = False) -> Callable[[str], float]:
     """A parser of a number: 0.02 or 2e-2, and 2% if it is a share."""
     return lambda text: read_real(str(text), flag, share=share)
+
+
+def one_of(choices: type[ChoiceT], kind: str) -> Callable[[str], ChoiceT]:
+    """A parser of one of the words of an enumeration.
+
+    Args:
+        choices: The enumeration.
+        kind: The kind of word, for the message ("format").
+    """
+    words = {choice.value: choice for choice in choices}
+    return lambda text: lookup(words, str(text), kind, f"{kind}s: {', '.join(words)}")
 
 
 def folder(text: str) -> Path:

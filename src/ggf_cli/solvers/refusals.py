@@ -69,7 +69,8 @@ def instead(solver: str, option: str, known: Iterable[str], spell: Callable[[str
     own = ", ".join(map(spell, known))
     others = owners(option)
     if not others:
-        return did_you_mean(option, known, f"{solver} has {own}", spell)
+        plain = [spell(name).strip("`") for name in known]
+        return did_you_mean(spell(option).strip("`"), plain, f"{solver} has {own}")
     have = f"solvers with {spell(option)}: {', '.join(others)}"
     if option in BUDGETS and TOLERANCES[0] in known:
         return f"{solver} chooses its own step sizes, set {spell(TOLERANCES[0])}; {have}"

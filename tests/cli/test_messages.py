@@ -272,3 +272,53 @@ def test_a_path_that_does_not_exist_is_answered_with_a_file_that_does(tmp_path, 
     assert said[1].startswith("did you mean 'church.pth'? ")
     said = refused("sample", "--model", "none/church.pth", exit_code=3)
     assert said[1].startswith("there is no folder none; ")
+
+
+# --- results that differ from what is expected ----------------------------------------------------
+
+
+def test_a_grid_that_is_too_small_for_all_samples_says_how_many_it_shows(tmp_path):
+    words = ["sample", "--model", "mixture", "--eps-rel", "0.5", "--n", "6"]
+    said = "the picture shows 4 of 6 samples (--grid)"
+    done = ggf(*words, "--grid", "2x2", "--out", tmp_path / "small")
+    assert said in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "small/grid.png")
+    assert "the picture shows" not in ggf(*words, "--grid", "2x3", "--out", tmp_path / "b").stdout
+
+
+@pytest.mark.parametrize(
+    ("solver", "effect"),
+    [
+        ("adaptive", "--eps-rel 0.01 is below --eps-abs 0.5: it has no effect on values of x below"),
+        (
+            "adaptive-multistep",
+            "--eps-rel 0.01 of the data range 2 is below --eps-abs 0.5: it has no effect;",
+        ),
+    ],
+)
+def test_a_relative_tolerance_without_effect_is_said_once(solver, effect, tmp_path):
+    words = ["sample", "--model", "mixture", "--n", "2", "--solver", solver, "--eps-abs", "0.5"]
+    done = ggf(*words, "--eps-rel", "1%", "--out", tmp_path / "a")
+    assert done.exit_code == 0
+    assert done.stderr.count("warning: ") == 1
+    assert f"warning: {effect}" in done.stderr
+    assert "lower --eps-abs" in done.stderr
+    assert "warning" not in ggf(*words, "--eps-rel", "0.6", "--out", tmp_path / "b").stderr
+    assert ggf(*words, "--eps-rel", "1%", "--out", tmp_path / "c", "--quiet").stderr == ""
+
+
+def test_eps_rel_of_the_multistep_solver_has_no_effect_where_that_is_said(tmp_path):
+    words = ["sample", "--model", "mixture", "--n", "2", "--solver", "adaptive-multistep"]
+    for folder, eps_rel in (("a", "0.001"), ("b", "0.003")):
+        ggf(*words, "--eps-abs", "0.01", "--eps-rel", eps_rel, "--out", tmp_path / folder)
+    for name in ("000000.png", "000001.png"):
+        a, b = (tmp_path / folder / "samples" / name for folder in "ab")
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_comparison_says_it_once_for_each_setting(tmp_path):
+    words = ["compare", "adaptive", "--model", "mixture", "--n", "2", "--repeats", "2"]
+    done = ggf(*words, "--eps-rel", "0.005,0.5", "--nfe", "5", "--out", tmp_path / "c")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("warning: --eps-rel 0.005 is below --eps-abs 0.00781") == 1
+    assert done.stderr.count("warning: ") == 1

@@ -106,6 +106,7 @@ def compare(
         from ggf_cli.comparison.workers import WorkerGroup, work_on_comparison
         from ggf_cli.per_sample import repeated_labels
         from ggf_cli.runtime.compilation import compiled
+        from ggf_cli.solvers import make_solver
     if interrupted():
         raise typer.Exit(130)
 
@@ -139,6 +140,10 @@ def compare(
         summary=entry.summary if isinstance(entry, ModelEntry) else None,
         processes=job.world if job else 1,
     )
+    solvers_of_cells = (make_solver(cell.solver, cell.given) for cell in plan.cells)
+    for remark in dict.fromkeys(solver.remark(network.sde) for solver in solvers_of_cells):
+        if remark and not quiet:
+            console.warn(remark)
     comparison = Comparison(plan, WorkerGroup(job, folder) if job else None)
     warm_up(network, plan.batch_size, quiet=quiet)
     with (

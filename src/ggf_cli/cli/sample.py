@@ -19,7 +19,7 @@ from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import Job, find_job
 from ggf_cli.runs.layout import ANIMATION
-from ggf_cli.runs.pictures import PICTURES
+from ggf_cli.runs.pictures import PICTURES, picture_of
 from ggf_cli.runtime.interrupt import graceful_interrupt
 from ggf_cli.solvers.catalog import read_catalog
 from ggf_cli.solvers.refusals import check_options
@@ -116,6 +116,9 @@ def sample(
     )
     if t_eps is not None:
         network = replace(network, sde=replace(network.sde, t_eps=t_eps))
+    remark = chosen.remark(network.sde)
+    if remark and not quiet and (job is None or job.is_rank_0):
+        console.warn(remark)
     rows = rows or _decided_batch_size(out if resume else None, job)
     rows = rows or choose_batch_size(network, len(wanted))
     network = compiled(network) if compile else network
@@ -250,6 +253,9 @@ def _summarise(result: RunResult) -> None:
         console.result(line)
     seconds, rate = log.timing.sample_s, per_second(log.timing.evaluations_per_s)
     console.result(f"{seconds:.1f} s, {rate} evaluations/s, {log.utilisation:.1%} of them needed")
+    shown = log.grid[0] * log.grid[1] if log.grid else done
+    if shown < done and picture_of(log.model.shape, images=True) in ("grid", "lines"):
+        console.result(f"the picture shows {shown} of {done} samples (--grid)")
     for path in (ANIMATION, *PICTURES):
         if any(file.path == path for file in log.files):
             console.result(str(folder / path))

@@ -205,6 +205,10 @@ class Solver(abc.ABC, Generic[RowsT]):
         """Return the solver with every option set that the SDE decides."""
         return self
 
+    def remark(self, sde: SDE) -> str | None:
+        """What a user should know of these options on an SDE; None: nothing."""
+        return None
+
     def options(self) -> dict[str, Any]:
         """The options as JSON data; a tuple is a list."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}

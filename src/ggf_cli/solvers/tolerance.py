@@ -34,5 +34,14 @@ class Tolerances(Solver[RowsT]):
     def resolved(self, sde: SDE) -> Self:
         return replace(self, eps_abs=self._eps_abs(sde))
 
+    def remark(self, sde: SDE) -> str | None:
+        eps_abs = self._eps_abs(sde)
+        if self.eps_rel >= eps_abs:
+            return None
+        return (
+            f"`eps_rel` {self.eps_rel:g} is below `eps_abs` {eps_abs:.3g}: it has no effect on"
+            f" values of x below {eps_abs / self.eps_rel:.3g}; for smaller steps lower `eps_abs`"
+        )
+
     def _eps_abs(self, sde: SDE) -> float:
         return sde.eps_abs if self.eps_abs is None else self.eps_abs

@@ -289,7 +289,10 @@ def test_a_grid_that_is_too_small_for_all_samples_says_how_many_it_shows(tmp_pat
 @pytest.mark.parametrize(
     ("solver", "effect"),
     [
-        ("adaptive", "--eps-rel 0.01 is below --eps-abs 0.5: it has no effect on values of x below"),
+        (
+            "adaptive",
+            "--eps-rel 0.01 is below --eps-abs 0.5: it has no effect on values of x below",
+        ),
         (
             "adaptive-multistep",
             "--eps-rel 0.01 of the data range 2 is below --eps-abs 0.5: it has no effect;",

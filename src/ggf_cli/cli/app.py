@@ -25,6 +25,7 @@ from ggf_cli.cli.inspect import inspect
 from ggf_cli.cli.list_models import list_models
 from ggf_cli.cli.list_solvers import list_solvers
 from ggf_cli.cli.sample import sample
+from ggf_cli.cli.sample_help import SampleCommand
 from ggf_cli.cli.show import show
 from ggf_cli.errors import CheckpointError, GGFError, OutputError, UsageError
 from ggf_cli.registry import did_you_mean, lookup
@@ -105,7 +106,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.command("sample")(sample)
+app.command("sample", cls=SampleCommand)(sample)
 app.command("compare")(compare)
 app.command("show")(show)
 app.command("list-models")(list_models)

@@ -83,8 +83,9 @@ Pilot = Annotated[
         "--pilot",
         metavar="K",
         parser=whole("--pilot"),
-        help="Draw K samples, then use their mean step times for all; recorded as --times.",
-        rich_help_panel="Solver adaptive-multistep",
+        help="adaptive-multistep: draw K samples, then use their mean step times for all; recorded "
+        "as --times.",
+        rich_help_panel=_SOLVER,
     ),
 ]
 NumSamples = Annotated[

@@ -15,6 +15,7 @@ from msgspec import to_builtins
 
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.cli import console, options, values
+from ggf_cli.cli.sample_help import HelpAll
 from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import Job, find_job
@@ -60,6 +61,7 @@ def sample(
     json: options.Json = False,
     force: options.Force = False,
     resume: options.Resume = False,
+    help_all: HelpAll = False,
 ) -> None:
     """Draw samples: images, a grid of them, and a JSON log of the run.
 

@@ -82,5 +82,5 @@ def _exactly(text: str) -> Fraction | None:
     if not match or not re.search("[0-9]", match[2]):
         return None
     sign, whole, part, exponent = match[1], match[2].replace("_", ""), match[3] or "", match[4]
-    value = Fraction(int(whole + part), 10 ** len(part)) * 10 ** int(exponent or 0)
-    return -value if sign == "-" else value
+    scale = Fraction(10) ** (int(exponent or 0) - len(part))
+    return int(f"{sign}{whole}{part}") * Fraction(scale)

@@ -1,5 +1,7 @@
 """What a user reads after a wrong value, option or name: the cause and what to write instead."""
 
+import io
+import signal
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 from command import ggf, read_log
 from ggf_cli.errors import UsageError
 from ggf_cli.numerals import read_real, read_whole
+from program import Program, until
 
 FAST = ["--model", "mixture", "--n", "2", "--eps-rel", "0.5"]
 
@@ -325,3 +328,90 @@ def test_a_comparison_says_it_once_for_each_setting(tmp_path):
     assert done.exit_code == 0, done.output
     assert done.stderr.count("warning: --eps-rel 0.005 is below --eps-abs 0.00781") == 1
     assert done.stderr.count("warning: ") == 1
+
+
+# --- the terminal ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_a_bar_leaves_room_for_what_ctrl_c_writes(width):
+    """A last line of full width would wrap, and its first line would stay on the screen."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+
+    from ggf_cli.progress import Bar
+
+    console = Console(file=io.StringIO(), width=width, height=9, force_terminal=True)
+    bar = Bar(TextColumn("{task.description}"), BarColumn(None), console=console, expand=True)
+    bar.add_task("sampling", total=1.0, completed=0.5)
+    lines = console.render_lines(bar.get_renderable(), pad=False)
+    assert {sum(part.cell_length for part in line) for line in lines} == {width - 4}
+
+
+def test_sentences_wrap_at_words_and_commands_stay_on_one_line(monkeypatch):
+    from rich.console import Console
+
+    from ggf_cli.cli import console
+
+    def printed(text):
+        out = io.StringIO()
+        monkeypatch.setattr(console.sys, "stdout", out)
+        console.result_prose(text)
+        return out.getvalue().splitlines()
+
+    sentence = "samples of dpmpp-2m-sde are better than those of em, by 3.1 ± 0.4 in FID"
+    command = "ggf compare em adaptive --model fashion-vp --eps-rel 0.05 --n 1000"
+    assert printed(sentence) == [sentence]
+    monkeypatch.setattr(
+        console, "Console", lambda: Console(force_terminal=True, width=30, height=9)
+    )
+    lines = printed(sentence)
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 30
+    assert " ".join(lines) == sentence
+    assert any("dpmpp-2m-sde" in line for line in lines)
+    assert printed(f"{sentence}\n{command}") == [*lines, command]
+
+
+def test_after_ctrl_c_one_line_says_what_is_kept(tmp_path):
+    run = ["sample", "--model", "mixture", "--n", 5000, "--eps-rel", 0.1, "--batch-size", 2]
+    folder = tmp_path / "run"
+    program = Program(*run, "--out", folder, log=tmp_path / "log")
+    until(lambda: len(list(folder.glob("samples/*.png"))) > 2)
+    program.signal(signal.SIGINT)
+    assert program.wait() == 130, program.stderr
+    kept = len(list(folder.glob("samples/*.png")))
+    assert program.stderr.splitlines()[-1] == (
+        f"interrupted: {kept} of 5000 samples are in {folder};"
+        " the same command with --resume continues"
+    )
+    assert program.stdout == ""
+
+
+def test_an_interrupted_comparison_without_results_prints_one_line(tmp_path, monkeypatch):
+    from ggf_cli.comparison.runner import Comparison
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Comparison, "run", stopped)
+    folder = tmp_path / "c"
+    words = ["compare", "em:steps=2", "em:steps=3", "--model", "mixture", "--n", "2"]
+    done = ggf(*words, "--out", folder)
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert done.stderr == (
+        f"interrupted: 0 runs and the finished samples of the next one are kept in {folder};"
+        " the same command continues\n"
+    )
+
+
+def test_ctrl_c_before_anything_is_drawn_exits_130_with_one_line(monkeypatch):
+    from ggf_cli.cli import sample
+
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sample, "find_model", interrupted)
+    done = ggf("sample")
+    assert done.exit_code == 130
+    assert done.stderr == "interrupted; samples that are in the output folder are kept\n"

@@ -7,6 +7,7 @@ and one hint, with the error's exit code; GGF_DEBUG=1 shows the traceback instea
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
@@ -64,6 +65,15 @@ def _shown(ctx: Any) -> Iterator[None]:
         if type(misuse).__name__ == "NoArgsIsHelpError":
             raise
         _exit(_explained(misuse), ctx, misuse)
+    # Commands that keep a part of their work end otherwise.
+    except KeyboardInterrupt as interrupt:
+        # The terminal has written ^C on a line of its own.
+        if sys.stderr.isatty():
+            console.note("")
+        draws = ctx.invoked_subcommand in ("sample", "compare")
+        kept = "; samples that are in the output folder are kept" if draws else ""
+        console.note(f"interrupted{kept}")
+        raise typer.Exit(130) from interrupt
     except GGFError as error:
         if os.environ.get("GGF_DEBUG"):
             raise

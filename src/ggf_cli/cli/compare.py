@@ -108,7 +108,7 @@ def compare(
         from ggf_cli.runtime.compilation import compiled
         from ggf_cli.solvers import make_solver
     if interrupted():
-        raise typer.Exit(130)
+        raise KeyboardInterrupt
 
     network = prepare(
         model,
@@ -151,9 +151,13 @@ def compare(
         progress_observer(plan, quiet=quiet) as observer,
     ):
         result = draw_and_report(comparison, observer=observer, stop=interrupted)
-    _print(result, json=json, quiet=quiet)
+    ended = sum(len(cell.get("runs", ())) for cell in result.document["cells"])
+    # A table without values says nothing.
+    if json or quiet or ended or not result.interrupted:
+        _print(result, json=json, quiet=quiet)
     if result.interrupted:
-        console.note(f"interrupted: the same command continues the comparison in {folder}")
+        there = f"{ended} runs and the finished samples of the next one are kept in {folder}"
+        console.note(f"interrupted: {there}; the same command continues")
         raise typer.Exit(130)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.cli import console
-from ggf_cli.text import plain
 
 
 def find_comparison(path: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -39,7 +38,6 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
 
     console.show(table(comparison))
     for line in [*comparison["notes"], *comparison["findings"]]:
-        console.result(plain(line, lines=True))
+        console.result_prose(line)
     if comparison["recommendation"]:
-        text = f"Recommendation: {comparison['recommendation']['text']}"
-        console.result(plain(text, lines=True))
+        console.result_prose(f"Recommendation: {comparison['recommendation']['text']}")

@@ -102,7 +102,7 @@ def sample(
         from ggf_cli.runtime.compilation import compiled
         from ggf_cli.solvers import make_solver
     if interrupted():
-        raise typer.Exit(130)
+        raise KeyboardInterrupt
 
     chosen = make_solver(solver, solver_options)
     network = prepare(
@@ -152,7 +152,9 @@ def sample(
             job=job,
             started=clock,
         )
-    _print(result, json=json, quiet=quiet)
+    # The message below is enough for people.
+    if json or quiet or not result.interrupted:
+        _print(result, json=json, quiet=quiet)
     if result.failure:
         raise result.failure
     if result.interrupted:

@@ -19,6 +19,8 @@ from ggf_cli.comparison.presets import find_preset
 from ggf_cli.comparison.request import MAX_SAMPLES, CompareRequest, plan_comparison
 from ggf_cli.errors import UsageError
 from ggf_cli.files import sha256_of
+from ggf_cli.metrics.registry import METRICS
+from ggf_cli.registry import lookup
 from ggf_cli.runs.distributed import find_job
 from ggf_cli.runtime.interrupt import graceful_interrupt
 
@@ -89,6 +91,8 @@ def compare(
         metrics=_list(metric, str),
         reference=reference,
     )
+    for name in request.metrics:
+        lookup(METRICS, name, "metric", f"metrics: {', '.join(METRICS)}")
     labels = values.parse_labels(label) if label is not None else []
     interval = values.parse_interval(guidance_interval)
     rows = values.parse_batch_size(batch_size)

@@ -6,10 +6,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
@@ -140,7 +141,28 @@ class Forecast:
         return f"{count} · {self.details(progress)} · {self.left()}"
 
 
-class _LiveBar(RichProgress):
+class Bar(RichProgress):
+    """A progress bar that leaves a clean screen behind, also after Ctrl-C.
+
+    Its lines end before the edge of the terminal. Otherwise the ^C that a terminal writes behind
+    the last line starts a further line, and the first line of the bar stays on the screen.
+    """
+
+    def get_renderable(self) -> RenderableType:
+        return _Narrower(super().get_renderable())
+
+
+@dataclass(frozen=True)
+class _Narrower:
+    """Something with room for ^C^C at its right."""
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.inner, options.update(width=max(options.max_width - 4, 1)))
+
+
+class _LiveBar(Bar):
     """A progress bar with a line of details below."""
 
     def __init__(self, target: Console) -> None:

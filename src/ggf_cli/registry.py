@@ -61,5 +61,6 @@ def lookup(table: Mapping[str, T], name: str, kind: str, hint: str) -> T:
 
 def did_you_mean(name: str, choices: Iterable[str], otherwise: str) -> str:
     """Suggest a choice that is spelled like `name`: "did you mean 'church'? " + `otherwise`."""
-    close = difflib.get_close_matches(name.lower(), list(choices), n=1)
-    return f"did you mean '{close[0]}'? {otherwise}" if close else otherwise
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    return f"did you mean '{by_lower[close[0]]}'? {otherwise}" if close else otherwise

@@ -186,7 +186,7 @@ def test_convert_round_trip(tmp_path):
         (["--n", "-3"], "--n is -3", None),
         (["--batch-size", "0"], "--batch-size is '0'", None),
         (["--batch-size", "many"], "--batch-size is 'many'", None),
-        (["--steps", "10"], "solver 'adaptive' has no option --steps", "it is one of em"),
+        (["--steps", "10"], "solver 'adaptive' has no option --steps", "solvers with --steps: em"),
         (["--batch-size", "9" * 30], "--batch-size is '9999", None),
         (["--batch-size", "9" * 17], "batch size is 9999", None),
         (["--max-nfe", "9" * 30], "max NFE is 9999", None),
@@ -452,19 +452,44 @@ def test_every_command_and_option_has_help():
             assert getattr(parameter, "help", None), (name, parameter.name)
 
 
-def test_every_solver_option_has_a_flag_with_its_default_in_the_help():
-    text = " ".join(ggf("sample", "--help").stdout.replace("│", " ").split())
+def test_the_full_help_has_every_flag_and_the_options_of_each_solver_with_their_defaults():
     import typer.main
 
-    flags = {o for p in typer.main.get_command(app).commands["sample"].params for o in p.opts}
+    text = ggf("sample", "--help-all").stdout
+    command = typer.main.get_command(app).commands["sample"]
+    flags = {o for p in command.params for o in p.opts}
+    for name in flags:
+        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text), name
+    blocks = re.split(r"^--solver (?=\S+: )", text, flags=re.MULTILINE)[1:]
+    sections = {block.split(":")[0]: block for block in blocks}
+    assert list(sections) == list(read_catalog())
     for name, solver in read_catalog().items():
         for option, about in solver.options.items():
             assert flag(option) in flags
-            if about.type in ("int", "float") and about.default is not None:
-                value = re.escape(str(about.default))
-                # Defaults that depend on the solver: "1000; heun, restart 17".
-                shown = rf"default: \({value}|{name}[a-z0-9, -]* {value}[;)]"
-                assert re.search(shown, text), (name, option)
+            value = re.escape(str(about.default)) if about.type in ("int", "float") else ""
+            shown = "–" if about.default is None else value
+            assert re.search(rf"^{flag(option)} +{shown}", sections[name], re.MULTILINE), option
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_usual_options_fit_on_a_screen(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    done = ggf("sample", "--help")
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= width
+    for word in ("--model", "--n", "--eps-rel", "--steps", "--out", "--resume", "--help-all"):
+        assert word in done.stdout
+    assert "ggf list-solvers NAME" in " ".join(done.stdout.split())
+    assert "--pcoeff" not in done.stdout
+    assert ggf("sample", "-h").stdout == done.stdout
+
+
+def test_the_help_is_readable_in_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    done = ggf("sample", "--help")
+    assert done.exit_code == 0
+    assert "Relative tolerance." in done.stdout
 
 
 def test_list_solvers(monkeypatch):

@@ -39,7 +39,7 @@ LAYERS = [
         "progress",
     ),
     ("per_sample",),
-    ("documents", "errors", "files", "registry", "scalars", "text"),
+    ("documents", "errors", "files", "numerals", "registry", "scalars", "text"),
 ]
 FORBIDDEN = {
     "solvers": {"ggf_cli.networks", "ggf_cli.checkpoints", "rich", "PIL", "pathlib"},

@@ -592,7 +592,7 @@ def test_the_command_line_takes_the_indices_that_python_takes(tmp_path, mixture)
     ids=lambda text: text[:30],
 )
 def test_indices_that_cannot_be_drawn_are_refused_with_the_reason(text, reason):
-    from ggf_cli.cli.options import parse_indices
+    from ggf_cli.cli.values import parse_indices
 
     with pytest.raises(UsageError, match=reason) as refused:
         parse_indices(text)
@@ -600,7 +600,7 @@ def test_indices_that_cannot_be_drawn_are_refused_with_the_reason(text, reason):
 
 
 def test_leading_zeros_are_ignored():
-    from ggf_cli.cli.options import parse_indices
+    from ggf_cli.cli.values import parse_indices
 
     assert parse_indices("0" * 30 + "7, 000-001") == [7, 0, 1]
 

@@ -571,7 +571,7 @@ def test_resuming_a_run_without_a_recorded_noise_name_gives_a_warning(tmp_path):
 
 @pytest.mark.parametrize("indices", [[0], [0, 1, 2], [9, 2, 3], [5, 4, 3], [1, 3, 4, 5, 9, 10]])
 def test_as_ranges_is_the_inverse_of_parse_indices(indices):
-    from ggf_cli.cli.options import parse_indices
+    from ggf_cli.cli.values import parse_indices
 
     assert parse_indices(as_ranges(indices)) == indices
 

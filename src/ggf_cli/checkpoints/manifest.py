@@ -6,6 +6,7 @@ then at the root of the repository (an editable install). This module does not i
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import reprlib
@@ -26,6 +27,10 @@ from ggf_cli.registry import did_you_mean, lookup
 PACKAGE = Path(__file__).resolve().parents[1]
 # The prefix of a repository on the hub, as users write it.
 HF = "hf:"
+# Endings of files with weights.
+WEIGHTS = (".safetensors", ".pth", ".pt", ".pkl", ".ckpt", ".bin")
+# The start of the address of a repository in a browser.
+HUB_PAGES = "https://huggingface.co/"
 # Bytes. The file of ggf has 12 KB.
 MAX_SIZE = 2**20
 
@@ -130,8 +135,42 @@ def find_model(name: str | Path) -> ModelEntry | Path | UserCode:
         return lookup(manifest, str(name), "model", "see ggf list-models")
     path = Path(name)
     if not _exists(path):
-        raise CheckpointError(f"no checkpoint at {path}", hint="see ggf list-models for names")
+        raise _no_checkpoint(name, manifest)
     return path
+
+
+def _no_checkpoint(name: str | Path, manifest: dict[str, ModelEntry]) -> CheckpointError:
+    """The error for a path that does not exist: a repository on the hub may be meant, or a file."""
+    path, otherwise = Path(name), "see ggf list-models for names"
+    repo = str(name).removeprefix(HUB_PAGES).strip("/")
+    a_file = path.suffix.lower() in WEIGHTS
+    if re.fullmatch(SOURCE, f"{HUB}:{repo}") and not a_file and not _exists(path.parent):
+        for entry in manifest.values():
+            if entry.source == f"{HUB}:{repo}":
+                hint = f"did you mean '{entry.name}'? it is {HF}{repo}"
+                return CheckpointError(f"no checkpoint at {name}", hint=hint)
+        hint = f"did you mean '{HF}{repo}'? this downloads it from the hub; {otherwise}"
+        return CheckpointError(f"no checkpoint at {name}", hint=hint)
+    if not _exists(path.parent):
+        hint = f"there is no folder {path.parent}; {otherwise}"
+        return CheckpointError(f"no checkpoint at {name}", hint=hint)
+    # As the user has written the folder.
+    written = str(name)[: len(str(name)) - len(path.name)]
+    there = [written + file for file in _names(path.parent)]
+    if path.parent == Path():
+        there += manifest
+    return CheckpointError(
+        f"no checkpoint at {name}", hint=did_you_mean(str(name), there, otherwise)
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    """The names in a folder, up to 1000; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in itertools.islice(entries, 1000)]
+    except OSError:
+        return []
 
 
 def _exists(path: Path) -> bool:

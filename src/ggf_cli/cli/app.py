@@ -7,7 +7,10 @@ and one hint, with the error's exit code; GGF_DEBUG=1 shows the traceback instea
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -23,27 +26,79 @@ from ggf_cli.cli.inspect import inspect
 from ggf_cli.cli.list_models import list_models
 from ggf_cli.cli.list_solvers import list_solvers
 from ggf_cli.cli.sample import sample
+from ggf_cli.cli.sample_help import SampleCommand
 from ggf_cli.cli.show import show
 from ggf_cli.errors import CheckpointError, GGFError, OutputError, UsageError
+from ggf_cli.registry import did_you_mean, lookup
 from ggf_cli.runs.distributed import find_job
+
+# The class of Typer's errors in a command line. Typer has no public name for it.
+_Misuse: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class Group(TyperGroup):
-    """Print a `GGFError` of any command, and exit with its exit code."""
+    """Print a `GGFError` of any command, and exit with its exit code.
+
+    Errors that Typer finds in the command line have the same form.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _shown(ctx):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        lookup(self.commands, args[0], "command", f"commands: {', '.join(self.commands)}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _shown(ctx):
             return super().invoke(ctx)
-        except GGFError as error:
-            if os.environ.get("GGF_DEBUG"):
-                raise
-            job = find_job()
-            # An error of the command or the model is the same for all workers of a machine.
-            if not (job and job.local_rank and isinstance(error, UsageError | CheckpointError)):
-                who = f"rank {job.rank}: " if job else ""
-                hint = _hint(error, ctx.invoked_subcommand)
-                console.show_error(error, prefix=who, hint=hint)
-            raise typer.Exit(error.exit_code) from error
+
+
+@contextmanager
+def _shown(ctx: Any) -> Iterator[None]:
+    """Print an expected error of the body, and exit."""
+    try:
+        yield
+    except _Misuse as misuse:
+        # Typer prints the help.
+        if type(misuse).__name__ == "NoArgsIsHelpError":
+            raise
+        _exit(_explained(misuse), ctx, misuse)
+    # Commands that keep a part of their work end otherwise.
+    except KeyboardInterrupt as interrupt:
+        # The terminal has written ^C on a line of its own.
+        if sys.stderr.isatty():
+            console.note("")
+        draws = ctx.invoked_subcommand in ("sample", "compare")
+        kept = "; samples that are in the output folder are kept" if draws else ""
+        console.note(f"interrupted{kept}")
+        raise typer.Exit(130) from interrupt
+    except GGFError as error:
+        if os.environ.get("GGF_DEBUG"):
+            raise
+        _exit(error, ctx, error)
+
+
+def _exit(error: GGFError, ctx: Any, cause: Exception) -> NoReturn:
+    job = find_job()
+    # An error of the command or the model is the same for all workers of a machine.
+    if not (job and job.local_rank and isinstance(error, UsageError | CheckpointError)):
+        who = f"rank {job.rank}: " if job else ""
+        console.show_error(error, prefix=who, hint=_hint(error, ctx.invoked_subcommand))
+    raise typer.Exit(error.exit_code) from cause
+
+
+def _explained(misuse: Any) -> UsageError:
+    """The error of ours for one that Typer has found."""
+    command = getattr(misuse, "ctx", None) and misuse.ctx.command_path
+    if hasattr(misuse, "possibilities"):
+        params = misuse.ctx.command.params if misuse.ctx else ()
+        flags = [name for p in params for name in (*p.opts, *p.secondary_opts) if name[0] == "-"]
+        hint = did_you_mean(misuse.option_name, flags, f"see {command or 'ggf'} --help")
+        return UsageError(f"unknown option '{misuse.option_name}'", hint=hint)
+    text = misuse.format_message().rstrip(".")
+    return UsageError(text[:1].lower() + text[1:], hint=f"see {command or 'ggf'} --help")
 
 
 def _hint(error: GGFError, command: str | None) -> str | None:
@@ -61,7 +116,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.command("sample")(sample)
+app.command("sample", cls=SampleCommand)(sample)
 app.command("compare")(compare)
 app.command("show")(show)
 app.command("list-models")(list_models)

@@ -13,7 +13,7 @@ from ggf_cli.checkpoints.documents import ModelEntry
 from ggf_cli.checkpoints.manifest import RegisteredFacts, find_model
 from ggf_cli.checkpoints.stated_sde import join_sde
 from ggf_cli.cli import compare_options as own
-from ggf_cli.cli import console, options
+from ggf_cli.cli import console, options, values
 from ggf_cli.cli.compare_plan import asking, print_plan
 from ggf_cli.cli.comparison_summary import print_comparison
 from ggf_cli.comparison.durations import parse_duration
@@ -24,11 +24,12 @@ from ggf_cli.comparison.request import (
     MAX_SAMPLES,
     CompareRequest,
     check_possible,
-    parse_margin,
     plan_comparison,
 )
 from ggf_cli.errors import SolveError, UsageError
 from ggf_cli.files import sha256_of
+from ggf_cli.metrics.registry import METRICS
+from ggf_cli.registry import lookup
 from ggf_cli.runs.distributed import find_job
 from ggf_cli.runtime.interrupt import graceful_interrupt
 
@@ -95,21 +96,23 @@ def compare(
         label=label,
         guidance=guidance,
         guidance_interval=guidance_interval,
-        eps_rel=_list("--eps-rel", eps_rel, float) or EPS_REL,
-        nfe=nfe if nfe in (MATCH, DEFAULTS) else _list("--nfe", nfe, int),
+        eps_rel=_list(eps_rel, values.real("--eps-rel", share=True)) or EPS_REL,
+        nfe=nfe if nfe in (MATCH, DEFAULTS) else _list(nfe, values.whole("--nfe")),
         preset=preset,
         n=n,
         budget_s=parse_duration(budget or own.BUDGET),
         repeats=repeats,
         seed=seed,
-        metrics=_list("--metric", metric, str),
+        metrics=_list(metric, str),
         reference=reference,
-        margin=_share(margin),
+        margin=values.real("--margin", share=True)(margin),
         baseline=baseline,
     )
-    labels = options.parse_labels(label) if label is not None else []
-    interval = options.parse_interval(guidance_interval)
-    rows = options.parse_batch_size(batch_size)
+    for name in request.metrics:
+        lookup(METRICS, name, "metric", f"metrics: {', '.join(METRICS)}")
+    labels = values.parse_labels(label) if label is not None else []
+    interval = values.parse_interval(guidance_interval)
+    rows = values.parse_batch_size(batch_size)
     entry = find_model(model)
     if isinstance(entry, ModelEntry):
         check_possible(request, RegisteredFacts(entry))
@@ -126,8 +129,9 @@ def compare(
         from ggf_cli.comparison.workers import WorkerGroup, work_on_comparison
         from ggf_cli.per_sample import repeated_labels
         from ggf_cli.runtime.compilation import compiled
+        from ggf_cli.solvers import make_solver
     if interrupted():
-        raise typer.Exit(130)
+        raise KeyboardInterrupt
 
     network = prepare(
         model,
@@ -164,6 +168,10 @@ def compare(
         measured=not quiet,
         may_exceed=asking(yes),
     )
+    solvers_of_cells = (make_solver(cell.solver, cell.given) for cell in plan.cells)
+    for remark in dict.fromkeys(solver.remark(network.sde) for solver in solvers_of_cells):
+        if remark and not quiet:
+            console.warn(remark)
     if not quiet:
         print_plan(plan)
     comparison = Comparison(plan, WorkerGroup(job, folder) if job else None, margin=request.margin)
@@ -173,9 +181,13 @@ def compare(
         progress_observer(plan, quiet=quiet) as observer,
     ):
         result = draw_and_report(comparison, observer=observer, stop=interrupted)
-    _print(result, json=json, quiet=quiet)
+    ended = sum(len(cell.get("runs", ())) for cell in result.document["cells"])
+    # A table without values says nothing.
+    if json or quiet or ended or not result.interrupted:
+        _print(result, json=json, quiet=quiet)
     if result.interrupted:
-        console.note(f"interrupted: the same command continues the comparison in {folder}")
+        there = f"{ended} runs and the finished samples of the next one are kept in {folder}"
+        console.note(f"interrupted: {there}; the same command continues")
         raise typer.Exit(130)
     errors = [cell["error"] for cell in result.document["cells"]]
     if all(errors):
@@ -193,19 +205,13 @@ def _print(result: ComparisonResult, *, json: bool, quiet: bool) -> None:
         console.result(str(result.folder / "report.html"))
 
 
-def _list(name: str, text: str | None, kind: Callable[[str], T]) -> tuple[T, ...]:
+def _list(text: str | None, kind: Callable[[str], T]) -> tuple[T, ...]:
     """Parse a list: "0.02,0.05" -> the values, each once."""
     try:
         return tuple(dict.fromkeys(kind(part.strip()) for part in text.split(","))) if text else ()
-    except ValueError as error:
-        raise UsageError(f"{name} is {text!r}, it must be numbers with commas between") from error
-
-
-def _share(text: str) -> float:
-    try:
-        return parse_margin(text)
-    except ValueError as error:
-        raise UsageError(f"--margin is {text!r}, it must be a share like 5% or 0.05") from error
+    except UsageError as error:
+        hint = f"{error.hint}; several are numbers with commas between"
+        raise UsageError(error.message, hint=hint) from error
 
 
 def _folder_name(request: CompareRequest) -> str:

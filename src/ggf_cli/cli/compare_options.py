@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ggf_cli.cli.values import folder, whole
 from ggf_cli.comparison.lineup import DEFAULT, EPS_REL
 from ggf_cli.comparison.presets import PRESETS
 from ggf_cli.comparison.request import REPEATS
@@ -67,6 +68,8 @@ NumSamples = Annotated[
     typer.Option(
         "--n",
         "-n",
+        metavar="N",
+        parser=whole("--n"),
         help="Samples of each repeat.",
         show_default="as many as --budget allows",
         rich_help_panel=_SIZE,
@@ -96,7 +99,9 @@ Repeats = Annotated[
     int | None,
     typer.Option(
         "--repeats",
-        help="Repeats of each cell, with different samples: they give the error bars.",
+        metavar="N",
+        parser=whole("--repeats"),
+        help="Repeats of each setting, with different samples: they give the error bars.",
         show_default=str(REPEATS),
         rich_help_panel=_SIZE,
     ),
@@ -135,6 +140,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="DIR",
+        parser=folder,
         help="Output folder; a comparison with the same settings in it is continued.",
         show_default="runs/compare-MODEL-…, the same for the same settings",
         rich_help_panel="Output",

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 
 from ggf_cli.cli import console
 from ggf_cli.comparison.observer import ComparisonObserver
-from ggf_cli.progress import LIVE_EVERY_S, PLAIN_EVERY_S
+from ggf_cli.progress import LIVE_EVERY_S, PLAIN_EVERY_S, Bar
 from ggf_cli.text import per_second, time_left
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def progress_observer(plan: ComparisonPlan, *, quiet: bool) -> Iterator[Comparis
             BarColumn(bar_width=None),
             TextColumn("{task.fields[left]}"),
         )
-        with Progress(*columns, console=target, expand=True, transient=True) as bar:
+        with Bar(*columns, console=target, expand=True, transient=True) as bar:
             whole = bar.add_task("comparing", total=1.0, left="")
             run = bar.add_task("", total=1.0, left="")
             yield BarObserver(forecast, n, repeats, bar, whole, run)
@@ -191,7 +191,7 @@ class BarObserver(ForecastObserver):
     interval_s = LIVE_EVERY_S
 
     def __init__(
-        self, forecast: Forecast, n: int, repeats: int, bar: Progress, whole: TaskID, run: TaskID
+        self, forecast: Forecast, n: int, repeats: int, bar: Bar, whole: TaskID, run: TaskID
     ) -> None:
         super().__init__(forecast, n, repeats)
         self._bar, self._whole, self._run = bar, whole, run

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ggf_cli.cli import console
-from ggf_cli.text import plain
 
 
 def find_comparison(path: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -40,8 +39,8 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
     console.show(table(comparison))
     costs = comparison.get("costs", [])
     for line in [*comparison["notes"], *comparison["findings"], *costs]:
-        console.result(plain(line, lines=True))
+        console.result_prose(line)
     if comparison["recommendation"]:
         found = comparison["recommendation"]
         title = "Recommendation" if found["overall"] else "No recommendation"
-        console.result(plain(f"{title}: {found['text']}", lines=True))
+        console.result_prose(f"{title}: {found['text']}")

@@ -7,12 +7,14 @@ import json
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from ggf_cli.errors import GGFError, OptionError, OutputError
 from ggf_cli.solvers.catalog import flag
@@ -76,16 +78,44 @@ def show(renderable: RenderableType, *, columns: int | None = None) -> None:
     result("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))
 
 
+def result_prose(text: str) -> None:
+    """Print sentences on stdout; on a terminal, they wrap at words."""
+    terminal = Console()
+    for line in plain(text, lines=True).split("\n"):
+        for part in _lines(line, terminal):
+            result(part)
+
+
 def note(text: str) -> None:
     """Print a remark on stderr, with options spelled as flags."""
-    stderr().print(plain(with_flags(text), lines=True), markup=False, soft_wrap=True)
+    _say("", "", with_flags(text))
 
 
 def warn(text: str) -> None:
     """Print a warning on stderr: results may be wrong."""
+    _say("warning:", "bold yellow", with_flags(text))
+
+
+def _say(title: str, style: str, text: str) -> None:
+    """Print text for people on stderr, after a title; on a terminal it wraps at words."""
     console = stderr()
-    console.print("[bold yellow]warning:[/] ", end="")
-    console.print(plain(with_flags(text), lines=True), markup=False, soft_wrap=True)
+    start = f"{title} " if title else ""
+    first, *rest = plain(text, lines=True).split("\n")
+    lines = _lines(start + first, console)
+    for line in rest:
+        lines += _lines(line, console)
+    out = Text("\n".join(lines))
+    out.stylize(style, 0, len(title))
+    console.print(out, soft_wrap=True)
+
+
+def _lines(line: str, console: Console) -> list[str]:
+    """The lines of a text on a terminal: wrapped at words, but not a command, which is copied."""
+    if not console.is_terminal or re.search(r"\bggf [a-z]|https?://", line):
+        return [line]
+    return textwrap.wrap(line, console.width, break_on_hyphens=False, break_long_words=False) or [
+        ""
+    ]
 
 
 @contextmanager
@@ -110,15 +140,12 @@ def show_error(error: GGFError, *, prefix: str = "", hint: str | None = None) ->
         prefix: Text before the message.
         hint: The hint if the error has none.
     """
-    console = stderr()
     options = error.options if isinstance(error, OptionError) else ()
     message = with_flags(prefix + error.message, options)
     hint = with_flags(error.hint or hint or "", options)
-    console.print("[bold red]error:[/] ", end="")
-    console.print(plain(message, lines=True), markup=False, soft_wrap=True)
+    _say("error:", "bold red", message)
     if hint:
-        console.print("[bold cyan]hint:[/] ", end="")
-        console.print(plain(hint, lines=True), markup=False, soft_wrap=True)
+        _say("hint:", "bold cyan", hint)
 
 
 def with_flags(text: str, options: Iterable[str] = ()) -> str:

@@ -10,8 +10,11 @@ import typer
 
 from ggf_cli.cli import console, tables
 from ggf_cli.cli.tables import Column
-from ggf_cli.registry import lookup
 from ggf_cli.solvers.catalog import OptionInfo, SolverInfo, flag, read_catalog
+from ggf_cli.solvers.refusals import find_solver
+
+# Upper bounds from here on are not shown.
+NO_LIMIT = 1e6
 
 
 def list_solvers(
@@ -28,14 +31,14 @@ def list_solvers(
     """
     catalog = read_catalog()
     if solver is not None:
-        catalog = {solver: lookup(catalog, solver, "solver", f"solvers: {', '.join(catalog)}")}
+        catalog = {solver: find_solver(solver)}
     if json:
         console.result_json([_document(name, about) for name, about in catalog.items()])
         return
     tables.show(_solvers(catalog))
     if solver is not None:
         console.result("")
-        tables.show(_options(catalog[solver].options))
+        tables.show(option_columns(catalog[solver].options))
 
 
 def _document(name: str, about: SolverInfo) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def _solvers(catalog: Mapping[str, SolverInfo]) -> list[Column]:
     ]
 
 
-def _options(options: Mapping[str, OptionInfo]) -> list[Column]:
+def option_columns(options: Mapping[str, OptionInfo]) -> list[Column]:
+    """The table of the options of a solver."""
     values = [_values(option) for option in options.values()]
     defaults = [_default(option.default) for option in options.values()]
     return [
@@ -86,5 +90,8 @@ def _values(option: OptionInfo) -> str:
         return kinds[option.type]
     signs = {"above": ">", "low": ">=", "high": "<="}
     limits = {name: getattr(option, name) for name in signs}
+    # A limit that only keeps the arithmetic finite says nothing to a reader.
+    if option.high is not None and option.high >= NO_LIMIT:
+        limits["high"] = None
     bounds = [f"{sign} {limits[b]:g}" for b, sign in signs.items() if limits[b] is not None]
     return ", ".join([option.type, *bounds])

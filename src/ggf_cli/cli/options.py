@@ -1,8 +1,7 @@
-"""Options of `ggf sample` as types for Typer, and the parsing of their values."""
+"""Options of `ggf sample` as types for Typer."""
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,16 +9,12 @@ from typing import Annotated
 import typer
 
 from ggf_cli.checkpoints.manifest import read_manifest
-from ggf_cli.errors import UsageError
-from ggf_cli.scalars import MAX_INT, shown
+from ggf_cli.cli.values import folder, one_of, real, whole
 from ggf_cli.solvers import SOLVERS
 
 _SOLVER = "Solver"
 _OUTPUT = "Output"
 _RUN = "Run"
-
-MAX_SAMPLES = 10_000_000
-MAX_LABEL_DIGITS = 6
 
 
 class Format(StrEnum):
@@ -73,6 +68,8 @@ TEps = Annotated[
     float | None,
     typer.Option(
         "--t-eps",
+        metavar="TIME",
+        parser=real("--t-eps"),
         help="End time of the solve, above 0 and below T (1, but for edm and own SDEs).",
         show_default="from the model",
         rich_help_panel=_SOLVER,
@@ -82,6 +79,8 @@ MaxNFE = Annotated[
     int | None,
     typer.Option(
         "--max-nfe",
+        metavar="N",
+        parser=whole("--max-nfe"),
         help="Give a sample up after this many evaluations.",
         show_default="no limit for fixed steps, else 10000",
         rich_help_panel=_SOLVER,
@@ -92,15 +91,22 @@ Pilot = Annotated[
     typer.Option(
         "--pilot",
         metavar="K",
-        min=1,
-        help="Draw K samples, then use their mean step times for all; recorded as --times.",
-        rich_help_panel="Solver adaptive-multistep",
+        parser=whole("--pilot"),
+        help="adaptive-multistep: draw K samples, then use their mean step times for all; recorded "
+        "as --times.",
+        rich_help_panel=_SOLVER,
     ),
 ]
 NumSamples = Annotated[
     int | None,
     typer.Option(
-        "--n", "-n", help="Draw samples 0 to N-1.", show_default="16", rich_help_panel=_RUN
+        "--n",
+        "-n",
+        metavar="N",
+        parser=whole("--n"),
+        help="Draw samples 0 to N-1.",
+        show_default="16",
+        rich_help_panel=_RUN,
     ),
 ]
 Indices = Annotated[
@@ -126,6 +132,7 @@ Guidance = Annotated[
     typer.Option(
         "--guidance",
         metavar="SCALE",
+        parser=real("--guidance"),
         help="Guidance by the labels; 1 has no effect. A guided evaluation counts as two.",
         show_default="1",
         rich_help_panel=_RUN,
@@ -141,7 +148,16 @@ GuidanceInterval = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Random seed.", rich_help_panel=_RUN)]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="S",
+        parser=whole("--seed"),
+        help="Random seed.",
+        rich_help_panel=_RUN,
+    ),
+]
 BatchSize = Annotated[
     str,
     typer.Option(
@@ -184,6 +200,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="DIR",
+        parser=folder,
         help="Output folder.",
         show_default="runs/TIME-MODEL-SOLVER",
         rich_help_panel=_OUTPUT,
@@ -204,12 +221,20 @@ Trajectory = Annotated[
     typer.Option(
         "--trajectory",
         metavar="K",
+        parser=whole("--trajectory"),
         help="Draw the samples on the grid at K noise levels: strips and an animated WebP.",
         rich_help_panel=_OUTPUT,
     ),
 ]
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="How to store samples.", rich_help_panel=_OUTPUT)
+    Format,
+    typer.Option(
+        "--format",
+        metavar="|".join(Format),
+        parser=one_of(Format, "format"),
+        help="How to store samples.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 Quiet = Annotated[
     bool,
@@ -236,103 +261,3 @@ Force = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
-
-
-def parse_indices(text: str) -> list[int]:
-    """Parse --indices: "0-3,70" -> [0, 1, 2, 3, 70], in that order.
-
-    Raises:
-        UsageError: Not a list of numbers and ranges, an index twice or too large, or too many.
-    """
-    indices: list[int] = []
-    for part in text.split(","):
-        ends = _range(part)
-        if ends is None:
-            raise UsageError(
-                f"--indices {shown(text)}: {shown(part)} is not a number or a range",
-                hint="like 0-63,70",
-            )
-        first, last = map(_index, ends)
-        if last < first:
-            raise UsageError(
-                f"--indices {shown(text)}: the range {shown(part)} runs backwards",
-                hint="like 0-63,70",
-            )
-        if len(indices) + last - first >= MAX_SAMPLES:
-            raise UsageError(f"--indices {shown(text)} names more than {MAX_SAMPLES:,} samples")
-        indices.extend(range(first, last + 1))
-    if len(set(indices)) != len(indices):
-        raise UsageError(f"--indices {shown(text)} names a sample twice")
-    return indices
-
-
-def _range(part: str) -> tuple[str, str] | None:
-    """The digits of both ends of "3" or "0-63"; None for other text."""
-    match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", part)
-    return (match[1], match[2] or match[1]) if match else None
-
-
-def _index(digits: str) -> int:
-    """Convert digits to an index. Python refuses to convert more than 4300 digits."""
-    index = int(digits.lstrip("0")[:20] or "0")
-    if index > MAX_INT:
-        raise UsageError(f"--indices names {shown(digits)}, the largest index is {MAX_INT}")
-    return index
-
-
-def parse_count(n: int) -> list[int]:
-    """Parse --n: the sample indices 0 .. n - 1."""
-    if not 1 <= n <= MAX_SAMPLES:
-        raise UsageError(f"--n is {n}, it must lie in 1..{MAX_SAMPLES:,}")
-    return list(range(n))
-
-
-def parse_batch_size(text: str) -> int | None:
-    """Parse --batch-size; "auto" -> None."""
-    if text == "auto":
-        return None
-    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < 1:
-        raise UsageError(f"--batch-size is {shown(text)}, it must be 'auto' or lie in 1..2^20")
-    return int(text)
-
-
-def parse_labels(text: str) -> list[int]:
-    """Parse --label: "0-2,7" -> [0, 1, 2, 7].
-
-    Raises:
-        UsageError: Not a list of numbers and ranges.
-    """
-    labels: list[int] = []
-    for part in text.split(","):
-        ends = _range(part)
-        if ends is None or max(map(len, ends)) > MAX_LABEL_DIGITS or int(ends[1]) < int(ends[0]):
-            raise UsageError(f"--label is {shown(text)}, it must be labels", hint="like 3 or 0-9")
-        labels.extend(range(int(ends[0]), int(ends[1]) + 1))
-    return labels
-
-
-def parse_interval(text: str | None) -> tuple[float, float] | None:
-    """Parse --guidance-interval: "0.3,5" -> (0.3, 5.0).
-
-    Raises:
-        UsageError: Not two numbers.
-    """
-    if text is None:
-        return None
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError as error:
-        raise UsageError(
-            f"--guidance-interval is {shown(text)}, it must be two noise levels", hint="like 0.3,5"
-        ) from error
-    return low, high
-
-
-def parse_grid(text: str | None) -> tuple[int, int] | None:
-    """Parse --grid: "2x8" -> (2, 8)."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,3})[xX×]([0-9]{1,3})", text)
-    if not match or "0" in (match[1], match[2]):
-        raise UsageError(f"--grid is {text!r}, it must be ROWSxCOLS", hint="like 4x4")
-    return int(match[1]), int(match[2])

@@ -15,14 +15,16 @@ from msgspec import to_builtins
 
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.checkpoints.stated_sde import join_sde
-from ggf_cli.cli import console, options
+from ggf_cli.cli import console, options, values
+from ggf_cli.cli.sample_help import HelpAll
 from ggf_cli.cli.solver_options import with_solver_options
 from ggf_cli.errors import UsageError
 from ggf_cli.runs.distributed import Job, find_job
 from ggf_cli.runs.layout import ANIMATION
-from ggf_cli.runs.pictures import PICTURES
+from ggf_cli.runs.pictures import PICTURES, picture_of
 from ggf_cli.runtime.interrupt import graceful_interrupt
 from ggf_cli.solvers.catalog import read_catalog
+from ggf_cli.solvers.refusals import check_options
 from ggf_cli.text import per_second
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def sample(
     json: options.Json = False,
     force: options.Force = False,
     resume: options.Resume = False,
+    help_all: HelpAll = False,
 ) -> None:
     """Draw samples: images, a grid of them, and a JSON log of the run.
 
@@ -78,13 +81,14 @@ def sample(
         # torchrun restarts the job with the command of its first start.
         resume, force = True, False
     _check_combination(n, indices, out, resume=resume, force=force, job=job)
-    wanted = options.parse_count(16 if n is None else n)
+    wanted = values.parse_count(16 if n is None else n)
     if indices is not None:
-        wanted = options.parse_indices(indices)
-    rows = options.parse_batch_size(batch_size)
-    grid_size = options.parse_grid(grid)
-    labels = options.parse_labels(label) if label is not None else []
-    interval = options.parse_interval(guidance_interval)
+        wanted = values.parse_indices(indices)
+    rows = values.parse_batch_size(batch_size)
+    grid_size = values.parse_grid(grid)
+    labels = values.parse_labels(label) if label is not None else []
+    interval = values.parse_interval(guidance_interval)
+    check_options(solver, solver_options)
     config = join_sde(config, sde)
     find_model(model)
     started_at, clock = datetime.now().astimezone(), perf_counter()
@@ -101,7 +105,7 @@ def sample(
         from ggf_cli.runtime.compilation import compiled
         from ggf_cli.solvers import make_solver
     if interrupted():
-        raise typer.Exit(130)
+        raise KeyboardInterrupt
 
     chosen = make_solver(solver, solver_options)
     network = prepare(
@@ -117,6 +121,9 @@ def sample(
     )
     if t_eps is not None:
         network = replace(network, sde=replace(network.sde, t_eps=t_eps))
+    remark = chosen.remark(network.sde)
+    if remark and not quiet and (job is None or job.is_rank_0):
+        console.warn(remark)
     rows = rows or _decided_batch_size(out if resume else None, job)
     rows = rows or choose_batch_size(network, len(wanted))
     network = compiled(network) if compile else network
@@ -148,7 +155,9 @@ def sample(
             job=job,
             started=clock,
         )
-    _print(result, json=json, quiet=quiet)
+    # The message below is enough for people.
+    if json or quiet or not result.interrupted:
+        _print(result, json=json, quiet=quiet)
     if result.failure:
         raise result.failure
     if result.interrupted:
@@ -251,6 +260,9 @@ def _summarise(result: RunResult) -> None:
         console.result(line)
     seconds, rate = log.timing.sample_s, per_second(log.timing.evaluations_per_s)
     console.result(f"{seconds:.1f} s, {rate} evaluations/s, {log.utilisation:.1%} of them needed")
+    shown = log.grid[0] * log.grid[1] if log.grid else done
+    if shown < done and picture_of(log.model.shape, images=True) in ("grid", "lines"):
+        console.result(f"the picture shows {shown} of {done} samples (--grid)")
     for path in (ANIMATION, *PICTURES):
         if any(file.path == path for file in log.files):
             console.result(str(folder / path))

@@ -1,7 +1,6 @@
 """Generate the flags of the solver options from the catalog.
 
-An option of several solvers is one flag; each solver has its own default. The help groups options
-by the solvers that have them.
+An option of several solvers is one flag; each solver has its own default.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ggf_cli.solvers.catalog import flag, owners, read_catalog
+from ggf_cli.cli import values
+from ggf_cli.solvers.catalog import OptionInfo, flag, owners, read_catalog
 
 # The solver parses a sequence of numbers from its text.
 _TYPES = {"int": int, "float": float, "bool": bool, "text": str, "numbers": str}
+_METAVARS = {"int": "N", "float": "NUMBER", "bool": None, "text": "TEXT", "numbers": "NUMBERS"}
 
 
 def with_solver_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -32,7 +33,8 @@ def with_solver_options(command: Callable[..., None]) -> Callable[..., None]:
         chosen = {name: value for name, value in given.items() if value is not None}
         command(**arguments, solver_options=chosen)
 
-    flags = {name: _parameter(name, names) for name, names in _grouped()}
+    names = dict.fromkeys(name for solver in read_catalog().values() for name in solver.options)
+    flags = {name: _parameter(name, owners(name)) for name in names}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         parameters += flags.values() if parameter.name == "solver_options" else [parameter]
@@ -41,24 +43,17 @@ def with_solver_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def _grouped() -> list[tuple[str, list[str]]]:
-    """(option, its solvers) for each option, grouped by solvers, the most common first."""
-    names = dict.fromkeys(name for solver in read_catalog().values() for name in solver.options)
-    options = [(name, owners(name)) for name in names]
-    groups = list(dict.fromkeys(tuple(solvers) for _, solvers in options))
-    return sorted(options, key=lambda o: (-len(o[1]), groups.index(tuple(o[1]))))
-
-
 def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
     catalog = read_catalog()
     option = catalog[solvers[0]].options[name]
     declaration = f"{flag(name)}/{flag('no_' + name)}" if option.type == "bool" else flag(name)
     info = typer.Option(
         declaration,
-        metavar="|".join(option.choices) if option.choices else None,
+        metavar="|".join(option.choices) if option.choices else _METAVARS[option.type],
+        parser=_parser(name, option),
         help=_help(name, solvers),
         show_default=_defaults(name, solvers),
-        rich_help_panel=_panel(solvers),
+        rich_help_panel="Solver",
     )
     return inspect.Parameter(
         name,
@@ -66,6 +61,13 @@ def _parameter(name: str, solvers: list[str]) -> inspect.Parameter:
         default=None,
         annotation=Annotated[_TYPES[option.type] | None, info],
     )
+
+
+def _parser(name: str, option: OptionInfo) -> Callable[[str], int | float] | None:
+    """The parser of a number; None: Typer's own for the type."""
+    if option.type == "int":
+        return values.whole(flag(name))
+    return values.real(flag(name), share=bool(option.share)) if option.type == "float" else None
 
 
 def _help(name: str, solvers: list[str]) -> str:
@@ -82,15 +84,6 @@ def _sentence(text: str) -> str:
     """Add a full stop, and capitalise the first word unless it is a symbol like "r:"."""
     capital = text.split()[0].isalpha()
     return f"{text[0].upper() if capital else text[0]}{text[1:]}."
-
-
-def _panel(solvers: list[str]) -> str:
-    catalog = read_catalog()
-    if len(solvers) == len(catalog):
-        return "Solver"
-    if solvers == [name for name, solver in catalog.items() if "steps" in solver.options]:
-        return "Solvers with a fixed number of steps"
-    return f"Solver {solvers[0]}" if len(solvers) == 1 else f"Solvers {', '.join(solvers)}"
 
 
 def _defaults(name: str, solvers: list[str]) -> str | bool:

@@ -12,14 +12,15 @@ A *cell* is one solver at one setting. Cells that differ in the tolerance or the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ggf_cli.errors import UsageError
 from ggf_cli.files import sha256_of
-from ggf_cli.registry import did_you_mean, lookup
-from ggf_cli.solvers.catalog import as_text, read_catalog
+from ggf_cli.numerals import read_real, read_whole
+from ggf_cli.solvers.catalog import OptionInfo, as_text, read_catalog
+from ggf_cli.solvers.refusals import find_solver, instead
 
 DEFAULT = ("adaptive", "em", "dpmpp-2m-sde:nfe=50")
 EPS_REL = (0.01, 0.02, 0.05, 0.1)
@@ -28,12 +29,7 @@ MATCH, DEFAULTS = "match", "default"
 ORDER = ("contender", "matched", "reference")
 # Options that set the number of evaluations a sample.
 BUDGETS = ("steps", "nfe", "times")
-_TYPES: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "text": str,
-    "numbers": lambda text: tuple(map(float, text.split(","))),
-}
+_WORDS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 # Characters of a cell's id.
 MAX_ID_LENGTH = 80
 
@@ -80,8 +76,7 @@ def parse_contender(text: str) -> Contender:
             the solver is made.
     """
     name, _, rest = text.partition(":")
-    catalog = read_catalog()
-    options = lookup(catalog, name, "solver", f"solvers: {', '.join(catalog)}").options
+    options = find_solver(name).options
     parts: list[str] = []
     for part in rest.split(",") if rest else []:
         # The value of `intervals` of the solver restart may have commas.
@@ -98,30 +93,28 @@ def parse_contender(text: str) -> Contender:
                 f"{text!r}: {part!r} is not OPTION=VALUE", hint="like adaptive:eps-rel=0.05"
             )
         if option not in options:
-            known = f"{name} has {', '.join(o.replace('_', '-') for o in options)}"
             raise UsageError(
                 f"{text!r}: solver '{name}' has no option {key!r}",
-                hint=did_you_mean(option, options, known),
+                hint=instead(name, option, options, lambda o: o.replace("_", "-")),
             )
-        given[option] = _typed(text, key, value.strip(), options[option].type)
+        given[option] = _typed(text, key, value.strip(), options[option])
     return Contender(solver=name, given=given)
 
 
-def _typed(text: str, key: str, value: str, kind: str) -> Any:
+def _typed(text: str, key: str, value: str, option: OptionInfo) -> Any:
     """Convert the value of an option to its type."""
-    words = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
-    try:
-        if kind == "bool":
-            return words[value.lower()]
-        return _TYPES[kind](value)
-    except (KeyError, ValueError) as error:
-        expected = {
-            "bool": "yes or no",
-            "int": "a whole number",
-            "float": "a number",
-            "numbers": "numbers with commas",
-        }[kind]
-        raise UsageError(f"{text!r}: {key} is {value!r}, it must be {expected}") from error
+    name = f"{text!r}: {key}"
+    if option.type == "bool":
+        if value.lower() not in _WORDS:
+            raise UsageError(f"{name} is {value!r}, it must be yes or no")
+        return _WORDS[value.lower()]
+    if option.type == "int":
+        return read_whole(value, name)
+    if option.type == "float":
+        return read_real(value, name, share=bool(option.share))
+    if option.type == "numbers":
+        return tuple(read_real(part, name) for part in value.split(","))
+    return value
 
 
 def format_contender(solver: str, given: Mapping[str, Any]) -> str:

@@ -151,16 +151,6 @@ class CompareRequest:
         return repr(fields)
 
 
-def parse_margin(text: str) -> float:
-    """Parse a margin: "5%" and "0.05" are the same.
-
-    Raises:
-        ValueError: The text is no number.
-    """
-    number = text.strip()
-    return float(number.removesuffix("%")) / 100 if number.endswith("%") else float(number)
-
-
 def plan_comparison(
     request: CompareRequest,
     model: ScoreModel,

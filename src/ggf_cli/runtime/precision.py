@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ggf_cli.errors import OptionError
+from ggf_cli.registry import did_you_mean
 from ggf_cli.runtime.devices import full_precision
 from ggf_cli.scalars import as_float
 from ggf_cli.score import ScoreModel
@@ -43,6 +44,7 @@ def in_precision(model: ScoreModel, precision: str, finest: float = math.inf) ->
         raise OptionError(
             f"precision is {precision!r}, it must be one of {', '.join(PRECISIONS)}",
             option="precision",
+            hint=did_you_mean(precision, PRECISIONS, f"precisions: {', '.join(PRECISIONS)}"),
         )
     finest = as_float(finest, "finest", above=0, finite=False)
     device = torch.device(model.device)

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from ggf_cli.errors import OptionError
-from ggf_cli.registry import did_you_mean, lookup
+from ggf_cli.registry import lookup
 from ggf_cli.solvers.registry import SOLVERS
 
 if TYPE_CHECKING:
@@ -27,25 +26,12 @@ def make_solver(name: str, options: Mapping[str, Any] | None = None) -> Solver:
     known = [field.name for field in fields(entry.load())]
     for option in options or {}:
         if option not in known:
-            raise _no_such_option(name, option, known)
+            # Imported here, so that `python -m ggf_cli.solvers.catalog` runs the module once.
+            from ggf_cli.solvers.refusals import no_such_option
+
+            raise no_such_option(name, option, known)
     solver: Solver = entry.load()(**options or {})
     return solver
-
-
-def _no_such_option(name: str, option: str, known: list[str]) -> OptionError:
-    # Imported here, so that `python -m ggf_cli.solvers.catalog` runs the module once.
-    from ggf_cli.solvers.catalog import owners
-
-    has = f"{name} has {', '.join(known)}"
-    others = owners(option)
-    return OptionError(
-        f"solver '{name}' has no option {option}",
-        option=option,
-        others=known,
-        hint=f"it is one of {', '.join(others)}; {has}"
-        if others
-        else did_you_mean(option, known, has),
-    )
 
 
 def __getattr__(name: str) -> Any:

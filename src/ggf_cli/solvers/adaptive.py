@@ -76,7 +76,7 @@ class Adaptive(Tolerances[AdaptiveRows]):
 
     # The paper's experiments use eps_rel 0.01, 0.02, 0.05 and 0.1; the defaults are its
     # experiments.sh.
-    h_init: float = option(0.01, "first step size, as a share of T", above=0, high=1)
+    h_init: float = option(0.01, "first step size, as a share of T", above=0, high=1, share=True)
     exponent: float = option(0.9, "r: step sizes scale with error^-r", above=0, high=10)
     safety: float = option(0.9, "theta: factor on every new step size", above=0, high=1)
     norm: str = option("l2", "error over the pixels of a sample", choices=("l2", "linf"))

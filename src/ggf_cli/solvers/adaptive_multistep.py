@@ -199,6 +199,16 @@ class AdaptiveMultistep(Tolerances[AdaptiveMultistepRows]):
             + expand_as_batch(spread, x) * z
         )
 
+    def remark(self, sde: SDE) -> str | None:
+        low, high = sde.data_range
+        eps_abs = self._eps_abs(sde)
+        if self.eps_rel * (high - low) >= eps_abs:
+            return None
+        return (
+            f"`eps_rel` {self.eps_rel:g} of the data range {high - low:g} is below `eps_abs`"
+            f" {eps_abs:.3g}: it has no effect; for smaller steps lower `eps_abs`"
+        )
+
     def _tolerance(self, sde: SDE) -> float:
         """The tolerance delta, in units of the data."""
         low, high = sde.data_range

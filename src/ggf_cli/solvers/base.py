@@ -117,6 +117,8 @@ def option(
     whole: bool = False,
     pattern: str = "",
     numbers: bool = False,
+    share: bool = False,
+    advice: str = "",
 ) -> Any:
     """Declare a solver option: its default, one line of help, and its allowed values.
 
@@ -131,10 +133,12 @@ def option(
         pattern: Regular expression of a text.
         numbers: The value is a sequence of numbers, kept as a tuple of floats; a text with commas
             is accepted too.
+        share: The value is a share, which may be written as a percentage.
+        advice: The hint where a value is refused.
     """
     whole = whole or (isinstance(default, int) and not isinstance(default, bool))
     limits = {"choices": choices, "pattern": pattern, "whole": whole, "numbers": numbers}
-    limits |= {"above": above, "low": low, "high": high}
+    limits |= {"above": above, "low": low, "high": high, "share": share, "advice": advice}
     return field(default=default, metadata={"help": help, **limits})
 
 
@@ -200,6 +204,10 @@ class Solver(abc.ABC, Generic[RowsT]):
     def resolved(self, sde: SDE) -> Self:
         """Return the solver with every option set that the SDE decides."""
         return self
+
+    def remark(self, sde: SDE) -> str | None:
+        """What a user should know of these options on an SDE; None: nothing."""
+        return None
 
     def options(self) -> dict[str, Any]:
         """The options as JSON data; a tuple is a list."""
@@ -290,7 +298,8 @@ def _as_option(solver: str, name: str, value: Any, limits: Mapping[str, Any], li
         convert = as_int if limits["whole"] else as_float
         return convert(value, label, above=limits["above"], low=limits["low"], high=limits["high"])
     except UsageError as error:
-        raise OptionError(error.message, option=name, hint=error.hint) from error.__cause__
+        hint = error.hint or limits["advice"] or None
+        raise OptionError(error.message, option=name, hint=hint) from error.__cause__
 
 
 def _as_numbers(name: str, value: Any) -> tuple[float, ...]:

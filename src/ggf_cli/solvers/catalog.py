@@ -35,6 +35,7 @@ class OptionInfo(Struct, frozen=True, kw_only=True):
         above: Exclusive lower bound.
         low: Inclusive lower bound.
         high: Inclusive upper bound.
+        share: Whether the value is a share, which may be written as a percentage.
     """
 
     type: Literal["int", "float", "bool", "text", "numbers"]
@@ -45,6 +46,7 @@ class OptionInfo(Struct, frozen=True, kw_only=True):
     above: int | float | None = None
     low: int | float | None = None
     high: int | float | None = None
+    share: bool | None = None
 
 
 class SolverInfo(Struct, frozen=True, kw_only=True):
@@ -139,6 +141,7 @@ def _option(f: Field[Any]) -> OptionInfo:
         help=limits["help"],
         choices=list(limits["choices"]) or None,
         pattern=limits["pattern"] or None,
+        share=limits["share"] or None,
         **{b: limits[b] for b in ("above", "low", "high") if math.isfinite(limits[b])},
     )
 

@@ -42,7 +42,7 @@ from ggf_cli.score import ScoreFunction
 from ggf_cli.sde import SDE, expand_as_batch
 from ggf_cli.solvers.base import NoiseFunction, Rows, fresh_rows, option, where_rows
 from ggf_cli.solvers.control import pid_factor, put_stage, scaled_error
-from ggf_cli.solvers.tolerance import Tolerances
+from ggf_cli.solvers.tolerance import Tolerances, relative_tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class DPMAdaptive(Tolerances[DPMRows]):
     evaluations: ClassVar[str] = "3 (2 at order 2), one fewer for each rejection"
 
     solver_order: int = option(3, "3 is DPM-Solver-23, 2 is DPM-Solver-12", low=2, high=3)
-    eps_rel: float = option(0.05, "relative tolerance", above=0, high=1e30)
+    eps_rel: float = relative_tolerance(0.05)
     eps_abs: float | None = option(
         None, "absolute tolerance, in units of x / alpha", above=0, high=1e30
     )

@@ -37,6 +37,7 @@ from ggf_cli.solvers.control import (
     weighted_sum,
 )
 from ggf_cli.solvers.reduction import root_mean_square
+from ggf_cli.solvers.tolerance import relative_tolerance
 
 # Stages of a row: 0..6 are those of an attempt; PROBE comes once, after 0.
 LAST, PROBE = 6, 7
@@ -86,7 +87,7 @@ class OdeRK45(Solver[RK45Rows]):
     order: ClassVar[float | None] = 5
     evaluations: ClassVar[str] = "6, also a rejected one"
 
-    eps_rel: float = option(1e-5, "relative tolerance", above=0, high=1e30)
+    eps_rel: float = relative_tolerance(1e-5)
     eps_abs: float = option(1e-5, "absolute tolerance, in units of x", above=0, high=1e30)
     denoise: bool = option(True, "end with Tweedie's formula at t_eps")
 

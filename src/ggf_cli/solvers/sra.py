@@ -97,7 +97,7 @@ class SRA(Tolerances[SRARows]):
     order: ClassVar[float | None] = 1.5
     tableau: ClassVar[Tableau]
 
-    h_init: float = option(0.01, "first step size, as a share of T", above=0, high=1)
+    h_init: float = option(0.01, "first step size, as a share of T", above=0, high=1, share=True)
     safety: float = option(0.9, "theta: factor on every new step size", above=0, high=1)
     estimate: str = option(
         "euler",

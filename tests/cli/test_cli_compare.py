@@ -126,7 +126,7 @@ def test_a_preset_runs_on_a_model_that_is_not_in_the_paper(preset, tmp_path, mon
         (["em", "adaptive", "--repeats", "0"], "--repeats is 0"),
         (["em", "adaptive", "--margin", "0"], "--margin is 0"),
         (["em", "adaptive", "--margin", "nan%"], "--margin is nan"),
-        (["em", "adaptive", "--margin", "small"], "a share like 5% or 0.05"),
+        (["em", "adaptive", "--margin", "small"], "like 0.02 or 2%"),
         (["em", "adaptive", "--precision", "fp8"], "auto, fp32, tf32, bf16, fp16"),
         (["em", "--preset", "paper-cifar10"], "has its own solvers"),
         (["--preset", "paper-cifar"], "did you mean 'paper-cifar10'"),

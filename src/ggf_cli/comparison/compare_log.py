@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 from msgspec import to_builtins
 
-from ggf_cli.comparison.analysis import Analysis
+from ggf_cli.comparison.analysis import Analysis, summarise
 from ggf_cli.comparison.cost_sentences import cost_sentences
 from ggf_cli.comparison.lineup import Cell
-from ggf_cli.comparison.repeat import Repeat
+from ggf_cli.comparison.repeat import Evaluation, Repeat
 from ggf_cli.comparison.step_sizes import step_size_percentiles
 from ggf_cli.metrics.evaluator import Evaluator
 from ggf_cli.runs.run_log import (
@@ -119,6 +121,16 @@ def cell_log(
         **more,
         **(_measured(repeats) if repeats else dict.fromkeys(MEASURED)),
     }
+
+
+def quality_log(repeats: Sequence[Evaluation]) -> dict[str, Any]:
+    """The entry of a metric of a cell, from all its repeats."""
+    excess = [repeat.excess for repeat in repeats if repeat.excess is not None]
+    return summarise(
+        [fmean(repeat.groups) for repeat in repeats],
+        list(chain.from_iterable(repeat.groups for repeat in repeats)),
+        excess or None,
+    )
 
 
 def with_analysis(document: dict[str, Any]) -> dict[str, Any]:

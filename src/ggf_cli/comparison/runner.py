@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -286,7 +284,7 @@ class Comparison:
         drawn, error = self._repeats[cell.id][:repeats], self._errors.get(cell.id)
         evaluations = self._evaluations[cell.id][:repeats]
         quality = {
-            name: _summary([repeat[name] for repeat in evaluations])
+            name: compare_log.quality_log([repeat[name] for repeat in evaluations])
             for name in (evaluations or [{}])[0]
         }
         given, options = self._options.get(cell.id) or (
@@ -329,16 +327,6 @@ class Comparison:
         content = (json.dumps(result, indent=1) + "\n").encode()
         write_atomically(self._plan.folder / COMPARISON, content)
         return result
-
-
-def _summary(repeats: Sequence[Evaluation]) -> dict[str, Any]:
-    """The entry of a metric of a cell, from all its repeats."""
-    excess = [repeat.excess for repeat in repeats if repeat.excess is not None]
-    return summarise(
-        [fmean(repeat.groups) for repeat in repeats],
-        list(chain.from_iterable(repeat.groups for repeat in repeats)),
-        excess or None,
-    )
 
 
 def _value(value: Any) -> str:

@@ -124,11 +124,11 @@ def test_convert_warns_of_assumptions_and_writes_them(small, tmp_path):
 
 
 def test_compare_warns_of_assumptions(small, tmp_path):
-    words = ["compare", "em:steps=2", "--model", small, "--config", CONFIG, "--metric", "none"]
+    words = ["compare", "em:steps=2", "--model", small, "--config", CONFIG, "--metric", "frechet"]
     done = ggf(*words, "--out", tmp_path)
     assert done.exit_code == 2
     assert "warning: small.pth does not state" in done.stderr
-    assert "unknown metric 'none'" in done.stderr
+    assert "'frechet' needs" in done.stderr
 
 
 def test_the_command_of_a_comparison_has_the_config(mixture):

@@ -125,7 +125,7 @@ def test_a_preset_runs_on_a_model_that_is_not_in_the_paper(preset, tmp_path, mon
         (["em", "adaptive", "--budget", "10"], "10 of what.*write 10s or 10min"),
         (["em", "adaptive", "--repeats", "0"], "--repeats is 0"),
         (["em", "adaptive", "--margin", "0"], "--margin is 0"),
-        (["em", "adaptive", "--margin", "nan%"], "--margin is nan"),
+        (["em", "adaptive", "--margin", "nan%"], "must be a number"),
         (["em", "adaptive", "--margin", "small"], "like 0.02 or 2%"),
         (["em", "adaptive", "--precision", "fp8"], "auto, fp32, tf32, bf16, fp16"),
         (["em", "--preset", "paper-cifar10"], "has its own solvers"),

@@ -389,7 +389,9 @@ def test_after_ctrl_c_one_line_says_what_is_kept(tmp_path):
     assert program.stdout == ""
 
 
-def test_an_interrupted_comparison_without_results_prints_its_plan_and_one_line(tmp_path, monkeypatch):
+def test_an_interrupted_comparison_without_results_prints_its_plan_and_one_line(
+    tmp_path, monkeypatch
+):
     from ggf_cli.comparison.runner import Comparison
 
     def stopped(*_):

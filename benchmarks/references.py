@@ -208,8 +208,9 @@ def diffusers_reference(name: str) -> Reference:
     def write(module: nn.Module, path: Path) -> Path:
         folder = path.with_suffix("")
         module.save_pretrained(folder / "unet")
-        fourier = config["time_embedding_type"] == "fourier"
-        scheduler = {"_class_name": "ScoreSdeVeScheduler" if fourier else "DDPMScheduler"}
+        scheduler: dict[str, Any] = {"_class_name": "DDPMScheduler"}
+        if config["time_embedding_type"] == "fourier":
+            scheduler = {"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01, "sigma_max": 348}
         (folder / "scheduler").mkdir()
         (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
         return folder

@@ -52,7 +52,7 @@ def print_plan(plan: ComparisonPlan) -> None:
             title="plan",
             cells=[
                 *(cell.id for cell in plan.cells),
-                "start, measuring, evaluation, report",
+                REST,
                 "all",
             ],
         ),

@@ -93,6 +93,7 @@ def test_a_job_continues_a_completed_comparison_of_one_process(whole, tmp_path):
     assert written(folder) == kept
 
 
+@pytest.mark.slow
 def test_every_process_draws_some_samples_of_a_run(tmp_path):
     """The comparison is then interrupted."""
     command = [*COMPARE, "-n", "400", "--repeats", "20", "--out", tmp_path / "run"]

@@ -7,7 +7,7 @@ import ggf_cli
 from command import ggf
 from edm_files import state_dict
 from ggf_cli.checkpoints.load import load_model
-from ggf_cli.checkpoints.stated_sde import StatedSDE, join_sde, split_sde
+from ggf_cli.checkpoints.stated_sde import StatedSDE, combine, split_sde
 from ggf_cli.errors import CheckpointError, UsageError
 from song_files import SongConfig, write
 
@@ -53,8 +53,26 @@ def state(tmp_path):
     ],
 )
 def test_it_is_a_part_of_config(config, sde, joined):
-    assert join_sde(config, sde) == joined
+    assert combine(config, sde=sde) == joined
     assert split_sde(joined)[1] == (split_sde(config)[1] if sde is None else split_sde(joined)[1])
+
+
+@pytest.mark.parametrize(
+    ("config", "combined"),
+    [
+        (None, "image_size=64"),
+        ("cifar10-vp", "cifar10-vp,image_size=64"),
+        ("image_size=64,fir=true", "fir=true,image_size=64"),
+    ],
+)
+def test_a_size_is_a_part_of_config(config, combined):
+    assert combine(config, size=64) == combined
+    assert combine(config, size=64, sde="vp") == f"{combined},sde=vp"
+
+
+def test_two_sizes_are_refused():
+    with pytest.raises(UsageError, match="`size` is 64, but `config` has image_size=32"):
+        combine("image_size=32", size=64)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +86,7 @@ def test_it_is_a_part_of_config(config, sde, joined):
 )
 def test_what_is_malformed_or_contradictory_is_refused(config, sde, message):
     with pytest.raises(UsageError, match=message):
-        join_sde(config, sde)
+        combine(config, sde=sde)
 
 
 @pytest.mark.parametrize("name", ["vp", "subvp", "sub-vp"])

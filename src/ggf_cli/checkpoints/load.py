@@ -22,7 +22,7 @@ from ggf_cli.checkpoints.locate import obtain
 from ggf_cli.checkpoints.manifest import find_model
 from ggf_cli.checkpoints.native import Checkpoint
 from ggf_cli.checkpoints.refusals import refusal, refusal_of_name
-from ggf_cli.checkpoints.stated_sde import StatedSDE, for_training, join_sde, split_sde, with_stated
+from ggf_cli.checkpoints.stated_sde import StatedSDE, combine, for_training, split_sde, with_stated
 from ggf_cli.checkpoints.tensors import read_pickle
 from ggf_cli.checkpoints.user_code import UserCode, load_user_model
 from ggf_cli.errors import AssumptionWarning, CheckpointError, UsageError
@@ -73,7 +73,7 @@ def load_model(
         UsageError: No such model, device or config, or the model has another SDE.
         CheckpointError: The checkpoint is missing, corrupt, altered or not supported.
     """
-    model = _load(name, device, dtype, quiet=quiet, config=join_sde(config, sde))
+    model = _load(name, device, dtype, quiet=quiet, config=combine(config, sde=sde))
     for sentence in (model.provenance or {}).get("assumptions", ()):
         warnings.warn(sentence, AssumptionWarning, stacklevel=2)
     return model

@@ -78,20 +78,26 @@ class StatedSDE:
             )
 
 
-def join_sde(config: str | None, sde: str | None) -> str | None:
-    """Add `--sde` to `--config`.
+def combine(config: str | None, *, sde: str | None = None, size: int | None = None) -> str | None:
+    """Add `--sde` and `--size` to `--config`; the size is the setting `image_size`.
 
     Raises:
-        UsageError: `sde` is malformed, or `config` has another one.
+        UsageError: `sde` is malformed, or `config` has another SDE or size.
     """
+    if size is not None:
+        before = dict(map(_pair, (config or "").split(","))).get("image_size", str(size))
+        if before != str(size):
+            raise UsageError(f"`size` is {size}, but `config` has image_size={before}")
+        rest = [part for part in (config or "").split(",") if _pair(part)[0] != "image_size"]
+        config = ",".join(filter(None, (*rest, f"image_size={size}")))
     if sde is None:
         return config
     stated = split_sde(f"sde={sde}")[1]
     assert stated is not None
-    rest, before = split_sde(config)
-    if before is not None and before != stated:
-        raise UsageError(f"`sde` is {stated}, but `config` has sde={before}")
-    return ",".join(filter(None, (rest, f"sde={stated}")))
+    other, found = split_sde(config)
+    if found is not None and found != stated:
+        raise UsageError(f"`sde` is {stated}, but `config` has sde={found}")
+    return ",".join(filter(None, (other, f"sde={stated}")))
 
 
 def split_sde(config: str | None) -> tuple[str | None, StatedSDE | None]:

@@ -11,7 +11,7 @@ import typer
 
 from ggf_cli.checkpoints.documents import ModelEntry
 from ggf_cli.checkpoints.manifest import RegisteredFacts, find_model
-from ggf_cli.checkpoints.stated_sde import join_sde
+from ggf_cli.checkpoints.stated_sde import combine
 from ggf_cli.cli import compare_options as own
 from ggf_cli.cli import console, options, values
 from ggf_cli.cli.compare_plan import asking, print_plan
@@ -44,6 +44,7 @@ def compare(
     model: options.Model = "fashion-vp",
     config: options.Config = None,
     sde: options.StateSDE = None,
+    size: options.ImageSize = None,
     eps_rel: own.EpsRel = None,
     nfe: own.Nfe = MATCH,
     baseline: own.Baseline = True,
@@ -88,7 +89,7 @@ def compare(
     if preset and n is None and budget is None and model in find_preset(preset).published:
         # As published.
         n, repeats = find_preset(preset).n, repeats or 1
-    config = join_sde(config, sde)
+    config = combine(config, sde=sde, size=size)
     request = CompareRequest(
         contenders=tuple(map(parse_contender, solvers or (() if preset else DEFAULT))),
         model=model,

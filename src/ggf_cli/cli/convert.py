@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ggf_cli.checkpoints.stated_sde import join_sde
+from ggf_cli.checkpoints.stated_sde import combine
 from ggf_cli.cli import console, options
 from ggf_cli.errors import CheckpointError, UsageError
 
@@ -23,6 +23,7 @@ def convert(
     out: Annotated[Path, typer.Argument(help="The native file to write, OUT.safetensors.")],
     config: options.Config = None,
     sde: options.StateSDE = None,
+    size: options.ImageSize = None,
     license: Annotated[
         str | None, typer.Option("--license", help="Licence of the weights.")
     ] = None,
@@ -54,7 +55,7 @@ def convert(
     from ggf_cli.checkpoints.native import to_bytes
     from ggf_cli.runs.layout import write_atomically
 
-    checkpoint = read_checkpoint(source, config=join_sde(config, sde))
+    checkpoint = read_checkpoint(source, config=combine(config, sde=sde, size=size))
     provenance = {"license": "unknown", **checkpoint.provenance}
     if license:
         provenance["license"] = license

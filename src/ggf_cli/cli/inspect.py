@@ -16,7 +16,7 @@ from msgspec import to_builtins
 from rich.table import Table
 from rich.text import Text
 
-from ggf_cli.checkpoints.stated_sde import join_sde
+from ggf_cli.checkpoints.stated_sde import combine
 from ggf_cli.cli import console, options
 from ggf_cli.errors import GGFError, SolveError
 from ggf_cli.registry import SDE_TITLES
@@ -40,6 +40,7 @@ def inspect(
     ],
     config: options.Config = None,
     sde: options.StateSDE = None,
+    size: options.ImageSize = None,
     device: options.Device = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -60,7 +61,10 @@ def inspect(
     full_precision()
     try:
         found = inspect_model(
-            model, device=device, quiet=quiet or json, config=join_sde(config, sde)
+            model,
+            device=device,
+            quiet=quiet or json,
+            config=combine(config, sde=sde, size=size),
         )
     except GGFError as error:
         if json:

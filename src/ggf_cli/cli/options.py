@@ -53,6 +53,16 @@ StateSDE = Annotated[
         show_default=False,
     ),
 ]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        metavar="PIXELS",
+        min=1,
+        help="The size of the images of a file that does not state it. Part of --config.",
+        show_default=False,
+    ),
+]
 Solver = Annotated[
     str,
     typer.Option(

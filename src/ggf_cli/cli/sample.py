@@ -14,7 +14,7 @@ import typer
 from msgspec import to_builtins
 
 from ggf_cli.checkpoints.manifest import find_model
-from ggf_cli.checkpoints.stated_sde import join_sde
+from ggf_cli.checkpoints.stated_sde import combine
 from ggf_cli.cli import console, options, values
 from ggf_cli.cli.sample_help import HelpAll
 from ggf_cli.cli.solver_options import with_solver_options
@@ -40,6 +40,7 @@ def sample(
     model: options.Model = "fashion-vp",
     config: options.Config = None,
     sde: options.StateSDE = None,
+    size: options.ImageSize = None,
     n: options.NumSamples = None,
     indices: options.Indices = None,
     seed: options.Seed = 0,
@@ -89,7 +90,7 @@ def sample(
     labels = values.parse_labels(label) if label is not None else []
     interval = values.parse_interval(guidance_interval)
     check_options(solver, solver_options)
-    config = join_sde(config, sde)
+    config = combine(config, sde=sde, size=size)
     find_model(model)
     started_at, clock = datetime.now().astimezone(), perf_counter()
     # An interrupted import leaves modules broken.

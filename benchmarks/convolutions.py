@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggf_cli.checkpoints.load import load_model
-from networks import modules_in, ours_of, theirs_of
+from networks import loaded, modules_in, ours_of, theirs_of
 from references import REFERENCES
 
 # Images, channels of input and output, height.
@@ -99,7 +98,7 @@ def measure_network(name: str, checkout: str, batch: int, repeats: int = 7) -> N
     module = reference.build(checkout)
     with tempfile.TemporaryDirectory() as folder:
         path = reference.write(module, Path(folder) / "model.safetensors")
-        plain, packed = ours_of(name, path), load_model(path, device="cpu")
+        plain, packed = ours_of(name, path), loaded(name, path)
     network = next(modules_in(packed.score))
     pack(network)
     classes = [torch.zeros(batch, dtype=torch.int64)] if reference.classes else []

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -25,6 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from ggf_cli.checkpoints.load import load_model
+from ggf_cli.errors import AssumptionWarning
+from ggf_cli.score import ScoreModel
 from references import CHECKOUTS, REFERENCES, Network
 from song import build as build_song
 from song import save as save_song
@@ -36,9 +39,16 @@ def theirs_of(name: str, module: nn.Module) -> Network:
     return lambda x, label: call(module, x, label)
 
 
+def loaded(name: str, path: Path) -> ScoreModel:
+    """The model that ggf loads from the file of a reference."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AssumptionWarning)
+        return load_model(path, device="cpu", config=REFERENCES[name].config)
+
+
 def ours_of(name: str, path: Path) -> Network:
     """The network that ggf loads from the file of a reference, as a function network(x, label)."""
-    network = next(modules_in(load_model(path, device="cpu").score))
+    network = next(modules_in(loaded(name, path).score))
     if not REFERENCES[name].classes:
         return lambda x, label: network(x, label.double())
     return lambda x, label: network(x, label.double(), torch.zeros(len(x), dtype=torch.int64))
@@ -73,7 +83,7 @@ def compare(
         path = reference.write(module, Path(folder) / "model.safetensors")
         ours = ours_of(name, path)
         memory = {which: _peak(name, which, path, checkout) for which in ("ours", "theirs")}
-        parameters = load_model(path, device="cpu").provenance["parameters"]
+        parameters = loaded(name, path).provenance["parameters"]
     theirs = theirs_of(name, module)
     labels = torch.tensor(reference.labels)
     generator = torch.Generator().manual_seed(0)

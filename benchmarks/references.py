@@ -40,6 +40,7 @@ class Reference:
             returns the path.
         call: Evaluates the module.
         classes: Whether the network takes class labels; `call` then gives it class 0.
+        config: What the file does not state, `--config`.
     """
 
     source: str
@@ -51,6 +52,7 @@ class Reference:
         x, label
     )
     classes: bool = False
+    config: str | None = None
 
 
 # Programs, and the commits that were measured.
@@ -58,6 +60,7 @@ CHECKOUTS = {
     "score_sde_pytorch": "yang-song/score_sde_pytorch, cb1f359; needs ml_collections",
     "edm": "NVlabs/edm, 008a4e5",
     "guided-diffusion": "openai/guided-diffusion, 22e0df8",
+    "denoising-diffusion-pytorch": "lucidrains/denoising-diffusion-pytorch, faed4db; needs einops",
 }
 
 _NCSNPP = {
@@ -329,9 +332,40 @@ def guided_reference() -> Reference:
     )
 
 
+def lucidrains_reference() -> Reference:
+    """The network of the README of denoising-diffusion-pytorch, for 64 x 64 pixels."""
+
+    def build(checkout: str | None) -> nn.Module:
+        sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
+        code = importlib.import_module("record_lucidrains_outputs").library(checkout)
+        unet = code.Unet(dim=64, dim_mults=(1, 2, 4, 8))
+        network = code.GaussianDiffusion(unet, image_size=64, timesteps=1000).eval()
+        buffers = dict(network.named_buffers())
+        shapes = {n: t.shape for n, t in network.state_dict().items() if n not in buffers}
+        network.load_state_dict(weights(shapes), strict=False)
+        return network
+
+    def write(module: nn.Module, path: Path) -> Path:
+        path = path.with_suffix(".pt")
+        average = {f"ema_model.{name}": tensor for name, tensor in module.state_dict().items()}
+        torch.save({"step": 1, "model": module.state_dict(), "ema": average}, path)
+        return path
+
+    return Reference(
+        source="denoising-diffusion-pytorch",
+        labels=[0.0, 500.0, 999.0],
+        shape=(3, 64, 64),
+        build=build,
+        write=write,
+        call=lambda network, x, label: network.model(x, label),
+        config="image_size=64",
+    )
+
+
 REFERENCES: dict[str, Reference] = {
     **{name: diffusers_reference(name) for name in DIFFUSERS},
     **{name: song_reference(name) for name in SONG},
     **{name: edm_reference(name) for name in EDM},
     "64x64_diffusion": guided_reference(),
+    "lucidrains-64": lucidrains_reference(),
 }

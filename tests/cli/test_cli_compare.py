@@ -38,7 +38,11 @@ def test_compare_writes_table_figures_and_report(tmp_path):
     assert "ecommendation: " in done.stdout
     assert done.stdout.rstrip().endswith("report.html")
 
-    # The command of the document repeats the comparison.
+
+@pytest.mark.slow
+def test_the_command_of_a_document_repeats_the_comparison(tmp_path):
+    assert compare("adaptive", "em", *QUICK[:-2], "--out", tmp_path / "a").exit_code == 0
+    document = read_comparison(tmp_path / "a")
     words = document["command"].split()[2:]
     again = compare(*words, "--out", tmp_path / "b", "--json")
     other = json.loads(again.stdout)

@@ -22,16 +22,7 @@ from ggf_cli.runs.resume import setting_changes
 from ggf_cli.sde import VPSDE
 from ggf_cli.solvers import make_solver
 from problems import gaussian_model
-from song_files import SongConfig, shapes, write
-
-VE = SongConfig(
-    sde="vesde",
-    embedding_type="fourier",
-    fir=True,
-    progressive_input="residual",
-    centered=False,
-    scale_by_sigma=True,
-)
+from song_files import VE, SongConfig, shapes, write
 
 
 def test_the_warning_points_to_the_line_that_loads_the_model(tmp_path):

@@ -27,18 +27,10 @@ from ggf_cli.networks.unet import UNet
 from ggf_cli.noise import Noise
 from ggf_cli.parametrizations import PARAMETRIZATIONS, log_snr_table
 from ggf_cli.sde import VESDE, VPSDE, SubVPSDE
-from song_files import SongConfig, shapes, sigmas, write
+from song_files import VE, SongConfig, shapes, sigmas, write
 from song_recordings import DISCRETE, song_file
 
 VP = SongConfig()
-VE = SongConfig(
-    sde="vesde",
-    embedding_type="fourier",
-    fir=True,
-    progressive_input="residual",
-    centered=False,
-    scale_by_sigma=True,
-)
 LSUN = replace(
     VE,
     progressive="output_skip",

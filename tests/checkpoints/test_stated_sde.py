@@ -9,17 +9,9 @@ from edm_files import state_dict
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.checkpoints.stated_sde import StatedSDE, combine, split_sde
 from ggf_cli.errors import CheckpointError, UsageError
-from song_files import SongConfig, write
+from song_files import VE, SongConfig, write
 
 VP = SongConfig()
-VE = SongConfig(
-    sde="vesde",
-    embedding_type="fourier",
-    fir=True,
-    progressive_input="residual",
-    centered=False,
-    scale_by_sigma=True,
-)
 pytestmark = pytest.mark.filterwarnings("ignore::ggf_cli.errors.AssumptionWarning")
 
 

@@ -46,6 +46,17 @@ class SongConfig:
     num_scales: int = 1000
 
 
+# ve/cifar10_ncsnpp_continuous with few channels.
+VE = SongConfig(
+    sde="vesde",
+    embedding_type="fourier",
+    fir=True,
+    progressive_input="residual",
+    centered=False,
+    scale_by_sigma=True,
+)
+
+
 def layer(name, *shape, bias=True):
     return {f"{name}.weight": shape, **({f"{name}.bias": shape[:1]} if bias else {})}
 

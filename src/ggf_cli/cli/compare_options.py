@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from ggf_cli.cli.values import folder, whole
+from ggf_cli.comparison import analysis
 from ggf_cli.comparison.lineup import DEFAULT, EPS_REL
 from ggf_cli.comparison.presets import PRESETS
 from ggf_cli.comparison.request import REPEATS
 from ggf_cli.metrics.registry import METRICS
 
 BUDGET = "10m"
-MARGIN = "5%"
+MARGIN = f"{analysis.MARGIN:.0%}"
 _SETTINGS, _SIZE, _QUALITY = "Solvers and settings", "Number of samples", "Quality"
 _PRESETS = "; ".join(f"{name}, {preset.summary}" for name, preset in PRESETS.items())
 

@@ -9,8 +9,8 @@ operation of torch that is not public.
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks import loaded, modules_in, ours_of, theirs_of
+from measure import interleaved
+from networks import network_of, ours_of, theirs_of
 from references import REFERENCES
 
 # Images, channels of input and output, height.
@@ -59,17 +60,6 @@ def pack(network: nn.Module) -> None:
             pack(child)
 
 
-def milliseconds(call: Callable[[], object]) -> float:
-    """The median time of a call."""
-    call()
-    times = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return 1000 * median(times)
-
-
 def measure_convolutions() -> None:
     """Print a row for each shape."""
     print("images, channels, height: channels first, last, packed, products of Winograd F(2x2)")
@@ -82,13 +72,13 @@ def measure_convolutions() -> None:
         packed = Packed(convolution)
         tiles = torch.randn(16, batch * (height // 2) ** 2, inputs)
         kernels = torch.randn(16, inputs, outputs)
-        ways: list[Callable[[], object]] = [
-            lambda x=x, w=weight, b=bias: F.conv2d(x, w, b, padding=1),
-            lambda x=last, w=weight_last, b=bias: F.conv2d(x, w, b, padding=1),
-            lambda x=last, packed=packed: packed(x),
-            lambda tiles=tiles, kernels=kernels: torch.bmm(tiles, kernels),
-        ]
-        times = [f"{milliseconds(way):.2f}" for way in ways]
+        ways: dict[str, Callable[[], object]] = {
+            "first": partial(F.conv2d, x, weight, bias, padding=1),
+            "last": partial(F.conv2d, last, weight_last, bias, padding=1),
+            "packed": partial(packed, last),
+            "products": partial(torch.bmm, tiles, kernels),
+        }
+        times = [f"{1000 * median(t):.2f}" for t in interleaved(ways, RUNS).values()]
         print(f"{batch}, {inputs} -> {outputs}, {height}:", *times)
 
 
@@ -98,25 +88,16 @@ def measure_network(name: str, checkout: str, batch: int, repeats: int = 7) -> N
     module = reference.build(checkout)
     with tempfile.TemporaryDirectory() as folder:
         path = reference.write(module, Path(folder) / "model.safetensors")
-        plain, packed = ours_of(name, path), loaded(name, path)
-    network = next(modules_in(packed.score))
-    pack(network)
-    classes = [torch.zeros(batch, dtype=torch.int64)] if reference.classes else []
+        plain, packed = network_of(name, path), network_of(name, path)
+    pack(packed)
     x = torch.randn(batch, *reference.shape)
     label = torch.full((batch,), reference.labels[-1])
-    theirs = theirs_of(name, module)
-    ways: dict[str, Callable[[], object]] = {
-        "original": lambda: theirs(x, label),
-        "ggf": lambda: plain(x, label),
-        "ggf, packed": lambda: network(x, label.double(), *classes),
+    ways = {
+        "original": theirs_of(name, module),
+        "ggf": ours_of(name, plain),
+        "ggf, packed": ours_of(name, packed),
     }
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    for repeat in range(repeats + 1):
-        for way, call in ways.items():
-            start = time.perf_counter()
-            call()
-            if repeat:
-                times[way].append(time.perf_counter() - start)
+    times = interleaved({way: partial(call, x, label) for way, call in ways.items()}, repeats)
     for way in ("ggf", "ggf, packed"):
         ratio = median(o / t for o, t in zip(times[way], times["original"], strict=True))
         print(f"{name}, batch {batch}: {way} / original = {ratio:.2f}")

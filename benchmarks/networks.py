@@ -18,6 +18,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from ggf_cli.checkpoints.load import load_model
 from ggf_cli.errors import AssumptionWarning
 from ggf_cli.score import ScoreModel
+from measure import interleaved
 from references import CHECKOUTS, REFERENCES, Network
 from song import build as build_song
 from song import save as save_song
@@ -46,9 +48,13 @@ def loaded(name: str, path: Path) -> ScoreModel:
         return load_model(path, device="cpu", config=REFERENCES[name].config)
 
 
-def ours_of(name: str, path: Path) -> Network:
-    """The network that ggf loads from the file of a reference, as a function network(x, label)."""
-    network = next(modules_in(loaded(name, path).score))
+def network_of(name: str, path: Path) -> nn.Module:
+    """The network that ggf loads from the file of a reference."""
+    return next(modules_in(loaded(name, path).score))
+
+
+def ours_of(name: str, network: nn.Module) -> Network:
+    """Our network of a reference as a function network(x, label)."""
     if not REFERENCES[name].classes:
         return lambda x, label: network(x, label.double())
     return lambda x, label: network(x, label.double(), torch.zeros(len(x), dtype=torch.int64))
@@ -81,10 +87,9 @@ def compare(
     module = reference.build(checkout)
     with tempfile.TemporaryDirectory() as folder:
         path = reference.write(module, Path(folder) / "model.safetensors")
-        ours = ours_of(name, path)
+        network = network_of(name, path)
         memory = {which: _peak(name, which, path, checkout) for which in ("ours", "theirs")}
-        parameters = loaded(name, path).provenance["parameters"]
-    theirs = theirs_of(name, module)
+    ours, theirs = ours_of(name, network), theirs_of(name, module)
     labels = torch.tensor(reference.labels)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(len(labels), *reference.shape, generator=generator)
@@ -93,8 +98,8 @@ def compare(
     del expected, found
     return {
         "program": reference.source,
-        "parameters": parameters,
-        "parameters_theirs": sum(p.numel() for p in module.parameters()),
+        "parameters": _parameters(network),
+        "parameters_theirs": _parameters(module),
         "largest_relative_error": max(errors),
         "times": [_times(name, theirs, ours, batch, repeats) for batch in batch_sizes],
         "peak_memory_ours": memory["ours"],
@@ -107,13 +112,7 @@ def _times(name: str, theirs: Network, ours: Network, batch: int, repeats: int) 
     x = torch.randn(batch, *REFERENCES[name].shape)
     label = torch.full((batch,), REFERENCES[name].labels[-1])
     ways = {"theirs": theirs, "ours": ours, "ours_bf16": in_bfloat16(ours)}
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    for repeat in range(repeats + 1):
-        for way, network in ways.items():
-            start = time.perf_counter()
-            network(x, label)
-            if repeat:
-                times[way].append(time.perf_counter() - start)
+    times = interleaved({way: partial(call, x, label) for way, call in ways.items()}, repeats)
     return {
         "batch_size": batch,
         **{f"seconds_{way}": median(values) for way, values in times.items()},
@@ -122,6 +121,10 @@ def _times(name: str, theirs: Network, ours: Network, batch: int, repeats: int) 
             for way in ("ours", "ours_bf16")
         },
     }
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _peak(name: str, which: str, path: Path, checkout: str | None) -> int:
@@ -134,8 +137,10 @@ def _peak(name: str, which: str, path: Path, checkout: str | None) -> int:
 def measure(name: str, which: str, path: str, checkout: str | None) -> int:
     """Evaluate one image in this process; return its peak resident bytes."""
     reference = REFERENCES[name]
-    ours = which == "ours"
-    network = ours_of(name, Path(path)) if ours else theirs_of(name, reference.build(checkout))
+    if which == "ours":
+        network = ours_of(name, network_of(name, Path(path)))
+    else:
+        network = theirs_of(name, reference.build(checkout))
     network(torch.randn(1, *reference.shape), torch.tensor(reference.labels[-1:]))
     return _status("VmHWM")
 
